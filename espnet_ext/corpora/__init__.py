@@ -1,0 +1,1 @@
+"""Corpus readers, data directories, class maps and splits."""

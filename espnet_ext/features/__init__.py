@@ -1,0 +1,1 @@
+"""Frozen upstreams, exact feature extraction and the feature store."""

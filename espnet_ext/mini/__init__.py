@@ -1,0 +1,1 @@
+"""Generators of the built-in corpora and of the tiny HuBERT checkpoint."""

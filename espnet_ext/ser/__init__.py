@@ -1,0 +1,1 @@
+"""The paper: pooling, decoder, losses and the ESPnet model."""

@@ -1,0 +1,1 @@
+"""Batches, datasets and the trainer."""
