@@ -3,9 +3,6 @@
 import functools
 import sys
 from collections.abc import Callable
-from typing import ParamSpec
-
-P = ParamSpec("P")
 
 
 class UserError(Exception):
@@ -15,7 +12,7 @@ class UserError(Exception):
     """
 
 
-def exit_on_user_error(main: Callable[P, None]) -> Callable[P, None]:
+def exit_on_user_error[**P](main: Callable[P, None]) -> Callable[P, None]:
     """Make a program's ``main`` end with one clear message instead of a traceback.
 
     A `UserError` or an `OSError` (full or read-only disk, missing path) is printed
