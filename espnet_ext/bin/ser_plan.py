@@ -1,0 +1,253 @@
+#!/usr/bin/env python3
+"""Run the stages of a recipe: what ``ser.sh`` calls."""
+
+import argparse
+import importlib
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from espnet_ext.errors import UserError, exit_on_user_error
+from espnet_ext.jobs.recipe import (
+    MODELS,
+    STAGES,
+    Recipe,
+    build_plan,
+    print_plan,
+    training_config,
+)
+from espnet_ext.jobs.step import Status, Step, status
+
+EPILOG = "stages:\n" + "\n".join(f"  {n}  {what}" for n, what in STAGES.items())
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser of the recipe's options."""
+    parser = argparse.ArgumentParser(
+        prog="ser.sh",
+        description="Train and score speech emotion models, stage by stage. What is "
+        "finished is skipped; what was cut off goes on.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    group = parser.add_argument_group("which stages")
+    group.add_argument("--stage", type=int, default=1, help="first stage [1]")
+    group.add_argument("--stop_stage", type=int, default=7, help="last stage [7]")
+    group.add_argument(
+        "--dry_run", action="store_true", help="print the plan and its commands only"
+    )
+
+    group = parser.add_argument_group("what is trained")
+    group.add_argument(
+        "--model",
+        nargs="+",
+        default=list(MODELS),
+        metavar="NAME",
+        help="models by the name of their YAML, conf/train_NAME.yaml [all five]",
+    )
+    group.add_argument(
+        "--train_config",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="YAML",
+        help="training YAMLs of your own, in place of --model",
+    )
+    group.add_argument(
+        "--overlay",
+        type=Path,
+        metavar="YAML",
+        help="settings merged over each training YAML (conf/mini.yaml)",
+    )
+    group.add_argument("--seed", type=int, default=0, help="seed of the training [0]")
+
+    group = parser.add_argument_group("on what")
+    group.add_argument("--corpus", required=True, help="iemocap, msp_podcast, ...")
+    group.add_argument(
+        "--corpus_root",
+        type=Path,
+        required=True,
+        help="the corpus' folder as distributed (set it in db.sh)",
+    )
+    group.add_argument("--scheme", required=True, help="how the corpus is split")
+    group.add_argument(
+        "--fold", type=int, nargs="*", default=[], help="folds of the scheme"
+    )
+    group.add_argument(
+        "--labels", default="paper5", help="class map, conf/labels/NAME.yaml [paper5]"
+    )
+    group.add_argument(
+        "--features",
+        default="hubert_large",
+        help="feature config, conf/features/NAME.yaml [hubert_large]",
+    )
+    group.add_argument(
+        "--upstream", help="upstream checkpoint in place of the feature config's"
+    )
+    group.add_argument(
+        "--mini_seed",
+        type=int,
+        help="generate the built-in corpora, with this seed, beside --corpus_root",
+    )
+
+    group = parser.add_argument_group("how and where")
+    group.add_argument(
+        "--nj",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help="processes at a time [the number of CPUs]",
+    )
+    group.add_argument("--ngpu", type=int, default=0, help="GPUs of one run [0]")
+    group.add_argument("--datadir", type=Path, default=Path("data"), help="[data]")
+    group.add_argument("--dumpdir", type=Path, default=Path("dump"), help="[dump]")
+    group.add_argument("--expdir", type=Path, default=Path("exp"), help="[exp]")
+    group.add_argument(
+        "--resamples", type=int, default=1000, help="bootstrap resamples [1000]"
+    )
+    return parser
+
+
+@exit_on_user_error
+def main(cmd: Sequence[str] | None = None) -> None:
+    """Build the plan and run the stages that were asked for."""
+    args = get_parser().parse_args(cmd)
+    check_arguments(args)
+    recipes = recipes_of(args)
+    if args.dry_run:
+        print_plan(unique(step for recipe in recipes for step in build_plan(recipe)))
+        return
+    start = time.monotonic()
+    for stage in range(args.stage, args.stop_stage + 1):
+        # Planned again for each stage: the plan of the later ones reads what the
+        # earlier ones have written.
+        steps = unique(
+            step
+            for recipe in recipes
+            for step in build_plan(recipe)
+            if step.stage == stage
+        )
+        if stage == args.stage and args.stage <= 5 <= args.stop_stage:
+            check_training_configs(recipes)
+        print(f"Stage {stage}: {STAGES[stage]}", flush=True)
+        run_stage(steps, args)
+    if args.stop_stage >= 7:
+        for recipe in recipes:
+            print_results(recipe.runs / "results")
+    print(f"Finished in {time.monotonic() - start:.0f} s.")
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuse arguments that cannot mean anything.
+
+    Raises:
+        UserError: Names the option.
+    """
+    if not 1 <= args.stage <= args.stop_stage <= max(STAGES):
+        raise UserError(
+            f"--stage {args.stage} --stop_stage {args.stop_stage}: stages go from 1 to "
+            f"{max(STAGES)}, the first not after the last"
+        )
+    if args.mini_seed is None and not args.corpus_root.is_dir():
+        raise UserError(
+            f"--corpus_root {args.corpus_root}: no such folder; set the corpus' place "
+            "in db.sh or give it here"
+        )
+    if args.nj < 1:
+        raise UserError(f"--nj {args.nj}: at least one process is needed")
+
+
+def recipes_of(args: argparse.Namespace) -> list[Recipe]:
+    """Turn the options into one recipe a fold."""
+    configs = args.train_config or [Path("conf", f"train_{m}.yaml") for m in args.model]
+    recipe = Recipe(
+        corpus=args.corpus,
+        corpus_root=args.corpus_root,
+        scheme=args.scheme,
+        fold=None,
+        labels=config_path("labels", args.labels),
+        features=config_path("features", args.features),
+        models={path.stem.removeprefix("train_"): path for path in configs},
+        upstream=args.upstream,
+        overlay=args.overlay,
+        seed=args.seed,
+        mini_seed=args.mini_seed,
+        datadir=args.datadir,
+        dumpdir=args.dumpdir,
+        expdir=args.expdir,
+        nj=args.nj,
+        ngpu=args.ngpu,
+        resamples=args.resamples,
+    )
+    return [replace(recipe, fold=fold) for fold in args.fold] or [recipe]
+
+
+def config_path(kind: str, name: str) -> Path:
+    """Find a config by its name (``paper5``) or by its path."""
+    return Path(name) if name.endswith(".yaml") else Path("conf", kind, f"{name}.yaml")
+
+
+def unique(steps: "Sequence[Step] | object") -> list[Step]:
+    """Drop the steps that several folds share."""
+    return list({step.name: step for step in steps}.values())  # type: ignore[attr-defined]
+
+
+def check_training_configs(recipes: Sequence[Recipe]) -> None:
+    """Check every training YAML before hours are spent on features.
+
+    The check imports ESPnet (10 to 30 seconds), which the trainings need anyway; it is
+    left out when nothing is to be trained.
+
+    Raises:
+        UserError: Names an unknown key and the nearest one that exists.
+    """
+    todo = [
+        (recipe, model)
+        for recipe in recipes
+        for model, step in zip(
+            recipe.models,
+            [s for s in build_plan(recipe) if s.stage == 5],
+            strict=True,
+        )
+        if status(step) is not Status.DONE
+    ]
+    if not todo:
+        return
+    print("Loading ESPnet ...", flush=True)
+    importlib.import_module("espnet_ext.tasks.ser")
+    from espnet_ext.tasks.config import check_config
+
+    for recipe, model in todo:
+        check_config(training_config(recipe, model))
+
+
+def run_stage(steps: Sequence[Step], args: argparse.Namespace) -> None:
+    """Run one stage: trainings and inference side by side, the rest in order."""
+    from espnet_ext.jobs.local import run_steps
+
+    if steps[0].stage in (5, 6):
+        run_steps(steps, jobs=args.nj, gpus=visible_gpus() if args.ngpu == 1 else ())
+        return
+    for step in steps:
+        run_steps([step], jobs=1)
+
+
+def visible_gpus() -> list[str]:
+    """Names of the GPUs that this run may use, without starting CUDA."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name]
+    return sorted(
+        path.name.removeprefix("nvidia")
+        for path in Path("/dev").glob("nvidia[0-9]*")
+    )
+
+
+def print_results(folder: Path) -> None:
+    """Print the table and where the plots are."""
+    print((folder / "summary.txt").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

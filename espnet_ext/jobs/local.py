@@ -1,0 +1,280 @@
+"""Run steps on this machine, several at a time, with their progress in view.
+
+Each step runs in a forked child. Importing torch and ESPnet takes 10 to 30 seconds; the
+parent does it once and every child has it for nothing. The parent itself computes
+nothing, starts no thread and touches no GPU, so forking it is safe.
+
+A child dies with its parent (no training goes on in the dark after a kill) and holds a
+lock on its output folder, so that two runs never write the same one.
+"""
+
+import ctypes
+import fcntl
+import importlib
+import os
+import re
+import selectors
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+from tqdm import tqdm
+
+from espnet_ext.errors import UserError, describe_os_error
+from espnet_ext.jobs.step import (
+    Status,
+    Step,
+    mark_done,
+    mark_started,
+    set_aside,
+    status,
+)
+
+# ESPnet's own line at the start of each epoch
+EPOCH_LINE = re.compile(rb"(\d+)/(\d+)epoch started")
+PR_SET_PDEATHSIG = 1
+LOG_TAIL = 15
+
+
+@dataclass
+class Child:
+    """A step that is running."""
+
+    step: Step
+    pid: int
+    pipe: int
+    log: BinaryIO
+    slot: int
+    bar: "tqdm[None] | None" = None
+    started: float = field(default_factory=time.monotonic)
+
+
+def run_steps(steps: Sequence[Step], jobs: int, gpus: Sequence[str] = ()) -> None:
+    """Run the unfinished ones of `steps`, which do not depend on each other.
+
+    Args:
+        steps: Steps of one stage.
+        jobs: How many run at the same time.
+        gpus: Device names for ``CUDA_VISIBLE_DEVICES``, dealt out in turn; empty
+            leaves the variable alone.
+
+    Raises:
+        UserError: After all have ended, if some failed; names each with its log.
+    """
+    todo = []
+    for step in steps:
+        if status(step) is Status.DONE:
+            print(f"  {step.name}: finished before ({step.output})")
+        else:
+            todo.append(step)
+    if not todo:
+        return
+    if len(todo) > 1:
+        for module in sorted({name for step in todo for name in step.preload}):
+            importlib.import_module(module)
+    failed = _run(todo, min(jobs, len(todo)), gpus)
+    if failed:
+        raise UserError(_describe_failures(failed))
+
+
+def _run(todo: Sequence[Step], jobs: int, gpus: Sequence[str]) -> dict[str, Step]:
+    """Keep `jobs` children busy until all steps have ended; return those that failed.
+
+    Args:
+        todo: The steps to run.
+        jobs: How many at a time.
+        gpus: As in `run_steps`.
+    """
+    waiting = list(todo)
+    slots = list(range(jobs))
+    failed: dict[str, Step] = {}
+    alone = len(todo) == 1 or jobs == 1
+    with selectors.DefaultSelector() as selector, _no_tqdm_thread():
+        running: dict[int, Child] = {}
+        try:
+            while waiting or running:
+                while waiting and slots:
+                    slot = slots.pop(0)
+                    child = _start(waiting.pop(0), slot, gpus)
+                    if child.step.epochs:
+                        child.bar = _epoch_bar(child)
+                    selector.register(child.pipe, selectors.EVENT_READ, child)
+                    running[child.pid] = child
+                for key, _ in selector.select(timeout=1.0):
+                    child = key.data
+                    data = os.read(child.pipe, 65536)
+                    if data:
+                        _forward(child, data, echo=alone and child.bar is None)
+                        continue
+                    selector.unregister(child.pipe)
+                    del running[child.pid]
+                    slots.append(child.slot)
+                    if not _finish(child):
+                        failed[child.step.name] = child.step
+        finally:
+            for child in running.values():
+                os.kill(child.pid, signal.SIGTERM)
+    return failed
+
+
+@contextmanager
+def _no_tqdm_thread() -> Iterator[None]:
+    """Keep tqdm from starting its monitor thread: the parent forks."""
+    before = tqdm.monitor_interval
+    tqdm.monitor_interval = 0
+    try:
+        yield
+    finally:
+        tqdm.monitor_interval = before
+
+
+def _start(step: Step, slot: int, gpus: Sequence[str]) -> Child:
+    _make_room(step)
+    step.log.parent.mkdir(parents=True, exist_ok=True)
+    log = open(step.log, "ab")  # noqa: SIM115 (closed in _finish)
+    log.write(f"# {time.strftime('%F %T')} {' '.join(step.command())}\n".encode())
+    log.flush()
+    reader, writer = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        _be_child(step, writer, gpus[slot % len(gpus)] if gpus else None)
+    os.close(writer)
+    return Child(step, pid, reader, log, slot)
+
+
+def _make_room(step: Step) -> None:
+    """Set work of other settings aside, and say so."""
+    if step.keeps_partial_work and status(step) is Status.CHANGED:
+        place = set_aside(step)
+        if place is not None:
+            print(
+                f"  {step.name}: its inputs or settings have changed;"
+                f" the earlier work is kept in {place}"
+            )
+
+
+def _be_child(step: Step, writer: int, gpu: str | None) -> None:
+    """Run the step in this forked process; never returns."""
+    code = 1
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        os.dup2(writer, 1)
+        os.dup2(writer, 2)
+        sys.stdout = os.fdopen(1, "w", buffering=1)
+        sys.stderr = os.fdopen(2, "w", buffering=1)
+        if gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        with _lock(step.output):
+            if step.keeps_partial_work:
+                mark_started(step)
+            code = _call_main(step)
+            if code == 0:
+                mark_done(step)
+    except UserError as error:
+        code = 1
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        code = 1
+        print(f"error: {describe_os_error(error)}", file=sys.stderr)
+    except BaseException:
+        code = 1
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _call_main(step: Step) -> int:
+    """Call the step's program; return its exit status."""
+    sys.argv = [step.module, *step.args]
+    try:
+        importlib.import_module(step.module).main(list(step.args))
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0
+
+
+@contextmanager
+def _lock(output: Path) -> Iterator[None]:
+    """Hold the right to write `output`.
+
+    Raises:
+        UserError: If another run holds it.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    path = output.parent / f".{output.name}.lock"
+    with open(path, "a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            owner = stream.read().strip() or "another process"
+            raise UserError(
+                f"{output} is being written by {owner}; wait for it or stop it first"
+            ) from None
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {os.uname().nodename}")
+        stream.flush()
+        yield
+
+
+def _forward(child: Child, data: bytes, *, echo: bool) -> None:
+    child.log.write(data)
+    child.log.flush()
+    if child.bar is not None:
+        for match in EPOCH_LINE.finditer(data):
+            child.bar.n = int(match[1]) - 1
+            child.bar.refresh()
+    elif echo:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+
+
+def _epoch_bar(child: Child, stream: TextIO | None = None) -> "tqdm[None]":
+    quiet = 0.5 if sys.stderr.isatty() else 30.0
+    return tqdm(
+        total=child.step.epochs,
+        desc=f"  {child.step.name}",
+        unit="epoch",
+        position=child.slot,
+        leave=False,
+        mininterval=quiet,
+        file=stream or sys.stderr,
+    )
+
+
+def _finish(child: Child) -> bool:
+    """Collect an ended child; return whether the step ended well."""
+    os.close(child.pipe)
+    child.log.close()
+    _, wait_status = os.waitpid(child.pid, 0)
+    if child.bar is not None:
+        child.bar.close()
+    code = os.waitstatus_to_exitcode(wait_status)
+    seconds = time.monotonic() - child.started
+    if code == 0:
+        tqdm.write(f"  {child.step.name}: done in {seconds:.0f} s")
+        return True
+    how = f"was killed by signal {-code}" if code < 0 else f"failed (status {code})"
+    tqdm.write(f"  {child.step.name}: {how} after {seconds:.0f} s")
+    return False
+
+
+def _describe_failures(failed: dict[str, Step]) -> str:
+    parts = []
+    for name, step in failed.items():
+        lines = step.log.read_text(errors="replace").splitlines()
+        tail = "\n".join(f"    {line}" for line in lines[-LOG_TAIL:])
+        parts.append(f"{name} failed; the end of {step.log}:\n{tail}")
+    done = "What was finished is kept: put it right and start the same command again."
+    return "\n".join([*parts, done])

@@ -1,0 +1,393 @@
+"""The plan of a recipe: which steps its seven stages consist of.
+
+===== ===================================== ==========================================
+stage what                                  where
+===== ===================================== ==========================================
+1     (built-in corpora are generated;)     ``data/local/<corpus>``
+      labels are read
+2     audio is checked                      ``data/<corpus>``
+3     frozen features are extracted         ``dump/<corpus>/<features>``
+4     train, valid and test sets are made   ``dump/<corpus>/sets/<labels>/<split>``
+5     models are trained                    ``exp/<features>_<labels>/<split>/<run>``
+6     the test set is predicted             ``.../<run>/test``
+7     predictions are scored                ``.../results``
+===== ===================================== ==========================================
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from espnet_ext.errors import UserError
+from espnet_ext.jobs.step import (
+    Evidence,
+    Input,
+    Status,
+    Step,
+    digest,
+    recorded_inputs,
+    status,
+)
+from espnet_ext.tasks.config import merge_configs
+from espnet_ext.utils.atomic import atomic_write_text
+
+STAGES = {
+    1: "data preparation",
+    2: "audio check",
+    3: "feature extraction",
+    4: "train, valid and test sets",
+    5: "training",
+    6: "inference",
+    7: "scoring",
+}
+
+# the paper's five models, in the order of its tables
+MODELS = (
+    "baseline_c",
+    "baseline_d",
+    "multitask",
+    "hierarchical_dc",
+    "hierarchical_cd",
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is to be trained and scored, on what, and where the files go.
+
+    Attributes:
+        corpus: A corpus that `espnet_ext.corpora` knows.
+        corpus_root: Its folder as distributed.
+        scheme: How it is split (``iemocap_5fold``, ...).
+        fold: The fold of the scheme; None where it has none.
+        labels: Class map, ``conf/labels/*.yaml``.
+        features: Feature config, ``conf/features/*.yaml``.
+        models: Name of each model and its training YAML.
+        upstream: Folder or name of the upstream in place of the feature config's.
+        overlay: YAML merged over each model's.
+        seed: The user's seed.
+        mini_seed: Seed of the built-in corpora; None for a licensed corpus.
+        datadir: Where data directories go.
+        dumpdir: Where features and sets go.
+        expdir: Where trainings and results go.
+        nj: Processes of a step that can use several.
+        ngpu: GPUs of one training or extraction.
+        resamples: Bootstrap resamples of the scores.
+    """
+
+    corpus: str
+    corpus_root: Path
+    scheme: str
+    fold: int | None
+    labels: Path
+    features: Path
+    models: Mapping[str, Path]
+    upstream: str | None = None
+    overlay: Path | None = None
+    seed: int = 0
+    mini_seed: int | None = None
+    datadir: Path = Path("data")
+    dumpdir: Path = Path("dump")
+    expdir: Path = Path("exp")
+    nj: int = 1
+    ngpu: int = 0
+    resamples: int = 1000
+
+    @property
+    def split(self) -> str:
+        """Folder name of the split."""
+        return self.scheme if self.fold is None else f"{self.scheme}_{self.fold}"
+
+    @property
+    def data(self) -> Path:
+        """The checked data directory."""
+        return self.datadir / self.corpus
+
+    @property
+    def store(self) -> Path:
+        """The feature store."""
+        return self.dumpdir / self.corpus / self.features.stem
+
+    @property
+    def sets(self) -> Path:
+        """The folder of the train, valid and test sets."""
+        return self.dumpdir / self.corpus / "sets" / self.labels.stem / self.split
+
+    @property
+    def runs(self) -> Path:
+        """The folder of the trainings of this split."""
+        return self.expdir / f"{self.features.stem}_{self.labels.stem}" / self.split
+
+    def run(self, model: str) -> Path:
+        """The folder of one training."""
+        return self.runs / f"{model}_seed{self.seed}"
+
+
+def build_plan(recipe: Recipe) -> list[Step]:
+    """List the steps of a recipe, in an order in which they can run.
+
+    Raises:
+        UserError: If a config file is missing or malformed.
+    """
+    for path in (recipe.labels, recipe.features, *recipe.models.values()):
+        if not path.is_file():
+            raise UserError(f"no such config file: {path}")
+    steps = [] if recipe.mini_seed is None else [generate_step(recipe)]
+    steps += [prepare_step(recipe), check_step(recipe), extract_step(recipe)]
+    steps.append(sets_step(recipe))
+    configs = {name: training_config(recipe, name) for name in recipe.models}
+    steps += [train_step(recipe, name, configs[name]) for name in recipe.models]
+    steps += [infer_step(recipe, name, configs[name]) for name in recipe.models]
+    steps.append(score_step(recipe, configs))
+    return steps
+
+
+def generate_step(recipe: Recipe) -> Step:
+    """Generate a built-in corpus and the tiny upstream beside it."""
+    output = recipe.corpus_root.parent
+    args = ("--output", str(output), "--seed", str(recipe.mini_seed))
+    return Step(
+        name="generate the built-in corpora",
+        stage=1,
+        module="espnet_ext.bin.ser_make_mini",
+        args=args,
+        output=output,
+        products=("hubert_tiny/config.json", "hubert_tiny/model.safetensors"),
+        settings={"seed": recipe.mini_seed},
+    )
+
+
+def prepare_step(recipe: Recipe) -> Step:
+    """Read the corpus' labels into a data directory."""
+    output = recipe.datadir / "local" / recipe.corpus
+    return Step(
+        name=f"prepare {recipe.corpus}",
+        stage=1,
+        module="espnet_ext.bin.ser_prepare",
+        args=(
+            *("--corpus", recipe.corpus, "--root", str(recipe.corpus_root)),
+            *("--output", str(output), "--check_audio", "false"),
+        ),
+        output=output,
+        products=("wav.scp", "utt2spk", "emotion", "attributes"),
+        inputs=(Input(recipe.corpus_root, Evidence.LISTING),),
+        settings={"corpus": recipe.corpus},
+    )
+
+
+def check_step(recipe: Recipe) -> Step:
+    """Check every wav and keep the usable utterances."""
+    source = recipe.datadir / "local" / recipe.corpus
+    return Step(
+        name=f"check the audio of {recipe.corpus}",
+        stage=2,
+        module="espnet_ext.bin.ser_check_audio",
+        args=(
+            *("--data", str(source), "--output", str(recipe.data)),
+            *("--nj", str(recipe.nj)),
+        ),
+        output=recipe.data,
+        products=("wav.scp", "utt2dur", "emotion", "attributes"),
+        inputs=(Input(source), Input(recipe.corpus_root, Evidence.LISTING)),
+    )
+
+
+def extract_step(recipe: Recipe) -> Step:
+    """Extract the frozen features of the utterances that the class map keeps."""
+    args = [
+        *("--data", str(recipe.data), "--config", str(recipe.features)),
+        *("--output", str(recipe.store), "--labels", str(recipe.labels)),
+        *("--ngpu", str(min(recipe.ngpu, 1))),
+    ]
+    inputs = [Input(recipe.data), Input(recipe.features), Input(recipe.labels)]
+    if recipe.upstream is not None:
+        args += ["--upstream", recipe.upstream]
+        if Path(recipe.upstream).exists() or recipe.mini_seed is not None:
+            inputs.append(Input(Path(recipe.upstream)))
+    return Step(
+        name=f"extract {recipe.features.stem} features of {recipe.corpus}",
+        stage=3,
+        module="espnet_ext.bin.ser_extract",
+        args=tuple(args),
+        output=recipe.store,
+        products=("index.json",),
+        inputs=tuple(inputs),
+        settings={"upstream": recipe.upstream},
+    )
+
+
+def sets_step(recipe: Recipe) -> Step:
+    """Apply the class map and the split."""
+    args = [
+        *("--data", str(recipe.data), "--labels", str(recipe.labels)),
+        *("--scheme", recipe.scheme, "--output", str(recipe.sets)),
+        *("--store", str(recipe.store)),
+    ]
+    if recipe.fold is not None:
+        args += ["--fold", str(recipe.fold)]
+    names = ("wav.scp", "utt2class", "attributes", "classes", "speech_shape")
+    return Step(
+        name=f"make the sets of {recipe.split}",
+        stage=4,
+        module="espnet_ext.bin.ser_make_sets",
+        args=tuple(args),
+        output=recipe.sets,
+        products=tuple(f"{s}/{n}" for s in ("train", "valid", "test") for n in names),
+        inputs=(
+            Input(recipe.data),
+            Input(recipe.labels),
+            Input(recipe.store / "index.json"),
+        ),
+        settings={"scheme": recipe.scheme, "fold": recipe.fold},
+    )
+
+
+def training_config(recipe: Recipe, model: str) -> dict[str, Any]:
+    """Merge a model's YAML with the overlay."""
+    paths = [recipe.models[model]]
+    if recipe.overlay is not None:
+        paths.append(recipe.overlay)
+    return merge_configs(paths, {})
+
+
+def train_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
+    """Train one model; the merged YAML is written beside its folder."""
+    output = recipe.run(model)
+    merged = output.parent / "conf" / f"{output.name}.yaml"
+    text = yaml.safe_dump(dict(config), sort_keys=False)
+    if not merged.is_file() or merged.read_text(encoding="utf-8") != text:
+        atomic_write_text(merged, text)
+    args = [
+        *("--config", str(merged), "--output_dir", str(output)),
+        *("--seed", str(recipe.seed), "--ngpu", str(recipe.ngpu), "--resume", "true"),
+        *("--class_list", str(recipe.sets / "train" / "classes")),
+    ]
+    for part in ("train", "valid"):
+        folder = recipe.sets / part
+        for triple in data_triples(recipe.store, folder):
+            args += [f"--{part}_data_path_and_name_and_type", triple]
+        args += [f"--{part}_shape_file", str(folder / "speech_shape")]
+    return Step(
+        name=f"train {model} on {recipe.split} (seed {recipe.seed})",
+        stage=5,
+        module="espnet_ext.bin.ser_train",
+        args=tuple(args),
+        output=output,
+        products=("config.yaml", selected_model(config)),
+        inputs=(
+            Input(recipe.sets / "train"),
+            Input(recipe.sets / "valid"),
+            Input(recipe.store / "index.json"),
+        ),
+        settings={"config": config, "seed": recipe.seed},
+        keeps_partial_work=True,
+        preload=("espnet_ext.tasks.ser",),
+        epochs=int(config.get("max_epoch", 0)),
+    )
+
+
+def data_triples(store: Path, folder: Path) -> list[str]:
+    """ESPnet's ``path,name,type`` of each thing a model reads from a set."""
+    return [
+        f"{store},speech,ser_features",
+        f"{folder / 'utt2class'},emotion,text_int",
+        f"{folder / 'attributes'},attributes,text_float",
+    ]
+
+
+def selected_model(config: Mapping[str, Any]) -> str:
+    """Name of the averaged model that the first selection criterion makes.
+
+    Raises:
+        UserError: If the config names no criterion.
+    """
+    criteria = config.get("best_model_criterion")
+    if not criteria:
+        raise UserError("best_model_criterion is missing in the training config")
+    phase, name, _ = criteria[0]
+    return f"{phase}.{name}.ave.pth"
+
+
+def infer_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
+    """Predict the test set."""
+    run = recipe.run(model)
+    return Step(
+        name=f"predict with {model} on {recipe.split} (seed {recipe.seed})",
+        stage=6,
+        module="espnet_ext.bin.ser_infer",
+        args=(
+            *("--train_config", str(run / "config.yaml")),
+            *("--model_file", str(run / selected_model(config))),
+            *("--set", str(recipe.sets / "test"), "--store", str(recipe.store)),
+            *("--output", str(run / "test"), "--dump_attention", "true"),
+            *("--ngpu", str(min(recipe.ngpu, 1))),
+        ),
+        output=run / "test",
+        products=("predictions.csv",),
+        inputs=(
+            Input(run / "config.yaml"),
+            Input(run / selected_model(config)),
+            Input(recipe.sets / "test"),
+            Input(recipe.store / "index.json"),
+        ),
+        preload=("espnet_ext.tasks.ser",),
+    )
+
+
+def score_step(recipe: Recipe, configs: Mapping[str, Mapping[str, Any]]) -> Step:
+    """Score this recipe's models, and beside them those that were finished before."""
+    output = recipe.runs / "results"
+    runs = {name: recipe.run(name) for name in scored_models(recipe, configs)}
+    args = ["--output", str(output), "--title", recipe.split]
+    args += ["--reference", str(recipe.sets / "test")]
+    args += ["--wav_scp", str(recipe.data / "wav.scp")]
+    args += ["--resamples", str(recipe.resamples)]
+    inputs = []
+    for name, run in runs.items():
+        args += ["--predictions", f"{name}={run / 'test' / 'predictions.csv'}"]
+        args += ["--train_log", f"{name}={run / 'train.log'}"]
+        args += ["--attention", f"{name}={run / 'test' / 'attention.npz'}"]
+        inputs.append(Input(run / "test"))
+    return Step(
+        name=f"score {recipe.split}",
+        stage=7,
+        module="espnet_ext.bin.ser_score",
+        args=tuple(args),
+        output=output,
+        products=("RESULTS.md", "scores.json"),
+        inputs=(*inputs, Input(recipe.sets / "test")),
+        settings={"models": list(runs), "resamples": recipe.resamples},
+    )
+
+
+def scored_models(
+    recipe: Recipe, configs: Mapping[str, Mapping[str, Any]]
+) -> Sequence[str]:
+    """List the models that the table shows, in the paper's order.
+
+    These are the recipe's own and, beside them, the ones whose predictions of the same
+    test set were finished before.
+    """
+    names = dict.fromkeys([*MODELS, *configs])
+    return [n for n in names if n in configs or _predicted_before(recipe, n)]
+
+
+def _predicted_before(recipe: Recipe, model: str) -> bool:
+    """Whether finished predictions of today's test set lie there."""
+    test = recipe.sets / "test"
+    recorded = recorded_inputs(recipe.run(model) / "test").get(str(test))
+    return recorded is not None and test.is_dir() and recorded == digest(Input(test))
+
+
+def print_plan(steps: Sequence[Step]) -> None:
+    """Print what is done and what is to do, with each step's command."""
+    for step in steps:
+        try:
+            state = status(step)
+        except OSError:
+            state = Status.NEW
+        print(f"stage {step.stage}  {state.value:8} {step.name}")
+        print("    " + " ".join(step.command()))

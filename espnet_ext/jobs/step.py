@@ -1,0 +1,241 @@
+"""A step of a recipe, and the one place that decides whether it is finished.
+
+A step declares its inputs, its settings and its products. Their fingerprint is written
+beside the products when the step ends well; a step is finished when that record exists,
+carries the fingerprint of today's inputs and settings, and describes the products that
+lie there now. A file's mere existence decides nothing.
+
+Stages, tables and cluster back ends all ask `status`; none of them looks at files.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from espnet_ext import __version__
+from espnet_ext.utils.atomic import atomic_write_text
+
+RECORD = ".done.json"
+STARTED = ".started.json"
+
+# A larger file is told by its size and time: hashing HuBERT-large's 1.2 GB at every
+# start would cost more than the rest of the plan.
+MAX_HASHED_BYTES = 4 * 2**20
+
+
+class Evidence(Enum):
+    """How the content of an input is taken into the fingerprint."""
+
+    CONTENT = "content"  # every byte of small files
+    LISTING = "listing"  # names, sizes and times: for corpora, which are too large
+
+
+class Status(Enum):
+    """What the plan has to do about a step."""
+
+    DONE = "done"
+    NEW = "new"  # nothing there
+    STARTED = "started"  # begun with the same fingerprint, products not complete
+    CHANGED = "changed"  # what lies there was made from other inputs or settings
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file or folder that a step reads."""
+
+    path: Path
+    evidence: Evidence = Evidence.CONTENT
+
+
+@dataclass(frozen=True)
+class Step:
+    """One program call of a recipe.
+
+    Attributes:
+        name: What a log calls it; unique within a plan.
+        stage: The number of its stage in ``ser.sh``.
+        module: The program, e.g. ``espnet_ext.bin.ser_train``.
+        args: Its arguments.
+        output: The folder it writes; its record and its log lie there.
+        products: Files in `output` that must exist when it is done.
+        inputs: What it reads.
+        settings: What else decides its result. Arguments that only say how fast or
+            where (`--nj`, `--ngpu`) belong into `args` alone.
+        keeps_partial_work: Whether a step that was cut off goes on from what lies in
+            `output` (training does; the others write their output in one piece).
+        preload: Modules that take long to import, shared by all steps of a stage.
+        epochs: Epochs at most, for the progress display; 0 if it is no training.
+    """
+
+    name: str
+    stage: int
+    module: str
+    args: tuple[str, ...]
+    output: Path
+    products: tuple[str, ...]
+    inputs: tuple[Input, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    keeps_partial_work: bool = False
+    preload: tuple[str, ...] = ()
+    epochs: int = 0
+
+    @property
+    def log(self) -> Path:
+        """Where what the step prints is kept.
+
+        A training's log lies in its own folder, as ESPnet users expect; the folder of
+        any other step is replaced as a whole, so its log lies beside it.
+        """
+        if self.keeps_partial_work:
+            return self.output / "train.log"
+        return self.output.parent / f"{self.output.name}.log"
+
+    def command(self) -> list[str]:
+        """The step as a command that can be run by hand."""
+        return ["python", "-m", self.module, *self.args]
+
+
+def fingerprint(step: Step) -> str:
+    """Hash everything that decides the step's result (sha256, hexadecimal).
+
+    Raises:
+        FileNotFoundError: If an input does not exist.
+    """
+    content = {
+        "version": __version__,
+        "module": step.module,
+        "settings": step.settings,
+        "inputs": describe_inputs(step),
+        "products": step.products,
+    }
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe_inputs(step: Step) -> dict[str, str]:
+    """Digest of each input by its path."""
+    return {str(item.path): digest(item) for item in step.inputs}
+
+
+def digest(item: Input) -> str:
+    """Hash a file, or a folder with everything below it except dot files."""
+    if not item.path.is_dir():
+        return _digest_file(item.path, item.evidence)
+    total = hashlib.sha256()
+    for file in sorted(_walk(item.path)):
+        name = file.relative_to(item.path).as_posix()
+        total.update(f"{name}\0{_digest_file(file, item.evidence)}\n".encode())
+    return total.hexdigest()
+
+
+def _walk(folder: Path) -> Iterable[Path]:
+    for root, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in names:
+            if not name.startswith("."):
+                yield Path(root, name)
+
+
+def _digest_file(path: Path, evidence: Evidence) -> str:
+    stat = path.stat()
+    if evidence is Evidence.LISTING or stat.st_size > MAX_HASHED_BYTES:
+        return f"{stat.st_size}:{stat.st_mtime_ns}"
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def status(step: Step) -> Status:
+    """Compare the step with its record."""
+    record = _read(step.output / RECORD)
+    started = _read(step.output / STARTED)
+    if not record and not started:
+        return Status.NEW
+    try:
+        now = fingerprint(step)
+    except FileNotFoundError:
+        return Status.CHANGED  # an input has gone: an earlier step will remake it
+    if record.get("fingerprint") == now:
+        same = record.get("products") == describe_products(step)
+        return Status.DONE if same else Status.STARTED
+    if started.get("fingerprint") == now:
+        return Status.STARTED
+    return Status.CHANGED
+
+
+def describe_products(step: Step) -> dict[str, list[int]] | None:
+    """Size and time of each product; None if one is missing or empty."""
+    described = {}
+    for name in step.products:
+        path = step.output / name
+        if not path.is_file() or path.stat().st_size == 0:
+            return None
+        stat = path.stat()
+        described[name] = [stat.st_size, stat.st_mtime_ns]
+    return described
+
+
+def mark_started(step: Step) -> None:
+    """Remember what partial work in the step's folder belongs to."""
+    text = json.dumps({"step": step.name, "fingerprint": fingerprint(step)}, indent=1)
+    atomic_write_text(step.output / STARTED, text)
+
+
+def mark_done(step: Step) -> None:
+    """Write the record that makes the step finished.
+
+    Raises:
+        FileNotFoundError: If the step ended well but left a product out.
+    """
+    products = describe_products(step)
+    if products is None:
+        missing = [n for n in step.products if not (step.output / n).is_file()]
+        raise FileNotFoundError(
+            f"{step.name} ended without {', '.join(missing)} in {step.output}"
+        )
+    record = {
+        "step": step.name,
+        "fingerprint": fingerprint(step),
+        "command": step.command(),
+        "inputs": describe_inputs(step),
+        "products": products,
+    }
+    atomic_write_text(step.output / RECORD, json.dumps(record, indent=1))
+    (step.output / STARTED).unlink(missing_ok=True)
+
+
+def recorded_inputs(output: Path) -> dict[str, str]:
+    """Digests of what a finished step had read, by path; empty if there is no record."""
+    return _read(output / RECORD).get("inputs", {})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return {}
+
+
+def set_aside(step: Step) -> Path | None:
+    """Move partial or finished work of other settings out of the step's way.
+
+    Nothing that was computed is deleted: a training whose YAML was edited keeps its
+    old folder under a name that carries the old fingerprint.
+
+    Returns:
+        The new place, or None if there was nothing to move.
+    """
+    old = _read(step.output / RECORD) or _read(step.output / STARTED)
+    if not step.output.exists():
+        return None
+    mark = str(old.get("fingerprint", "unknown"))[:8]
+    place = step.output.with_name(f"{step.output.name}.replaced-{mark}")
+    number = 1
+    while place.exists():
+        number += 1
+        place = step.output.with_name(f"{step.output.name}.replaced-{mark}-{number}")
+    os.replace(step.output, place)
+    return place
