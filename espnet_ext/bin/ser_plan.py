@@ -239,8 +239,7 @@ def visible_gpus() -> list[str]:
     if given is not None:
         return [name for name in given.split(",") if name]
     return sorted(
-        path.name.removeprefix("nvidia")
-        for path in Path("/dev").glob("nvidia[0-9]*")
+        path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*")
     )
 
 
