@@ -208,7 +208,7 @@ def mark_done(step: Step) -> None:
 
 
 def recorded_inputs(output: Path) -> dict[str, str]:
-    """Digests of what a finished step had read, by path; empty if there is no record."""
+    """Digests of what a finished step had read, by path; empty without a record."""
     return _read(output / RECORD).get("inputs", {})
 
 

@@ -1,4 +1,4 @@
-"""A real program for the executor's tests: writes a file, slowly or badly if told to."""
+"""A real program for the executor's tests: writes a file, slowly or not at all."""
 
 import argparse
 import sys
