@@ -1,0 +1,328 @@
+"""Resampling, intervals and tests: by hand, by scipy, and by simulation."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from espnet_ext.scoring import bootstrap, metrics
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(11)
+
+
+def correlated(rng, rows, slope, models=1):
+    """True and predicted values whose population CCC is 2 s / (1 + s^2 + v)."""
+    true = rng.normal(0, 1, (rows, 1))
+    pred = slope * true + rng.normal(0, 0.5, (models, rows, 1))
+    return true, pred, 2 * slope / (1 + slope**2 + 0.25)
+
+
+# ------------------------------------------------------------------------ resampling
+
+
+def test_counts_of_each_scheme(rng, monkeypatch):
+    monkeypatch.setattr(bootstrap, "_BLOCK_NUMBERS", 70)  # several blocks
+    strata = np.array([0, 1, 0, 2, 1, 0, 0])
+    counts = np.concatenate(list(bootstrap.resample_within(strata, 25, rng)))
+    assert counts.shape == (25, 7)
+    for label, size in [(0, 4), (1, 2), (2, 1)]:
+        assert (counts[:, strata == label].sum(axis=1) == size).all()
+
+    plain = np.concatenate(list(bootstrap.resample_utterances(7, 25, rng)))
+    assert (plain.sum(axis=1) == 7).all()
+
+    speakers = ["a", "b", "a", "c", "b", "a", "a"]
+    whole = np.concatenate(list(bootstrap.resample_clusters(speakers, 25, rng)))
+    np.testing.assert_array_equal(whole[:, 0], whole[:, 6])
+    np.testing.assert_array_equal(whole[:, 1], whole[:, 4])
+    assert (whole[:, [0, 1, 3]].sum(axis=1) == 3).all()
+
+
+def test_same_seed_same_resamples():
+    first, second = (
+        next(bootstrap.resample_utterances(9, 5, np.random.default_rng(4)))
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+def test_scores_of_resamples_equal_the_metrics_on_repeated_rows(rng):
+    n, models = 40, 3
+    true = rng.normal(3, 1, (n, 3))
+    pred = 0.5 * true + rng.normal(0, 0.5, (models, n, 3))
+    true[:5, 1] = np.nan  # rated for valence and dominance only
+    classes = rng.integers(0, 4, n)
+    said = rng.integers(0, 5, (models, n))  # class 4 is never true
+    blocks = list(bootstrap.resample_utterances(n, 6, rng))
+    cccs = bootstrap.ccc_distribution(true, pred, blocks)
+    of_class = bootstrap.class_distribution(classes, said, blocks)
+    for b, model in itertools.product(range(6), range(models)):
+        rows = np.repeat(np.arange(n), blocks[0][b].astype(int))
+        for dim in range(3):
+            kept = rows[~np.isnan(true[rows, dim])]
+            expected = metrics.ccc(true[kept, dim], pred[model, kept, dim])
+            assert cccs[b, model, dim] == pytest.approx(expected, abs=1e-12)
+        for name, score in metrics.class_scores(
+            classes[rows], said[model, rows]
+        ).items():
+            assert of_class[name][b, model] == pytest.approx(score, abs=1e-12)
+
+
+def test_constant_resample_has_ccc_zero():
+    counts = np.array([[3.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    true, pred = np.array([[0.1], [0.2], [0.7]]), np.array([[[0.3], [0.4], [0.9]]])
+    found = bootstrap.ccc_distribution(true, pred, [counts])
+    assert found[0, 0, 0] == 0.0
+    assert found[1, 0, 0] == pytest.approx(metrics.ccc(true[:, 0], pred[0, :, 0]))
+
+
+def test_distribution_agrees_with_scipy(rng):
+    true, pred, _ = correlated(rng, 200, 0.8)
+    estimate = metrics.ccc(true[:, 0], pred[0, :, 0])
+    ours = bootstrap.percentile_interval(
+        estimate,
+        bootstrap.ccc_distribution(
+            true, pred, bootstrap.resample_utterances(200, 4000, rng)
+        ),
+    )
+    theirs = stats.bootstrap(
+        (true[:, 0], pred[0, :, 0]),
+        metrics.ccc,
+        paired=True,
+        vectorized=False,
+        n_resamples=4000,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    assert ours.estimate == estimate
+    assert ours.low == pytest.approx(theirs.low, abs=0.006)
+    assert ours.high == pytest.approx(theirs.high, abs=0.006)
+
+
+def test_a_class_of_one_row_does_not_split_uar(rng):
+    true = np.array([0] * 50 + [1] * 50 + [2])
+    said = np.where(rng.random(101) < 0.6, true, 1 - true.clip(max=1))
+    said[-1] = 2
+    within = bootstrap.class_distribution(
+        true, said[None], bootstrap.resample_within(true, 500, rng)
+    )["uar"]
+    assert within.std() < 0.04  # plain resamples: 0.16
+    assert (within > 1 / 3).all()
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda rng: list(bootstrap.resample_utterances(0, 5, rng)),
+        lambda rng: list(bootstrap.resample_utterances(5, 0, rng)),
+        lambda rng: bootstrap.ccc_distribution(
+            np.full((3, 1), np.nan), np.zeros((1, 3, 1)), []
+        ),
+        lambda rng: bootstrap.ccc_distribution(
+            np.zeros((2, 1)), np.zeros((1, 3, 1)), []
+        ),
+        lambda rng: bootstrap.class_distribution([0, -1], np.zeros((1, 2), int), []),
+        lambda rng: bootstrap.class_distribution([0], np.zeros((1, 2), int), []),
+        lambda rng: bootstrap.mean_ccc(np.zeros((5, 2))),
+        lambda rng: bootstrap.holm([0.1, float("nan")]),
+        lambda rng: bootstrap.mcnemar([1, 0], [True, False]),
+    ],
+)
+def test_refused(rng, refused):
+    with pytest.raises(ValueError, match=r"."):
+        refused(rng)
+
+
+# -------------------------------------------------------------------- tests by hand
+
+
+def test_mcnemar_equals_scipys_binomial_test(rng):
+    for rows in (8, 60, 500):
+        first, second = rng.random(rows) < 0.7, rng.random(rows) < 0.6
+        found = bootstrap.mcnemar(first, second)
+        b, c = found.only_first, found.only_second
+        assert b == sum(x and not y for x, y in zip(first, second, strict=True))
+        exact = stats.binomtest(b, b + c, 0.5).pvalue
+        assert found.p_exact == pytest.approx(exact, rel=1e-9)
+        assert found.p_mid == pytest.approx(
+            min(1.0, exact - stats.binom.pmf(min(b, c), b + c, 0.5) * (b != c)),
+            rel=1e-9,
+        )
+
+
+def test_mcnemar_by_hand():
+    # 1 against 5: 2 (1 + 6) / 2^6 = 14/64; mid-p takes 6/64 away
+    first = np.array([True] + [False] * 5 + [True] * 4)
+    second = np.array([False] + [True] * 5 + [True] * 4)
+    found = bootstrap.mcnemar(first, second)
+    assert (found.only_first, found.only_second) == (1, 5)
+    assert found.p_exact == pytest.approx(14 / 64)
+    assert found.p_mid == pytest.approx(8 / 64)
+    same = bootstrap.mcnemar(first, first)
+    assert same.p_exact == same.p_mid == 1.0
+
+
+def test_holm_by_hand():
+    # sorted .01 .02 .03 .04 times 4 3 2 1: .04 .06 .06 .04, kept monotone
+    found = bootstrap.holm([0.04, 0.01, 0.03, 0.02])
+    assert found == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert bootstrap.holm([0.6, 0.7]) == [1.0, 1.0]
+    assert bootstrap.holm([0.03]) == [0.03]
+    assert bootstrap.holm([]) == []
+
+
+def test_paired_comparison_by_hand():
+    values = np.arange(-4, 95) / 100  # 99 resamples, 5 of them <= 0
+    found = bootstrap.paired_comparison(0.45, values)
+    assert found.p == pytest.approx(2 * 6 / 100)
+    assert (found.difference, found.low, found.high) == pytest.approx(
+        (0.45, *np.quantile(values, [0.025, 0.975]))
+    )
+    assert bootstrap.paired_comparison(0.0, np.zeros(99)).p == 1.0
+
+
+# ------------------------------------------------------------------------ simulation
+
+
+def ccc_coverage(rng, trials, rows=300, resamples=400, slope=0.8):
+    hits = 0
+    for _ in range(trials):
+        true, pred, population = correlated(rng, rows, slope)
+        found = bootstrap.percentile_interval(
+            0.0,
+            bootstrap.ccc_distribution(
+                true, pred, bootstrap.resample_utterances(rows, resamples, rng)
+            ),
+        )
+        hits += found.low <= population <= found.high
+    return hits / trials
+
+
+def class_draw(rng, rows, recall, models=1):
+    """Classes with shares .5 .3 .2 and a model that is right with p = `recall`."""
+    true = np.repeat([0, 1, 2], (rows * np.array([0.5, 0.3, 0.2])).astype(int))
+    right = rng.random((models, len(true))) < np.asarray(recall)[true]
+    return true, np.where(right, true, (true + 1) % 3)
+
+
+def class_population(recall):
+    """UAR and macro-F1 of `class_draw` with infinite rows."""
+    share, recall = np.array([0.5, 0.3, 0.2]), np.asarray(recall)
+    wrong = share * (1 - recall)  # goes to the next class
+    said = share * recall + np.roll(wrong, 1)
+    return {
+        "accuracy": (share * recall).sum(),
+        "uar": recall.mean(),
+        "macro_f1": (2 * share * recall / (share + said)).mean(),
+    }
+
+
+def class_coverage(rng, trials, rows=300, resamples=400):
+    recall = [0.7, 0.5, 0.6]
+    population = class_population(recall)
+    hits = dict.fromkeys(population, 0)
+    for _ in range(trials):
+        true, said = class_draw(rng, rows, recall)
+        found = bootstrap.class_distribution(
+            true, said, bootstrap.resample_within(true, resamples, rng)
+        )
+        for name, value in population.items():
+            interval = bootstrap.percentile_interval(0.0, found[name])
+            hits[name] += interval.low <= value <= interval.high
+    return {name: count / trials for name, count in hits.items()}
+
+
+def ccc_rejections(rng, trials, slopes, rows=300, resamples=400):
+    """Share of p < 0.05 between two models with the given slopes."""
+    count = 0
+    for _ in range(trials):
+        true = rng.normal(0, 1, (rows, 1))
+        noise = rng.normal(0, 0.35, (rows, 1))  # shared: models err alike
+        pred = np.stack(
+            [s * true + noise + rng.normal(0, 0.35, (rows, 1)) for s in slopes]
+        )
+        scores = bootstrap.ccc_distribution(
+            true, pred, bootstrap.resample_utterances(rows, resamples, rng)
+        )[..., 0]
+        count += bootstrap.paired_comparison(0.0, scores[:, 0] - scores[:, 1]).p < 0.05
+    return count / trials
+
+
+def class_rejections(rng, trials, recalls, rows=300, resamples=400):
+    """Share of p < 0.05 for UAR, macro-F1 and (McNemar) accuracy."""
+    counts = {"uar": 0, "macro_f1": 0, "exact": 0, "mid": 0}
+    for _ in range(trials):
+        true, first = class_draw(rng, rows, recalls[0])
+        _, second = class_draw(rng, rows, recalls[1])
+        said = np.concatenate([first, second])
+        scores = bootstrap.class_distribution(
+            true, said, bootstrap.resample_within(true, resamples, rng)
+        )
+        for name in ("uar", "macro_f1"):
+            differences = scores[name][:, 0] - scores[name][:, 1]
+            counts[name] += bootstrap.paired_comparison(0.0, differences).p < 0.05
+        test = bootstrap.mcnemar(said[0] == true, said[1] == true)
+        counts["exact"] += test.p_exact < 0.05
+        counts["mid"] += test.p_mid < 0.05
+    return {name: count / trials for name, count in counts.items()}
+
+
+EQUAL = ([0.6, 0.6, 0.6], [0.6, 0.6, 0.6])
+APART = ([0.72, 0.72, 0.72], [0.55, 0.55, 0.55])
+
+
+def test_simulation_in_short(rng):
+    # 3 standard errors of 300 trials are 3.8 points
+    assert ccc_coverage(rng, 300) == pytest.approx(0.95, abs=0.038)
+    for name, share in class_coverage(rng, 300).items():
+        assert share == pytest.approx(0.95, abs=0.038), name
+    assert ccc_rejections(rng, 300, (0.8, 0.8)) == pytest.approx(0.05, abs=0.038)
+    found = class_rejections(rng, 300, EQUAL)
+    for name in ("uar", "macro_f1", "mid"):
+        assert found[name] == pytest.approx(0.05, abs=0.038), name
+    assert found["exact"] <= 0.088
+    assert ccc_rejections(rng, 100, (0.8, 0.6)) > 0.9
+    assert min(class_rejections(rng, 100, APART).values()) > 0.9
+
+
+@pytest.mark.slow
+def test_coverage_is_93_to_97_percent(rng):
+    for slope in (0.3, 0.8):
+        assert 0.93 <= ccc_coverage(rng, 3000, resamples=1000, slope=slope) <= 0.97
+    for name, share in class_coverage(rng, 3000, resamples=1000).items():
+        assert 0.93 <= share <= 0.97, name
+
+
+@pytest.mark.slow
+def test_type_one_error_is_about_5_percent(rng):
+    assert 0.035 <= ccc_rejections(rng, 3000, (0.8, 0.8), resamples=1000) <= 0.065
+    found = class_rejections(rng, 3000, EQUAL, resamples=1000)
+    for name in ("uar", "macro_f1", "mid"):
+        assert 0.035 <= found[name] <= 0.065, name
+    assert found["exact"] <= 0.05
+
+
+@pytest.mark.slow
+def test_cluster_intervals_cover_where_utterance_intervals_do_not(rng):
+    speakers, each, trials = 40, 15, 1000
+    names = [f"s{i:02d}" for i in range(speakers) for _ in range(each)]
+    population = 2 / (2 + 0.25 + 0.25)  # slope 1, speaker and row noise of 0.25
+    hits = {"clusters": 0, "utterances": 0}
+    for _ in range(trials):
+        true = rng.normal(0, 1, (len(names), 1))
+        bias = np.repeat(rng.normal(0, 0.5, speakers), each)[:, None]
+        pred = (true + bias + rng.normal(0, 0.5, true.shape))[None]
+        for kind, blocks in (
+            ("clusters", bootstrap.resample_clusters(names, 400, rng)),
+            ("utterances", bootstrap.resample_utterances(len(names), 400, rng)),
+        ):
+            found = bootstrap.percentile_interval(
+                0.0, bootstrap.ccc_distribution(true, pred, blocks)
+            )
+            hits[kind] += found.low <= population <= found.high
+    assert 0.92 <= hits["clusters"] / trials <= 0.97
+    assert hits["utterances"] < hits["clusters"]
