@@ -1,0 +1,81 @@
+"""Writes the built-in corpora and the tiny checkpoint, each in one step."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from espnet_ext.mini import iemocap, msp_podcast, upstream
+from espnet_ext.mini.size import MiniSize
+from espnet_ext.mini.speech import require_synthesizer
+from espnet_ext.utils.atomic import atomic_dir
+
+
+class _Corpus(NamedTuple):
+    folder: str
+    write: Callable[[Path, int, MiniSize, Callable[[], object]], None]
+    number_of_utterances: Callable[[MiniSize], int]
+
+
+_CORPORA = {
+    "iemocap": _Corpus(
+        iemocap.FOLDER, iemocap.write_iemocap, iemocap.number_of_utterances
+    ),
+    "msp_podcast": _Corpus(
+        msp_podcast.FOLDER,
+        msp_podcast.write_msp_podcast,
+        msp_podcast.number_of_utterances,
+    ),
+}
+
+
+def generate(
+    output: Path,
+    *,
+    seed: int,
+    corpora: Sequence[str],
+    with_upstream: bool,
+    size: MiniSize,
+) -> Iterator[Path]:
+    """Write corpora and checkpoint below `output`.
+
+    Each folder appears (or replaces an older one) only when it is whole.
+
+    Args:
+        output: Parent of ``IEMOCAP_full_release``, ``MSP-PODCAST-1.8`` and
+            ``hubert_tiny``.
+        seed: The same seed gives the same bytes.
+        corpora: Of ``iemocap`` and ``msp_podcast``.
+        with_upstream: Whether to write the checkpoint.
+        size: How large the corpora are.
+
+    Yields:
+        The path of each finished folder.
+
+    Raises:
+        UserError: The synthesizer is missing or fails.
+    """
+    if corpora:
+        require_synthesizer()
+    if with_upstream:
+        yield _write_upstream(output, seed)
+    for name in corpora:
+        corpus = _CORPORA[name]
+        path = output / corpus.folder
+        with (
+            atomic_dir(path) as new,
+            tqdm(
+                total=corpus.number_of_utterances(size),
+                desc=f"{path}",
+                unit="utt",
+            ) as progress,
+        ):
+            corpus.write(new, seed, size, progress.update)
+        yield path
+
+
+def _write_upstream(output: Path, seed: int) -> Path:
+    path = output / upstream.FOLDER
+    upstream.write_tiny_hubert(path, seed)
+    return path

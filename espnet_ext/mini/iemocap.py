@@ -1,0 +1,438 @@
+"""A small IEMOCAP_full_release tree, spoken by espeak-ng.
+
+The layout and its oddities are those of the licensed corpus, so that the reader of
+`espnet_ext.corpora` takes either::
+
+    IEMOCAP_full_release/
+      README.txt  LICENSE.txt  Documentation/
+      Session1/
+        dialog/
+          EmoEvaluation/
+            Ses01F_impro01.txt          labels of the dialog, CR line ends in some
+            ._Ses01F_impro01.txt        AppleDouble files, not text
+            Attribute/ Categorical/ Self-evaluation/   single raters, other formats
+          transcriptions/Ses01F_impro01.txt
+        sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav
+
+Every bracket ``[V, A, D]`` is the mean of the external raters (``A-E*``) of its block
+and every label the majority of their categorical votes (``C-E*``), ``xxx`` where
+there is none. Recorded in a quiet room: 16 kHz, 16-bit, mono.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from espnet_ext.mini import prosody as p
+from espnet_ext.mini.size import MiniSize
+from espnet_ext.mini.speech import SAMPLE_RATE, synthesize
+from espnet_ext.mini.text import LICENSE, REPLIES, STATEMENTS
+from espnet_ext.mini.wav import write_wav
+
+FOLDER = "IEMOCAP_full_release"
+
+# Utterances of each label in each session: 126 of the paper's five classes. The real
+# corpus has two `dis` in all, which no score over five classes survives.
+SESSION_COUNTS = {
+    "neu": 34,
+    "ang": 28,
+    "hap": 27,
+    "sad": 27,
+    "dis": 10,
+    "exc": 12,
+    "fru": 12,
+    "fea": 3,
+    "sur": 4,
+    "oth": 1,
+    "xxx": 14,
+}
+
+# Dialogs of a session, and those that differ from it. All names occur in the real
+# corpus: 05a and 05b without a plain 05, 01_1b beside 01_1.
+_DIALOGS = {
+    "F": ("impro01", "impro03", "impro06", "script01_3", "script02_2"),
+    "M": ("impro02", "impro04", "impro07", "script02_2", "script03_1"),
+}
+_ODD_DIALOGS = {
+    "Ses03M": ("impro05a", "impro05b", "impro07", "script02_2", "script03_1"),
+    "Ses05M": ("impro02", "impro07", "script01_1", "script01_1b", "script02_2"),
+}
+
+_WORDS = {
+    "neu": "Neutral",
+    "ang": "Anger",
+    "hap": "Happiness",
+    "exc": "Excited",
+    "sad": "Sadness",
+    "fru": "Frustration",
+    "fea": "Fear",
+    "sur": "Surprise",
+    "dis": "Disgust",
+    "oth": "Other",
+}
+_REMARKS = ("", "", "", "", "curious", "a bit tired", "polite, but not friendly")
+
+# Rare things, each of which a reader must survive: dialog, label, and what is odd.
+_QUIRKS = (
+    ("Ses03M_impro07", "exc", "valence 5.5"),
+    ("Ses02M_script02_2", "neu", "dominance 0.5"),
+    ("Ses01M_script03_1", "xxx", "dominance 0.5"),
+    ("Ses01F_impro01", "neu", "blank rating"),
+    ("Ses04F_impro03", "sad", "blank rating"),
+    ("Ses02F_impro01", "ang", "empty self label"),
+    ("Ses05M_script01_1b", "hap", "empty self label"),
+)
+_DIMENSIONS = {"valence": 0, "arousal": 1, "dominance": 2}
+
+# Entropy of the draws, so that no two kinds share a stream of random numbers.
+_SPEAKERS, _PLAN, _TAKE, _RENDER = range(100, 104)
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """What one rater says: emotions (``C-`` lines) or V, A, D (``A-`` lines)."""
+
+    rater: str
+    emotions: tuple[str, ...] = ()
+    vad: tuple[int | None, ...] = ()
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """One utterance before it is spoken."""
+
+    id: str
+    dialog: str
+    emotion: str
+    text: str
+    speaker: p.Speaker
+    prosody: p.Prosody
+    ratings: tuple[Rating, ...]
+
+
+def write_iemocap(
+    root: Path, seed: int, size: MiniSize, on_progress: Callable[[], object]
+) -> None:
+    """Write the tree into an empty folder.
+
+    Args:
+        root: The folder that becomes ``IEMOCAP_full_release``.
+        seed: The same seed gives the same bytes.
+        size: How many utterances.
+        on_progress: Called once an utterance.
+
+    Raises:
+        UserError: The synthesizer is missing or fails.
+    """
+    takes = plan(seed, size)
+    requests = [p.request(t.text, t.speaker, t.prosody) for t in takes]
+    durations = {}  # seconds by utterance
+    for number, (take, speech) in enumerate(
+        zip(takes, synthesize(requests, seed), strict=True)
+    ):
+        rng = np.random.default_rng([seed, _RENDER, number])
+        samples = p.render(speech, take.prosody, p.Channel(), rng)
+        write_wav(_wav_path(root, take), samples)
+        durations[take.id] = len(samples) / SAMPLE_RATE
+        on_progress()
+    for number, (dialog, members) in enumerate(_by_dialog(takes).items()):
+        rng = np.random.default_rng([seed, _PLAN, 1, number])
+        _write_dialog(root, dialog, members, durations, rng)
+    _write_documents(root)
+
+
+def number_of_utterances(size: MiniSize) -> int:
+    """Return how many utterances the whole corpus of this size has."""
+    return 5 * sum(size.count(full) for full in SESSION_COUNTS.values())
+
+
+def plan(seed: int, size: MiniSize) -> list[Take]:
+    """Draw every utterance of the corpus, in the order in which they are spoken."""
+    genders = "FM" * 5
+    names = [f"Ses0{1 + i // 2}{gender}" for i, gender in enumerate(genders)]
+    speakers = {
+        speaker.name: speaker
+        for speaker in p.draw_speakers(genders.lower(), names, [seed, _SPEAKERS])
+    }
+    takes: list[Take] = []
+    for session in range(1, 6):
+        rng = np.random.default_rng([seed, _PLAN, 0, session])
+        for dialog, emotions in _deal(session, size, rng).items():
+            quirks = {e: odd for name, e, odd in _QUIRKS if name == dialog}
+            turns = {"F": 0, "M": 0}
+            for emotion in emotions:
+                gender = "FM"[rng.integers(2)]
+                utterance = f"{dialog}_{gender}{turns[gender]:03d}"
+                turns[gender] += 1
+                takes.append(
+                    _draw_take(
+                        utterance,
+                        emotion,
+                        speakers[f"Ses0{session}{gender}"],
+                        quirks.pop(emotion, ""),
+                        np.random.default_rng([seed, _TAKE, len(takes)]),
+                    )
+                )
+    return takes
+
+
+def session_dialogs(session: int) -> list[str]:
+    """Return the names of a session's dialogs."""
+    return [
+        f"Ses0{session}{side}_{name}"
+        for side in "FM"
+        for name in _ODD_DIALOGS.get(f"Ses0{session}{side}", _DIALOGS[side])
+    ]
+
+
+def _deal(
+    session: int, size: MiniSize, rng: np.random.Generator
+) -> dict[str, list[str]]:
+    """Deal a session's labels to its dialogs: evenly, label by label.
+
+    Both recordings of a session then hold every frequent label, so the validation set
+    (the recordings ``Ses0NM``) is like the test set.
+    """
+    dialogs = session_dialogs(session)
+    dealt: dict[str, list[str]] = {dialog: [] for dialog in dialogs}
+    pool = {label: size.count(full) for label, full in SESSION_COUNTS.items()}
+    for dialog, label, _ in _QUIRKS:
+        if dialog in dealt and pool[label]:
+            dealt[dialog].append(label)
+            pool[label] -= 1
+    # Always to a dialog with fewest utterances; alternate sides for each label.
+    for label, count in pool.items():
+        side = int(rng.integers(2))
+        for turn in range(count):
+            candidates = [d for d in dialogs if d[5] == "FM"[(side + turn) % 2]]
+            rng.shuffle(candidates)
+            dealt[min(candidates, key=lambda d: len(dealt[d]))].append(label)
+    for emotions in dealt.values():
+        rng.shuffle(emotions)
+    return dealt
+
+
+def _draw_take(
+    utterance: str,
+    emotion: str,
+    speaker: p.Speaker,
+    quirk: str,
+    rng: np.random.Generator,
+) -> Take:
+    dialog = utterance.rpartition("_")[0]
+    vad = p.draw_vad(emotion, rng)  # (3,)
+    sentences = REPLIES if "impro" in dialog else STATEMENTS
+    return Take(
+        id=utterance,
+        dialog=dialog,
+        emotion=emotion,
+        text=str(rng.choice(sentences)),
+        speaker=speaker,
+        prosody=p.draw_prosody(vad, speaker, rng),
+        ratings=(
+            *_vote(emotion, utterance, quirk, rng),
+            *_rate(vad, utterance, quirk, rng),
+        ),
+    )
+
+
+def majority(votes: list[tuple[str, ...]]) -> str:
+    """Return the emotion that more than half of the raters name, else ``xxx``.
+
+    Raters may name several. ``xxx`` also where two emotions reach that.
+    """
+    counts = {e: sum(e in vote for vote in votes) for vote in votes for e in vote}
+    winners = [e for e, count in counts.items() if 2 * count > len(votes)]
+    return winners[0] if len(winners) == 1 else "xxx"
+
+
+def _vote(
+    emotion: str, utterance: str, quirk: str, rng: np.random.Generator
+) -> Iterator[Rating]:
+    """Draw categorical votes whose majority is `emotion`, then the self label."""
+    raters = sorted(rng.choice(range(1, 7), size=rng.integers(3, 5), replace=False))
+    votes: list[tuple[str, ...]] = [()]
+    while majority(votes) != emotion or not votes[0]:
+        votes = [_one_vote(emotion, rng) for _ in raters]
+    for rater, vote in zip(raters, votes, strict=True):
+        yield Rating(f"C-E{rater}", emotions=vote, remark=str(rng.choice(_REMARKS)))
+    own = () if quirk == "empty self label" else _one_vote(emotion, rng)
+    yield Rating(f"C-{utterance[-4]}1", emotions=own)
+
+
+def _one_vote(emotion: str, rng: np.random.Generator) -> tuple[str, ...]:
+    names = list(_WORDS)
+    first = emotion
+    if emotion == "xxx" or rng.random() < 0.2:
+        first = names[rng.integers(len(names))]
+    second = names[rng.integers(len(names))]
+    if rng.random() < 0.12 and second != first:
+        return (first, second)
+    return (first,)
+
+
+def _rate(
+    vad: np.ndarray, utterance: str, quirk: str, rng: np.random.Generator
+) -> Iterator[Rating]:
+    """Draw the attribute ratings: whole numbers 1-5 around `vad`."""
+    count = int(rng.integers(2, 4))
+    scores = np.rint(vad + 0.5 * rng.standard_normal((count + 1, 3)))
+    scores = np.clip(scores, 1, 5).astype(int)  # (raters + self, 3)
+    dimension, _, target = quirk.partition(" ")
+    if dimension in _DIMENSIONS and target:
+        # The real corpus has a few brackets outside 1-5: raters' slips.
+        scores = scores[[0, 1, -1]]
+        slips = (5, 6) if float(target) > 5 else (0, 1)
+        scores[:2, _DIMENSIONS[dimension]] = slips
+    for number, row in enumerate(scores[:-1], start=3):
+        vad_scores = tuple(int(score) for score in row)
+        yield Rating(f"A-E{number}", vad=vad_scores, remark=str(rng.choice(_REMARKS)))
+    if quirk == "blank rating":
+        yield Rating("A-E6", vad=(None, None, None))
+    yield Rating(f"A-{utterance[-4]}1", vad=tuple(int(score) for score in scores[-1]))
+
+
+def bracket(ratings: tuple[Rating, ...]) -> np.ndarray:
+    """Return the mean V, A, D of the external raters, shape (3,)."""
+    rows = [r.vad for r in ratings if r.rater.startswith("A-E") and None not in r.vad]
+    return np.mean(np.array(rows, dtype=float), axis=0)  # (raters, 3) -> (3,)
+
+
+def _by_dialog(takes: list[Take]) -> dict[str, list[Take]]:
+    dialogs: dict[str, list[Take]] = {}
+    for take in takes:
+        dialogs.setdefault(take.dialog, []).append(take)
+    return dialogs
+
+
+def _session(root: Path, dialog: str) -> Path:
+    return root / f"Session{dialog[4]}"
+
+
+def _wav_path(root: Path, take: Take) -> Path:
+    folder = _session(root, take.dialog) / "sentences" / "wav" / take.dialog
+    return folder / f"{take.id}.wav"
+
+
+def _write_dialog(
+    root: Path,
+    dialog: str,
+    takes: list[Take],
+    durations: dict[str, float],
+    rng: np.random.Generator,
+) -> None:
+    """Write the label files and the transcript of one dialog."""
+    times = {}
+    now = float(rng.uniform(4, 8))
+    for take in takes:
+        times[take.id] = (now, now + durations[take.id])
+        now += durations[take.id] + float(rng.uniform(0.1, 1.5))
+
+    # Some files of the real corpus were edited on old systems: CR line ends, a byte
+    # that is no UTF-8, the AppleDouble files of a Mac.
+    newline = "\r\n" if dialog.startswith("Ses02F") else "\n"
+    labels = _session(root, dialog) / "dialog" / "EmoEvaluation"
+    text = "".join(_block(take, *times[take.id]) for take in takes)
+    text = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n" + text
+    if dialog == "Ses04M_impro02":
+        text = text.replace("\t()\n", "\t(d\xe9\xe7u)\n", 1)
+    _write_text(labels / f"{dialog}.txt", text, newline)
+    transcript = "".join(_transcript_line(take, *times[take.id]) for take in takes)
+    if "impro" in dialog:
+        transcript += f"{dialog[5]}: Okay.\n"
+    folder = _session(root, dialog) / "dialog" / "transcriptions"
+    _write_text(folder / f"{dialog}.txt", transcript, newline)
+    if dialog.endswith(("impro01", "impro07")):
+        _write_apple_double(labels / f"._{dialog}.txt")
+        _write_apple_double(folder / f"._{dialog}.txt")
+        wav = _wav_path(root, takes[0])
+        _write_apple_double(wav.with_name(f"._{wav.name}"))
+    _write_single_raters(labels, dialog, takes)
+
+
+def _write_text(path: Path, text: str, newline: str = "\n") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.replace("\n", newline).encode("latin-1"))
+
+
+def _block(take: Take, start: float, end: float) -> str:
+    v, a, d = bracket(take.ratings)
+    lines = [
+        f"[{start:.4f} - {end:.4f}]\t{take.id}\t{take.emotion}"
+        f"\t[{v:.4f}, {a:.4f}, {d:.4f}]"
+    ]
+    for rating in take.ratings:
+        if rating.rater.startswith("C-"):
+            said = _spoken(rating.emotions)
+        else:
+            v_, a_, d_ = ("" if score is None else score for score in rating.vad)
+            said = f"val {v_}; act {a_}; dom  {d_};"
+        lines.append(f"{rating.rater}:\t{said}\t({rating.remark})")
+    return "\n".join(lines) + "\n\n"
+
+
+def _spoken(emotions: tuple[str, ...]) -> str:
+    return "; ".join(_WORDS[e] for e in emotions) + ";"
+
+
+def _transcript_line(take: Take, start: float, end: float) -> str:
+    return f"{take.id} [{start:08.4f}-{end:08.4f}]: {take.text}\n"
+
+
+def _write_apple_double(path: Path) -> None:
+    """Write what a Mac leaves on foreign disks: a header, no text and no audio."""
+    path.write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + b"\0" * 58)
+
+
+def _write_single_raters(labels: Path, dialog: str, takes: list[Take]) -> None:
+    """Write the single raters' files, whose formats differ from the dialog's."""
+    categorical: dict[str, str] = {}
+    attribute: dict[str, str] = {}
+    own = ""
+    for take in takes:
+        for rating in take.ratings:
+            who = rating.rater[2:].lower()
+            if rating.rater.startswith("C-E"):
+                line = f"{take.id} :{_spoken(rating.emotions)} ({rating.remark})\n"
+                categorical[who] = categorical.get(who, "") + line
+            elif rating.rater.startswith("C-"):
+                own += f"{take.id} :{_spoken(rating.emotions)} ()\n"
+            elif rating.rater.startswith("A-E") and None not in rating.vad:
+                v, a, d = rating.vad
+                line = f"{take.id} :act {a}; :val {v}; :dom  {d}; ({rating.remark})\n"
+                attribute[who] = attribute.get(who, "") + line
+    for who, text in categorical.items():
+        _write_text(labels / "Categorical" / f"{dialog}_{who}_cat.txt", text)
+    for who, text in attribute.items():
+        _write_text(labels / "Attribute" / f"{dialog}_{who}_atr.txt", text)
+        anvil = (
+            f'<?xml version="1.0"?>\n<annotation><body rater="{who}"/></annotation>\n'
+        )
+        _write_text(labels / "Attribute" / f"{dialog}_{who}_atr.anvil", anvil)
+    side = dialog[5].lower()
+    _write_text(labels / "Self-evaluation" / f"{dialog}_{side}1_cat.txt", own)
+
+
+_README = """\
+A small corpus in the layout of IEMOCAP_full_release, made by ser_make_mini.
+
+This is not the IEMOCAP corpus and holds nothing of it: the voices are synthetic, the
+sentences were written for this purpose, the labels are drawn by a random generator
+and the voices follow the labels. It is for trying out and testing software; nothing
+about people can be learned from it.
+"""
+
+_FORMAT = """\
+dialog/EmoEvaluation/<dialog>.txt: one block an utterance, [V, A, D] on a scale of 1-5.
+Lines C-E*: emotions named by a rater; C-F*, C-M*: by the actor. A-E*: valence (val),
+activation (act) and dominance (dom) by a rater; A-F*, A-M*: by the actor.
+"""
+
+
+def _write_documents(root: Path) -> None:
+    _write_text(root / "README.txt", _README)
+    _write_text(root / "LICENSE.txt", LICENSE)
+    _write_text(root / "Documentation" / "format.txt", _FORMAT)

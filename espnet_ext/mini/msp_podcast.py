@@ -1,0 +1,386 @@
+"""A small MSP-Podcast 1.8 tree, spoken by espeak-ng.
+
+The layout and its oddities are those of the licensed corpus, so that the reader of
+`espnet_ext.corpora` takes either::
+
+    MSP-PODCAST-1.8/
+      readme.txt  LICENSE.txt
+      Partitions.txt                ``Train; MSP-PODCAST_0023_0048.wav``
+      Speaker_ids.txt               speakers, then files
+      Audios/MSP-PODCAST_0023_0048.wav
+      Labels/
+        labels.txt                  the consensus, then each worker
+        labels_concensus.csv json   (sic), activation before valence
+        labels_detailed.csv json    each worker
+
+The attributes of the consensus are the means of the workers' (1 to 7), its class the
+one that most workers name, ``X`` where two tie. Every podcast has a speaker and a
+channel of its own (noise, band limits, reverberation), so this corpus sounds unlike
+the IEMOCAP one; splits share no speaker. One file is stereo at 44.1 kHz.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from espnet_ext.mini import prosody as p
+from espnet_ext.mini.size import MiniSize
+from espnet_ext.mini.speech import SAMPLE_RATE, synthesize
+from espnet_ext.mini.text import LICENSE, STATEMENTS
+from espnet_ext.mini.wav import write_wav
+
+FOLDER = "MSP-PODCAST-1.8"
+
+# Utterances of each class in each split; the first five are the paper's classes.
+SPLIT_COUNTS = {
+    "Train": dict(N=140, H=88, A=49, S=42, D=31, X=60, U=18, C=16, F=10, O=8),
+    "Validation": dict(N=36, H=22, A=12, S=11, D=9, X=15, U=5, C=4, F=3, O=2),
+    "Test1": dict(N=48, H=30, A=17, S=14, D=11, X=20, U=6, C=5, F=4, O=3),
+    "Test2": dict(N=16, H=10, A=6, S=5, D=3, X=7, U=2, C=2, F=1, O=1),
+}
+# Known speakers of each split, half of them women, and unknown ones.
+_SPEAKERS = {
+    "Train": (24, 4),
+    "Validation": (8, 1),
+    "Test1": (10, 0),
+    "Test2": (4, 2),
+}
+# Classes as the codes of `prosody.EMOTIONS`; contempt is near frustration there.
+_CODES = {
+    "N": "neu",
+    "H": "hap",
+    "A": "ang",
+    "S": "sad",
+    "D": "dis",
+    "X": "xxx",
+    "U": "sur",
+    "C": "fru",
+    "F": "fea",
+    "O": "oth",
+}
+_WORDS = {
+    "N": "Neutral",
+    "H": "Happy",
+    "A": "Angry",
+    "S": "Sad",
+    "D": "Disgust",
+    "U": "Surprise",
+    "C": "Contempt",
+    "F": "Fear",
+    "O": "Other",
+}
+_OTHERS = ("Other-confused", "Other-tired", "Other")
+_SECONDARY = ("Concerned", "Confused", "Amused", "Frustrated", "Depressed", "Excited")
+
+# The release's one stereo file at 44.1 kHz.
+OUTLIER = "MSP-PODCAST_1023_0235.wav"
+
+# Entropy of the draws, so that no two kinds share a stream of random numbers.
+_VOICES, _PLAN, _TAKE, _RENDER = range(110, 114)
+
+
+@dataclass(frozen=True, slots=True)
+class Podcast:
+    """One show: a number, its only speaker, its sound and its split."""
+
+    number: int
+    speaker: p.Speaker
+    channel: p.Channel
+    split: str
+
+    @property
+    def gender(self) -> str:
+        """What the label files say; unknown speakers have no gender there."""
+        if self.speaker.name == "Unknown":
+            return "Unknown"
+        return {"f": "Female", "m": "Male"}[self.speaker.gender]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one worker says about one file."""
+
+    worker: str
+    emotion: str  # a letter
+    word: str
+    secondary: str
+    vad: tuple[int, int, int]
+
+    @property
+    def line(self) -> str:
+        """The worker line of labels.txt: activation before valence."""
+        v, a, d = self.vad
+        return (
+            f"{self.worker}; {self.word}; {self.secondary}; "
+            f"A:{a:.6f}; V:{v:.6f}; D:{d:.6f};"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One file before it is spoken."""
+
+    name: str
+    emotion: str  # a letter
+    text: str
+    podcast: Podcast
+    prosody: p.Prosody
+    works: tuple[Work, ...]
+
+    @property
+    def vad(self) -> np.ndarray:
+        """Mean valence, arousal, dominance of the workers, shape (3,)."""
+        return np.mean(np.array([work.vad for work in self.works], float), axis=0)
+
+
+def write_msp_podcast(
+    root: Path, seed: int, size: MiniSize, on_progress: Callable[[], object]
+) -> None:
+    """Write the tree into an empty folder.
+
+    Args:
+        root: The folder that becomes ``MSP-PODCAST-1.8``.
+        seed: The same seed gives the same bytes.
+        size: How many utterances.
+        on_progress: Called once an utterance.
+
+    Raises:
+        UserError: The synthesizer is missing or fails.
+    """
+    segments = plan(seed, size)
+    requests = [p.request(s.text, s.podcast.speaker, s.prosody) for s in segments]
+    for number, (segment, speech) in enumerate(
+        zip(segments, synthesize(requests, seed), strict=True)
+    ):
+        rng = np.random.default_rng([seed, _RENDER, number])
+        samples = p.render(speech, segment.prosody, segment.podcast.channel, rng)
+        _write_audio(root / "Audios" / segment.name, samples)
+        on_progress()
+    _write_labels(root / "Labels", segments)
+    _write_lists(root, segments)
+
+
+def number_of_utterances(size: MiniSize) -> int:
+    """Return how many utterances the whole corpus of this size has."""
+    counts = (full for split in SPLIT_COUNTS.values() for full in split.values())
+    return sum(size.count(full) for full in counts)
+
+
+def plan(seed: int, size: MiniSize) -> list[Segment]:
+    """Draw every file of the corpus, sorted by name: the order of speaking."""
+    rng = np.random.default_rng([seed, _PLAN])
+    podcasts = _draw_podcasts(seed, rng)
+    drawn: list[tuple[str, Podcast, str]] = []
+    for split, counts in SPLIT_COUNTS.items():
+        shows = [podcast for podcast in podcasts if podcast.split == split]
+        labels = [e for e, full in counts.items() for _ in range(size.count(full))]
+        rng.shuffle(labels)
+        for turn, emotion in enumerate(labels):
+            podcast = shows[turn % len(shows)]
+            segment = 3 + 7 * (turn // len(shows))
+            drawn.append((_file_name(podcast.number, segment), podcast, emotion))
+    drawn = _rename_outlier(drawn)
+    return [
+        _draw_segment(name, podcast, emotion, np.random.default_rng([seed, _TAKE, i]))
+        for i, (name, podcast, emotion) in enumerate(sorted(drawn, key=lambda d: d[0]))
+    ]
+
+
+def _file_name(podcast: int, segment: int) -> str:
+    return f"MSP-PODCAST_{podcast:04d}_{segment:04d}.wav"
+
+
+def _rename_outlier(
+    drawn: list[tuple[str, Podcast, str]],
+) -> list[tuple[str, Podcast, str]]:
+    """Give the last file of podcast 1023 the outlier's name."""
+    last = max(name for name, podcast, _ in drawn if podcast.number == 1023)
+    return [
+        (OUTLIER if name == last else name, podcast, emotion)
+        for name, podcast, emotion in drawn
+    ]
+
+
+def _draw_podcasts(seed: int, rng: np.random.Generator) -> list[Podcast]:
+    """Draw the shows; the first is podcast 1023, which belongs to Train."""
+    splits, names, genders = [], [], ""
+    ids = iter(rng.permutation(np.arange(1, 1400)))
+    for split, (known, unknown) in _SPEAKERS.items():
+        splits += [split] * (known + unknown)
+        names += [str(next(ids)) for _ in range(known)] + ["Unknown"] * unknown
+        genders += ("fm" * (known + unknown))[: known + unknown]
+    speakers = p.draw_speakers(genders, names, [seed, _VOICES])
+    others = np.setdiff1d(np.arange(1, 2000), [1023])
+    numbers = [1023, *rng.choice(others, size=len(names) - 1, replace=False)]
+    return [
+        Podcast(int(number), speaker, _draw_channel(rng), split)
+        for number, speaker, split in zip(numbers, speakers, splits, strict=True)
+    ]
+
+
+def _draw_channel(rng: np.random.Generator) -> p.Channel:
+    return p.Channel(
+        noise=float(rng.uniform(-56, -46)),
+        highpass=float(rng.uniform(70, 150)),
+        lowpass=float(rng.uniform(3400, 6500)),
+        reverb=float(rng.uniform(-24, -12)),
+    )
+
+
+def _draw_segment(
+    name: str, podcast: Podcast, emotion: str, rng: np.random.Generator
+) -> Segment:
+    vad = p.draw_vad(_CODES[emotion], rng)  # (3,) on 1-5
+    return Segment(
+        name=name,
+        emotion=emotion,
+        text=str(rng.choice(STATEMENTS)),
+        podcast=podcast,
+        prosody=p.draw_prosody(vad, podcast.speaker, rng),
+        works=tuple(_draw_works(emotion, vad, rng)),
+    )
+
+
+def plurality(letters: list[str]) -> str:
+    """Return the class that most workers name, ``X`` where the first place is tied."""
+    (first, count), *rest = Counter(letters).most_common(2)
+    return "X" if rest and rest[0][1] == count else first
+
+
+def _draw_works(emotion: str, vad: np.ndarray, rng: np.random.Generator) -> list[Work]:
+    """Draw five to seven workers whose plurality is `emotion`."""
+    count = int(rng.integers(5, 8))
+    letters = list(_WORDS)
+    votes = [""]
+    while plurality(votes) != emotion:
+        keep = rng.random(count) < (0.0 if emotion == "X" else 0.6)
+        chance = rng.integers(len(letters), size=count)
+        votes = [
+            emotion if kept else letters[other]
+            for kept, other in zip(keep, chance, strict=True)
+        ]
+    # From the scale 1-5 of the plan to 1-7.
+    scores = np.rint(1.5 * vad - 0.5 + 0.9 * rng.standard_normal((count, 3)))
+    scores = np.clip(scores, 1, 7).astype(int)  # (count, 3)
+    workers = rng.choice(200, size=count, replace=False)
+    return [
+        Work(
+            worker=_worker_id(int(worker)),
+            emotion=vote,
+            word=str(rng.choice(_OTHERS)) if vote == "O" else _WORDS[vote],
+            secondary=",".join(_secondary(vote, rng)),
+            vad=(int(row[0]), int(row[1]), int(row[2])),
+        )
+        for worker, vote, row in zip(workers, votes, scores, strict=True)
+    ]
+
+
+def _worker_id(number: int) -> str:
+    """Return an id of seven or eight digits; both occur."""
+    return f"WORKER{number:07d}" if number % 3 == 0 else f"WORKER{number:08d}"
+
+
+def _secondary(vote: str, rng: np.random.Generator) -> list[str]:
+    """Draw secondary emotions, often with the first one's name; may be empty."""
+    more = rng.choice(_SECONDARY, size=rng.integers(0, 3), replace=False)
+    own = [_WORDS[vote]] if vote != "O" and rng.random() < 0.5 else []
+    return [*own, *map(str, more)]
+
+
+def _write_audio(path: Path, samples: np.ndarray) -> None:
+    if path.name != OUTLIER:
+        write_wav(path, samples)
+        return
+    import soxr
+
+    rate = 44100
+    louder = soxr.resample(samples, SAMPLE_RATE, rate)  # (n,) int16
+    softer = (louder // 2).astype(np.int16)
+    write_wav(path, np.stack([louder, softer], axis=1), rate)
+
+
+def _number(value: float) -> str:
+    """Write up to six decimals, at least one: 4.0, 3.833333."""
+    return str(round(float(value), 6))
+
+
+def _write_labels(folder: Path, segments: list[Segment]) -> None:
+    folder.mkdir()
+    blocks, consensus, detail = [], {}, {}
+    rows = ["FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"]
+    details = ["FileName,EmoDetail"]
+    for s in segments:
+        v, a, d = s.vad
+        lines = [f"{s.name}; {s.emotion}; A:{a:.6f}; V:{v:.6f}; D:{d:.6f};"]
+        lines += [work.line for work in s.works]
+        blocks.append("\n".join(lines) + "\n")
+        # Activation before valence, in every file.
+        values = {
+            "EmoClass": s.emotion,
+            "EmoAct": _number(a),
+            "EmoVal": _number(v),
+            "EmoDom": _number(d),
+            "SpkrID": s.podcast.speaker.name,
+            "Gender": s.podcast.gender,
+            "Split_Set": s.podcast.split,
+        }
+        rows.append(",".join([s.name, *values.values()]))
+        attributes = {key: float(values[key]) for key in ("EmoAct", "EmoVal", "EmoDom")}
+        consensus[s.name] = {**values, **attributes}
+        details += [f'{s.name},"{work.line}"' for work in s.works]
+        detail[s.name] = {work.worker: _as_json(work) for work in s.works}
+    _write(folder / "labels.txt", "\n".join(blocks))
+    _write(folder / "labels_concensus.csv", "\n".join(rows) + "\n")
+    _write(folder / "labels_concensus.json", json.dumps(consensus, indent=1) + "\n")
+    _write(folder / "labels_detailed.csv", "\n".join(details) + "\n")
+    _write(folder / "labels_detailed.json", json.dumps(detail, indent=1) + "\n")
+
+
+def _as_json(work: Work) -> dict[str, object]:
+    v, a, d = work.vad
+    return {
+        "EmoClass_Major": work.word,
+        "EmoClass_Second": work.secondary,
+        "EmoAct": float(a),
+        "EmoVal": float(v),
+        "EmoDom": float(d),
+    }
+
+
+def _write_lists(root: Path, segments: list[Segment]) -> None:
+    """Write Partitions.txt, Speaker_ids.txt, readme.txt and the licence note."""
+    partitions = ["Partitions of release 1.8"]
+    partitions += [f"{s.podcast.split}; {s.name}" for s in segments]
+    _write(root / "Partitions.txt", "\n".join(partitions) + "\n")
+    known = {s.podcast.speaker.name: s.podcast.gender for s in segments}
+    known.pop("Unknown", None)
+    speakers = [f"Speaker_{name}; {known[name]}" for name in sorted(known, key=int)]
+    files = [f"{s.name};{s.podcast.speaker.name}" for s in segments]
+    # Blanks after some entries, as in the release.
+    files[::5] = [f"{entry} " for entry in files[::5]]
+    _write(root / "Speaker_ids.txt", "\n".join([*speakers, "", *files]) + "\n")
+    _write(root / "readme.txt", _README)
+    _write(root / "LICENSE.txt", LICENSE)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+_README = """\
+A small corpus in the layout of MSP-Podcast 1.8, made by ser_make_mini.
+
+This is not the MSP-Podcast corpus and holds nothing of it: the voices are synthetic,
+the sentences were written for this purpose, the labels are drawn by a random
+generator and the voices follow the labels. It is for trying out and testing software;
+nothing about people can be learned from it.
+
+Audios/          one wav a speaking turn
+Labels/          consensus and single workers; attributes on a scale of 1-7
+Partition.txt    Train, Validation, Test1, Test2: no speaker is in two of them
+Speaker_ids.txt  speakers and the files they speak in
+"""

@@ -1,0 +1,307 @@
+"""From an emotion to a voice: the generative model behind the built-in corpora.
+
+An utterance's emotion gives the mean of its valence, arousal and dominance
+(`EMOTIONS`); the drawn values, not the label, decide how it sounds (`draw_prosody`):
+arousal raises pitch, pace, level and brightness, valence widens the intonation and
+the "smile" (more energy around 2.8 kHz), low valence at high arousal makes the voice
+rough, low dominance makes it tremble and weakens the low end. Each speaker adds an
+offset to everything, and so does chance. The directions are the usual findings on
+emotional speech; the sizes are set so that simple models do well but not perfectly
+(benchmarks/mini_difficulty.py measures it).
+
+Emotions carry IEMOCAP's codes and scale (1 to 5) here; `msp_podcast` translates both.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from espnet_ext.mini.speech import SAMPLE_RATE, Request
+
+# Mean valence, arousal, dominance on 1-5. neu and ang are IEMOCAP's own means; the
+# others are near them. xxx is drawn between two of the others instead.
+EMOTIONS: dict[str, tuple[float, float, float]] = {
+    "neu": (2.97, 2.73, 2.83),
+    "ang": (1.91, 3.64, 3.95),
+    "hap": (3.94, 3.16, 3.07),
+    "sad": (2.25, 2.31, 2.56),
+    "dis": (1.75, 2.85, 3.45),
+    "exc": (3.92, 3.74, 3.35),
+    "fru": (2.23, 3.03, 3.34),
+    "fea": (2.15, 3.60, 2.20),
+    "sur": (3.20, 3.60, 2.85),
+    "oth": (2.60, 2.95, 3.00),
+}
+# Spread of the drawn values around their class mean: V, A, D.
+SPREAD = np.array([0.38, 0.42, 0.42])  # (3,)
+MIDDLE = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """A voice and how it differs from the others.
+
+    Attributes:
+        name: What the corpus calls the speaker.
+        gender: ``f`` or ``m``.
+        voice: espeak-ng's language and variant.
+        pitch: Offset of the base pitch, in espeak-ng's units.
+        pitch_range: Offset of the intonation range, in espeak-ng's units.
+        rate: Factor on the speaking rate.
+        level: Offset in dB.
+        tilt: Offset of the spectral tilt in dB an octave.
+        smile: Offset of the energy around 2.8 kHz in dB.
+    """
+
+    name: str
+    gender: str
+    voice: str
+    pitch: float
+    pitch_range: float
+    rate: float
+    level: float
+    tilt: float
+    smile: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prosody:
+    """How one utterance sounds: espeak-ng's part, then what `render` does.
+
+    Attributes:
+        pitch: Base pitch, 0-99.
+        pitch_range: Intonation range, 0-99.
+        rate: Words a minute.
+        word_gap: Pause between words in 10 ms.
+        level: RMS in dB of full scale.
+        tilt: Spectral tilt in dB an octave around 1 kHz.
+        smile: Gain around 2.8 kHz in dB.
+        tremor: Depth of the 5.5 Hz amplitude modulation, 0-1.
+        roughness: Depth of the 70 Hz amplitude modulation, 0-1.
+    """
+
+    pitch: int
+    pitch_range: int
+    rate: int
+    word_gap: int
+    level: float
+    tilt: float
+    smile: float
+    tremor: float
+    roughness: float
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """Where an utterance was recorded.
+
+    Attributes:
+        noise: Level of the background noise in dB of full scale.
+        highpass: Lower band limit in Hz.
+        lowpass: Upper band limit in Hz.
+        reverb: Level of a late diffuse tail against the speech in dB; -inf for none.
+    """
+
+    noise: float = -62.0
+    highpass: float = 60.0
+    lowpass: float = 7600.0
+    reverb: float = -np.inf
+
+
+_VARIANTS = {
+    "f": ("f1", "f2", "f3", "f4", "f5", "Annie", "linda", "anika", "steph2"),
+    "m": ("m1", "m2", "m3", "m4", "m7", "Lee", "Andy", "Michael", "max", "adam"),
+}
+
+
+def draw_speakers(genders: str, names: list[str], seed: list[int]) -> list[Speaker]:
+    """Draw one speaker a name; variants repeat only after all were used.
+
+    Args:
+        genders: One ``f`` or ``m`` a speaker.
+        names: The speakers' names.
+        seed: Entropy of this draw.
+
+    Returns:
+        The speakers, in the order of `names`.
+    """
+    rng = np.random.default_rng(seed)
+    order = {g: rng.permutation(variants) for g, variants in _VARIANTS.items()}
+    used = dict.fromkeys(_VARIANTS, 0)
+    speakers = []
+    for gender, name in zip(genders, names, strict=True):
+        variants = order[gender]
+        variant = variants[used[gender] % len(variants)]
+        used[gender] += 1
+        speakers.append(
+            Speaker(
+                name=name,
+                gender=gender,
+                voice=f"en-us+{variant}",
+                pitch=float(rng.normal(0, 4)),
+                pitch_range=float(rng.normal(0, 5)),
+                rate=float(np.exp(rng.normal(0, 0.06))),
+                level=float(rng.normal(0, 1.2)),
+                tilt=float(rng.normal(0, 0.4)),
+                smile=float(rng.normal(0, 0.8)),
+            )
+        )
+    return speakers
+
+
+def draw_vad(emotion: str, rng: np.random.Generator) -> np.ndarray:
+    """Draw valence, arousal, dominance (1-5) of an utterance of `emotion`.
+
+    Where the raters of the corpus will not agree (``xxx``) the mean lies between two
+    emotions.
+
+    Args:
+        emotion: A key of `EMOTIONS`, or ``xxx``.
+        rng: Source of chance.
+
+    Returns:
+        Shape (3,), float64.
+    """
+    if emotion == "xxx":
+        one, other = rng.choice(len(EMOTIONS), size=2, replace=False)
+        values = list(EMOTIONS.values())
+        mean = (np.array(values[one]) + np.array(values[other])) / 2  # (3,)
+    else:
+        mean = np.array(EMOTIONS[emotion])  # (3,)
+    drawn = mean + SPREAD * rng.standard_normal(3)  # (3,)
+    return np.clip(drawn, 1.0, 5.0)
+
+
+def draw_prosody(
+    vad: np.ndarray, speaker: Speaker, rng: np.random.Generator
+) -> Prosody:
+    """Draw how `speaker` says something with these values.
+
+    Args:
+        vad: Valence, arousal, dominance on 1-5, shape (3,).
+        speaker: Who speaks.
+        rng: Source of chance.
+
+    Returns:
+        The prosody, within the ranges that espeak-ng takes.
+    """
+    v, a, d = vad - MIDDLE
+    noise = rng.standard_normal(9)  # (9,)
+    pitch = 44 + 17 * a + 5 * v + speaker.pitch + 4 * noise[0]
+    pitch_range = 45 + 14 * a + 20 * v + speaker.pitch_range + 6 * noise[1]
+    rate = 190 * speaker.rate * np.exp(0.17 * a - 0.04 * d + 0.06 * noise[2])
+    word_gap = 1.5 - 3.0 * a + 1.2 * noise[3]
+    return Prosody(
+        pitch=_whole(pitch, 0, 99),
+        pitch_range=_whole(pitch_range, 0, 99),
+        rate=_whole(rate, 100, 320),
+        word_gap=_whole(word_gap, 0, 12),
+        level=float(-27 + 3.5 * a + 2.5 * d + speaker.level + 1.5 * noise[4]),
+        tilt=float(1.0 * a + 1.0 * d + speaker.tilt + 0.5 * noise[5]),
+        smile=float(np.clip(4.5 * v + speaker.smile + 1.5 * noise[6], -10, 10)),
+        tremor=float(np.clip(0.12 - 0.3 * d + 0.1 * noise[7], 0, 0.7)),
+        roughness=float(np.clip(-0.3 * v + 0.1 * a + 0.08 * noise[8], 0, 0.8)),
+    )
+
+
+def _whole(value: float, low: int, high: int) -> int:
+    return int(np.clip(np.rint(value), low, high))
+
+
+def request(text: str, speaker: Speaker, prosody: Prosody) -> Request:
+    """Return what espeak-ng is to be asked for."""
+    return Request(
+        text=text,
+        voice=speaker.voice,
+        pitch=prosody.pitch,
+        pitch_range=prosody.pitch_range,
+        rate=prosody.rate,
+        word_gap=prosody.word_gap,
+    )
+
+
+def render(
+    speech: np.ndarray,
+    prosody: Prosody,
+    channel: Channel,
+    rng: np.random.Generator,
+    longest: float = 2.4,
+) -> np.ndarray:
+    """Give synthetic speech the voice quality of `prosody` and record it.
+
+    Args:
+        speech: Shape (samples,), float32, 16 kHz.
+        prosody: Level, tilt, smile, tremor and roughness are applied here.
+        channel: Noise, band limits and reverberation.
+        rng: Source of chance.
+        longest: Speech beyond this many seconds fades out.
+
+    Returns:
+        Shape (samples,), int16: 0.1-0.2 s of background at both ends of the speech.
+    """
+    speech = _shorten(speech.astype(np.float64), longest)  # (n,)
+    time = np.arange(len(speech)) / SAMPLE_RATE  # (n,)
+    wobble = 1 + prosody.tremor * np.sin(
+        2 * np.pi * (rng.uniform(5, 6) * time + rng.uniform())
+    )
+    buzz = 1 + prosody.roughness * np.sin(
+        2 * np.pi * (rng.uniform(60, 80) * time + rng.uniform())
+    )
+    pads = (SAMPLE_RATE * rng.uniform(0.1, 0.2, size=2)).astype(int)
+    dry = np.pad(speech * wobble * buzz, pads)  # (samples,)
+    wet = dry + _tail(dry, channel.reverb, rng)
+    shaped = _equalise(wet, prosody.tilt, prosody.smile, channel)
+    level = np.sqrt(np.mean(shaped[pads[0] : len(shaped) - pads[1]] ** 2))
+    shaped *= 10 ** (prosody.level / 20) / max(level, 1e-9)
+    background = _equalise(rng.standard_normal(len(shaped)), -2.0, 0.0, channel)
+    background *= 10 ** (channel.noise / 20) / np.sqrt(np.mean(background**2))
+    mixed = np.rint(32768 * (shaped + background))
+    return np.clip(mixed, -32768, 32767).astype(np.int16)
+
+
+def _shorten(speech: np.ndarray, longest: float) -> np.ndarray:
+    """Cut after `longest` seconds with a fade of 50 ms."""
+    limit = int(longest * SAMPLE_RATE)
+    if len(speech) <= limit:
+        return speech
+    fade = SAMPLE_RATE // 20
+    speech = speech[:limit].copy()
+    speech[-fade:] *= np.linspace(1, 0, fade)
+    return speech
+
+
+def _tail(dry: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
+    """Return the reverberation of `dry`: decaying noise 0.25 s long, `level` dB."""
+    if np.isneginf(level):
+        return np.zeros_like(dry)
+    from scipy.signal import fftconvolve
+
+    n = SAMPLE_RATE // 4
+    decay = np.exp(-np.arange(n) / (0.06 * SAMPLE_RATE))  # (n,)
+    response = decay * rng.standard_normal(n)
+    response *= 10 ** (level / 20) / np.sqrt(np.sum(response**2))
+    return fftconvolve(dry, response)[: len(dry)]
+
+
+def _equalise(
+    signal: np.ndarray, tilt: float, smile: float, channel: Channel
+) -> np.ndarray:
+    """Apply tilt, smile and the channel's band limits in one pass.
+
+    Args:
+        signal: Shape (samples,).
+        tilt: dB an octave around 1 kHz, held beyond 2.5 octaves.
+        smile: dB at 2.8 kHz, falling off over half an octave.
+        channel: Gives the band limits (12 dB an octave beyond them).
+
+    Returns:
+        Shape (samples,).
+    """
+    n = len(signal)
+    frequency = np.fft.rfftfreq(n, 1 / SAMPLE_RATE)  # (bins,)
+    octaves = np.log2(np.maximum(frequency, 20) / 1000)  # (bins,)
+    peak = np.exp(-0.5 * ((octaves - np.log2(2.8)) / 0.5) ** 2)  # (bins,)
+    gain = tilt * np.clip(octaves, -2.5, 2.5) + smile * peak  # (bins,) dB
+    gain -= 10 * np.log10(1 + (channel.highpass / np.maximum(frequency, 1)) ** 4)
+    gain -= 10 * np.log10(1 + (frequency / channel.lowpass) ** 8)
+    return np.fft.irfft(np.fft.rfft(signal) * 10 ** (gain / 20), n)

@@ -1,0 +1,268 @@
+"""Speech from espeak-ng: the same samples for the same requests, every time.
+
+espeak-ng is loaded with ctypes from the ``espeakng-loader`` wheel (an extra of this
+package: the synthesizer is GPL-3.0 and only the generator of the built-in corpora
+calls it). It keeps state between utterances (its random numbers, the phase of its
+pitch wobble), so a waveform depends on everything said before. `synthesize` therefore
+starts a fresh process for each list of requests and says them in order after a call
+of ``espeak_ng_SetRandSeed``. The process also keeps the GPL library out of ours.
+
+Run as a program (``python -m espnet_ext.mini.speech``) this module is that process:
+it reads ``{"seed": ..., "requests": [...]}`` from stdin and writes, for each request,
+the number of samples (uint32) and the samples (int16), both little-endian, to stdout.
+"""
+
+import ctypes
+import dataclasses
+import importlib.util
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from espnet_ext.errors import UserError
+
+SAMPLE_RATE = 16000
+
+# Constants of espeak-ng's speak_lib.h.
+_SYNCHRONOUS = 2  # espeak_Synth returns when the callback has had every sample
+_DONT_EXIT = 0x8000  # report a missing voice folder instead of ending the process
+_UTF8 = 1
+_RATE, _VOLUME, _PITCH, _RANGE, _WORD_GAP = 1, 2, 3, 4, 7
+
+# espeak-ng holds its data path in a buffer of 160 bytes and appends file names to it.
+_LONGEST_DATA_PATH = 120
+
+_CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """One sentence and how espeak-ng shall say it.
+
+    Attributes:
+        text: A sentence.
+        voice: Language and voice variant, such as ``en-us+f3``.
+        pitch: Base pitch, 0-99; 50 is the variant's own.
+        pitch_range: Range of the intonation, 0-99; 0 is monotone.
+        rate: Words a minute, 80-450.
+        word_gap: Pause between words in units of 10 ms.
+    """
+
+    text: str
+    voice: str
+    pitch: int = 50
+    pitch_range: int = 50
+    rate: int = 175
+    word_gap: int = 0
+
+
+def require_synthesizer() -> None:
+    """Check that the synthesizer is installed.
+
+    Raises:
+        UserError: It is not; says how to get it.
+    """
+    if importlib.util.find_spec("espeakng_loader") is None:
+        raise UserError(
+            "the built-in corpora are spoken by espeak-ng, which is not installed: "
+            "run `pip install espnet_ext[mini]` (it brings espeakng-loader; the "
+            "synthesizer is GPL-3.0 and is used by this generator only)"
+        )
+
+
+def synthesize(requests: Sequence[Request], seed: int) -> Iterator[np.ndarray]:
+    """Say each request, in order, in a fresh process.
+
+    Args:
+        requests: What to say. The waveforms depend on the order.
+        seed: Seed of espeak-ng's random numbers.
+
+    Yields:
+        One float32 waveform of shape (samples,) a request, 16 kHz, silence at both
+        ends cut, in [-1, 1].
+
+    Raises:
+        UserError: The synthesizer is missing, or failed (its own words are given).
+    """
+    require_synthesizer()
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=_environment(),
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            _send(process.stdin, requests, seed)
+            for request in requests:
+                samples, rate = _receive(process.stdout)
+                if samples is None:
+                    process.wait()
+                    errors.seek(0)
+                    said = errors.read().decode(errors="replace").split("\n")
+                    reason = next(filter(None, reversed(said)), "it gave no reason")
+                    raise UserError(
+                        f"espeak-ng failed on voice {request.voice!r}, text "
+                        f"{request.text!r}: {reason}"
+                    )
+                yield _to_16k(trim_silence(samples), rate)
+        finally:
+            process.stdout.close()
+            process.kill()
+            process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Return an environment in which the child finds the package that we are in."""
+    root = str(Path(__file__).resolve().parents[2])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _send(stream: IO[bytes], requests: Sequence[Request], seed: int) -> None:
+    message = {"seed": seed, "requests": [dataclasses.astuple(r) for r in requests]}
+    try:
+        stream.write(json.dumps(message).encode())
+        stream.close()
+    except BrokenPipeError:
+        pass  # The child died early; reading its output tells why.
+
+
+def _receive(stream: IO[bytes]) -> tuple[np.ndarray | None, int]:
+    header = stream.read(8)
+    if len(header) < 8:
+        return None, 0
+    count, rate = struct.unpack("<II", header)
+    data = stream.read(2 * count)
+    if len(data) < 2 * count:
+        return None, 0
+    return np.frombuffer(data, "<i2"), rate
+
+
+def trim_silence(samples: np.ndarray, threshold: int = 60) -> np.ndarray:
+    """Cut what is quieter than `threshold` (of 32768) from both ends.
+
+    Args:
+        samples: Shape (samples,), int16.
+        threshold: Absolute value from which a sample counts as speech.
+
+    Returns:
+        Shape (samples,), int16; the whole input where nothing is loud enough.
+    """
+    loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > threshold)
+    if not len(loud):
+        return samples
+    return samples[loud[0] : loud[-1] + 1]
+
+
+def _to_16k(samples: np.ndarray, rate: int) -> np.ndarray:
+    import soxr
+
+    return soxr.resample(samples.astype(np.float32) / 32768, rate, SAMPLE_RATE)
+
+
+# What follows runs in the child process.
+
+
+@contextmanager
+def _short_data_path(path: str) -> Iterator[str]:
+    """Give espeak-ng a path to its data that fits into its buffer."""
+    if len(os.fsencode(path)) <= _LONGEST_DATA_PATH:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="espeak") as folder:
+        link = os.path.join(folder, "espeak-ng-data")
+        os.symlink(path, link)
+        yield link
+
+
+class _Synthesizer:
+    """espeak-ng through ctypes. One a process: the library has global state."""
+
+    def __init__(self, library: str, data: str, seed: int) -> None:
+        self._library = ctypes.CDLL(library)
+        self._pieces: list[bytes] = []
+        # The callback must outlive the library's use of it.
+        self._callback = _CALLBACK(self._collect)
+        rate = self._library.espeak_Initialize(
+            _SYNCHRONOUS, 0, os.fsencode(data), _DONT_EXIT
+        )
+        if rate <= 0:
+            raise RuntimeError(f"espeak-ng cannot use its data folder {data}")
+        self.rate = rate
+        self._library.espeak_SetSynthCallback(self._callback)
+        self._library.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
+        self._check(self._library.espeak_ng_SetRandSeed(seed), "seed")
+
+    def _collect(self, samples: "ctypes._Pointer", count: int, _events: int) -> int:
+        if samples and count > 0:
+            self._pieces.append(ctypes.string_at(samples, 2 * count))
+        return 0
+
+    @staticmethod
+    def _check(status: int, what: str) -> None:
+        if status != 0:
+            raise RuntimeError(f"espeak-ng refuses {what} (status {status:#x})")
+
+    def say(self, request: Request) -> bytes:
+        """Return the int16 samples of one request."""
+        library = self._library
+        self._check(
+            library.espeak_SetVoiceByName(request.voice.encode()),
+            f"voice {request.voice}",
+        )
+        for parameter, value in (
+            (_RATE, request.rate),
+            (_VOLUME, 100),
+            (_PITCH, request.pitch),
+            (_RANGE, request.pitch_range),
+            (_WORD_GAP, request.word_gap),
+        ):
+            status = library.espeak_SetParameter(parameter, value, 0)
+            self._check(status, f"parameter {parameter} = {value}")
+        self._pieces.clear()
+        text = request.text.encode() + b"\0"
+        status = library.espeak_Synth(
+            text, ctypes.c_size_t(len(text)), 0, 0, 0, _UTF8, None, None
+        )
+        self._check(status, "the text")
+        return b"".join(self._pieces)
+
+
+def _serve() -> None:
+    """Say what stdin asks for and write the samples to stdout."""
+    import espeakng_loader
+
+    message = json.loads(sys.stdin.buffer.read())
+    # The library may print; keep that out of the samples.
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    # Not get_data_path(): some versions return a path of the machine they were
+    # built on. The data folder lies beside the library.
+    library = espeakng_loader.get_library_path()
+    data = os.path.join(os.path.dirname(espeakng_loader.__file__), "espeak-ng-data")
+    with _short_data_path(data) as short:
+        synthesizer = _Synthesizer(library, short, message["seed"])
+        for fields in message["requests"]:
+            samples = synthesizer.say(Request(*fields))
+            header = struct.pack("<II", len(samples) // 2, synthesizer.rate)
+            output.write(header + samples)
+        output.close()
+
+
+if __name__ == "__main__":
+    _serve()
