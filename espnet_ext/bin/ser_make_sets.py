@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Make the train, valid and test sets of one split."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from espnet2.utils.types import str2bool
+
+from espnet_ext.corpora import registry
+from espnet_ext.errors import UserError, exit_on_user_error
+
+if TYPE_CHECKING:
+    from espnet_ext.corpora.datadir import DataDir
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser of the options of the sets."""
+    schemes = "\n".join(
+        f"  {name}: {scheme.description}"
+        + (f" ({scheme.folds} folds)" if scheme.folds > 1 else "")
+        for corpus in registry.CORPORA.values()
+        for name, scheme in corpus.schemes.items()
+    )
+    parser = argparse.ArgumentParser(
+        prog="ser_make_sets",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Apply a class map and a split scheme. Writes OUTPUT/{train,valid,"
+        "test}, a manifest\nof each (id, speaker, label) and split.json.",
+        epilog=f"schemes:\n{schemes}",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="data directory; of several, ids get the corpus as prefix (iemocap-...)",
+    )
+    parser.add_argument(
+        "--labels", type=Path, required=True, help="class map, conf/labels/NAME.yaml"
+    )
+    parser.add_argument(
+        "--scheme", nargs="+", required=True, help="split scheme of each corpus"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder to write; replaced as one"
+    )
+    parser.add_argument("--fold", type=int, default=1, help="counted from 1 [1]")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the schemes that draw at random [0]"
+    )
+    parser.add_argument(
+        "--hide",
+        nargs="*",
+        default=[],
+        metavar="CORPUS=MODE",
+        help="labels that train and valid do not show: MODE discrete, continuous or "
+        "both (both: the corpus is only tested)",
+    )
+    parser.add_argument(
+        "--subset_train",
+        type=int,
+        default=3161,
+        help="training utterances of a subset scheme [3161]",
+    )
+    parser.add_argument(
+        "--subset_valid",
+        type=int,
+        default=389,
+        help="validation utterances of a subset scheme [389]",
+    )
+    parser.add_argument(
+        "--min_seconds",
+        type=float,
+        help="leave shorter clips out of train and valid [none]",
+    )
+    parser.add_argument(
+        "--max_seconds",
+        type=float,
+        help="leave longer clips out of train and valid [none]",
+    )
+    parser.add_argument(
+        "--clip_attributes",
+        type=str2bool,
+        default=False,
+        help="whether to bring attributes into their scale [false]",
+    )
+    parser.add_argument(
+        "--attribute_scale",
+        choices=("raw", "unit"),
+        default="raw",
+        help="unit maps each corpus' scale to [0, 1] [raw]",
+    )
+    parser.add_argument(
+        "--legacy_va_order",
+        type=str2bool,
+        default=False,
+        help="whether to exchange valence and arousal of msp_podcast, as the paper's "
+        "released preparation did [false]",
+    )
+    parser.add_argument(
+        "--store",
+        type=Path,
+        help="feature store; writes speech_shape into each set",
+    )
+    return parser
+
+
+@exit_on_user_error
+def main(cmd: Sequence[str] | None = None) -> None:
+    """Make the sets of one split."""
+    args = get_parser().parse_args(cmd)
+    # Late: --help must not wait for yaml.
+    from espnet_ext.corpora import datadir, labels, sets
+    from espnet_ext.corpora.splits import SplitOptions
+
+    options = sets.SetOptions(
+        schemes=args.scheme,
+        split=SplitOptions(args.fold, args.seed, args.subset_train, args.subset_valid),
+        hide=parse_hide(args.hide),
+        min_seconds=args.min_seconds,
+        max_seconds=args.max_seconds,
+        clip_attributes=args.clip_attributes,
+        unit_attributes=args.attribute_scale == "unit",
+        legacy_va_order=args.legacy_va_order,
+    )
+    class_map = labels.load_class_map(args.labels)
+    corpora = [datadir.read_data_dir(path) for path in args.data]
+    made = sets.make_sets(corpora, class_map, options)
+    with datadir.replaced_dir(args.output, marker="split.json") as folder:
+        description = sets.write_sets(made, class_map, folder, options)
+        if args.store is not None:
+            write_shapes(args.store, made.parts(), folder)
+    print(sets.sets_text(description, class_map), end="")
+    if args.legacy_va_order:
+        print(LEGACY_WARNING)
+    print(f"written to {args.output}")
+
+
+LEGACY_WARNING = (
+    "!!! WARNING: --legacy_va_order is on: valence and arousal of msp_podcast are "
+    "EXCHANGED in these sets, as in the paper's released preparation. What is called "
+    "valence there is arousal."
+)
+
+
+def parse_hide(items: Sequence[str]) -> dict[str, str]:
+    """Turn ``CORPUS=MODE`` items into a mapping.
+
+    Raises:
+        UserError: An item is not of that form, or names no kind of labels.
+    """
+    from espnet_ext.corpora.sets import MODES
+
+    hide = {}
+    for item in items:
+        corpus, _, mode = item.partition("=")
+        if mode not in MODES:
+            raise UserError(
+                f"--hide {item}: write CORPUS=MODE, MODE {', '.join(MODES)}"
+            )
+        hide[corpus] = mode
+    return hide
+
+
+def write_shapes(store: Path, parts: Mapping[str, "DataDir"], folder: Path) -> None:
+    """Write ``speech_shape`` of each set from a feature store."""
+    # Late: only recipes with cached features need it.
+    from espnet_ext.features.store import FeatureStore, write_shape_file
+
+    features = FeatureStore(store)
+    for name, data in parts.items():
+        write_shape_file(features, data.utterances, folder / name / "speech_shape")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What a corpus module hands over: its records and its registration."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from espnet_ext.corpora.splits import Scheme
+from espnet_ext.corpora.utterance import Utterance
+
+Counts = Mapping[tuple[str, ...], int]
+"""Number of labelled utterances of which a set of properties holds.
+
+A key is a tuple of split, emotion or gender values, all of which hold, in the order
+``(split, emotion)`` or ``(split, gender)``; ``()`` counts every utterance.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A label or a recording that is not in the data directory, and why.
+
+    Attributes:
+        name: Utterance id, or the name of the file.
+        reason: A phrase that is the same for all cases of one kind.
+        where: ``file:line`` or path to look at.
+        utterance: The record, where there was a label to make one of.
+        expected: True for a known peculiarity of the release, which ``--strict`` lets
+            pass.
+    """
+
+    name: str
+    reason: str
+    where: str
+    utterance: Utterance | None = None
+    expected: bool = False
+
+
+@dataclass(slots=True)
+class Reading:
+    """What was found under a corpus root."""
+
+    utterances: dict[str, Utterance] = field(default_factory=dict)
+    left_out: list[LeftOut] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus' registration.
+
+    Attributes:
+        name: As in ``--corpus``, ``utt2corpus`` and the class maps.
+        read: From the corpus root to its records.
+        labels: Every label that the corpus uses; a class map must name them all.
+        attribute_scale: Lowest and highest possible valence, arousal and dominance, or
+            None where the corpus has no such labels.
+        releases: Name of a release to its true counts, for the check after preparation.
+        schemes: Name of a split scheme to the scheme.
+    """
+
+    name: str
+    read: Callable[[Path], Reading]
+    labels: Sequence[str]
+    attribute_scale: tuple[float, float] | None = None
+    releases: Mapping[str, Counts] = field(default_factory=dict)
+    schemes: Mapping[str, Scheme] = field(default_factory=dict)

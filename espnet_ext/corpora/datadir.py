@@ -1,0 +1,328 @@
+"""Data directories: the Kaldi-style text files between preparation and training.
+
+One line an utterance, the same ids in every file, sorted::
+
+    wav.scp       utt /path/of.wav
+    utt2spk       utt speaker
+    utt2gender    utt f|m|<unk>
+    utt2corpus    utt iemocap
+    utt2split     utt Session1
+    emotion       utt neu                 the corpus' own label
+    attributes    utt V A D               on the corpus' own scale, nan where missing
+    utt2dur       utt seconds             once the audio is checked
+
+and two files with other keys: ``spk2utt`` and ``attribute_scale`` (``iemocap 1 5``, a
+line for each corpus that has attributes). A speaker, gender, split or emotion that is
+missing is ``<unk>``.
+"""
+
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from espnet_ext.corpora.textio import read_lines
+from espnet_ext.corpora.utterance import GENDERS, UNKNOWN, Utterance
+from espnet_ext.errors import UserError
+from espnet_ext.utils.atomic import atomic_dir
+
+Scale = tuple[float, float]
+
+# File name to the field of Utterance that is its second column.
+_COLUMNS = {
+    "utt2spk": "speaker",
+    "utt2gender": "gender",
+    "utt2corpus": "corpus",
+    "utt2split": "split",
+    "emotion": "emotion",
+}
+_BLANK = re.compile(r"\s")
+
+
+@dataclass(slots=True)
+class DataDir:
+    """The content of a data directory.
+
+    Attributes:
+        utterances: By id, in sorted order.
+        durations: Seconds by id; empty before the audio check.
+        scales: Lowest and highest attribute value by corpus.
+    """
+
+    utterances: dict[str, Utterance]
+    durations: dict[str, float] = field(default_factory=dict)
+    scales: dict[str, Scale] = field(default_factory=dict)
+
+    def select(self, ids: Iterable[str]) -> "DataDir":
+        """Return the data of these ids, sorted."""
+        chosen = sorted(ids)
+        return DataDir(
+            {id_: self.utterances[id_] for id_ in chosen},
+            {id_: self.durations[id_] for id_ in chosen if id_ in self.durations},
+            self.scales,
+        )
+
+
+def write_data_dir(
+    path: Path | str,
+    utterances: Mapping[str, Utterance] | Iterable[Utterance],
+    durations: Mapping[str, float] | None = None,
+    scales: Mapping[str, Scale] | None = None,
+) -> None:
+    """Validate the utterances and write them to `path` in one step.
+
+    Args:
+        path: An older data directory there is replaced.
+        utterances: In any order.
+        durations: Seconds by id, for all utterances or for none.
+        scales: Attribute scale by corpus.
+
+    Raises:
+        UserError: Something that the files cannot hold or that is inconsistent, or
+            `path` is a folder with other things in it.
+    """
+    records = (
+        utterances.values() if isinstance(utterances, Mapping) else iter(utterances)
+    )
+    data = make_data_dir(records, durations, scales)
+    with replaced_dir(path, marker="wav.scp") as folder:
+        write_data_files(folder, data)
+
+
+def make_data_dir(
+    utterances: Iterable[Utterance],
+    durations: Mapping[str, float] | None = None,
+    scales: Mapping[str, Scale] | None = None,
+) -> DataDir:
+    """Sort and validate; see `write_data_dir`."""
+    by_id: dict[str, Utterance] = {}
+    for utterance in sorted(utterances, key=lambda u: u.id):
+        if utterance.id in by_id:
+            raise UserError(f"utterance {utterance.id} occurs twice")
+        _validate(utterance)
+        by_id[utterance.id] = utterance
+    if not by_id:
+        raise UserError("there are no utterances to write")
+    if durations and durations.keys() != by_id.keys():
+        odd = min(durations.keys() ^ by_id.keys())
+        raise UserError(f"{odd}: has a duration but no utterance, or the other way")
+    return DataDir(
+        by_id,
+        {id_: durations[id_] for id_ in by_id} if durations else {},
+        dict(scales or {}),
+    )
+
+
+def _validate(utterance: Utterance) -> None:
+    """Raise UserError for a field that the text files cannot hold."""
+    for name in ("id", *_COLUMNS.values()):
+        value = getattr(utterance, name)
+        if not value or _BLANK.search(value):
+            raise UserError(
+                f"utterance {utterance.id!r}: {name} is {value!r}; it must be a word "
+                f"without blanks (missing is {UNKNOWN})"
+            )
+    if utterance.gender not in GENDERS:
+        raise UserError(f"utterance {utterance.id}: gender {utterance.gender!r}")
+    if not utterance.wav or utterance.wav.splitlines() != [utterance.wav]:
+        raise UserError(f"utterance {utterance.id}: audio path {utterance.wav!r}")
+    values = (utterance.valence, utterance.arousal, utterance.dominance)
+    if any(map(math.isinf, values)):
+        raise UserError(f"utterance {utterance.id}: an attribute is infinite")
+
+
+def replaced_dir(path: Path | str, marker: str) -> AbstractContextManager[Path]:
+    """Yield a new folder that becomes `path`, like `atomic_dir`, but guard old content.
+
+    A folder that is not empty and lacks the file `marker` is none of ours, so it is not
+    replaced.
+
+    Raises:
+        UserError: `path` is such a folder, or a file.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: is a file; choose another --output")
+    if path.is_dir() and any(path.iterdir()) and not (path / marker).exists():
+        raise UserError(
+            f"{path}: holds other files (there is no {marker}); choose another --output"
+        )
+    return atomic_dir(path)
+
+
+def write_data_files(folder: Path, data: DataDir) -> None:
+    """Write the files of a validated `DataDir` into a folder that is there."""
+    records = data.utterances.values()
+    _write(folder / "wav.scp", (f"{u.id} {u.wav}" for u in records))
+    for name, column in _COLUMNS.items():
+        _write(folder / name, (f"{u.id} {getattr(u, column)}" for u in records))
+    _write(
+        folder / "attributes",
+        # repr is the shortest text that reads back as the same number.
+        (f"{u.id} {u.valence!r} {u.arousal!r} {u.dominance!r}" for u in records),
+    )
+    speakers: dict[str, list[str]] = {}
+    for utterance in records:
+        speakers.setdefault(utterance.speaker, []).append(utterance.id)
+    _write(
+        folder / "spk2utt",
+        (f"{speaker} {' '.join(speakers[speaker])}" for speaker in sorted(speakers)),
+    )
+    if data.durations:
+        _write(
+            folder / "utt2dur",
+            (f"{id_} {seconds:.6f}" for id_, seconds in data.durations.items()),
+        )
+    if data.scales:
+        _write(
+            folder / "attribute_scale",
+            (f"{name} {low:g} {high:g}" for name, (low, high) in data.scales.items()),
+        )
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    with open(path, "w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(f"{line}\n" for line in lines)
+
+
+def read_data_dir(path: Path | str) -> DataDir:
+    """Read a data directory.
+
+    Raises:
+        UserError: A file is missing, a line is malformed, or the ids of two files
+            differ; with file and line.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such data directory; prepare the corpus first")
+    wavs = dict(_rows(path / "wav.scp", str))
+    ids = list(wavs)
+    columns = [_column(path / name, ids, sys.intern) for name in _COLUMNS]
+    attributes = _column(path / "attributes", ids, _three_numbers)
+    utterances = {
+        id_: Utterance(
+            id=id_,
+            wav=wav,
+            speaker=speaker,
+            gender=gender,
+            corpus=corpus,
+            split=split,
+            emotion=emotion,
+            valence=valence,
+            arousal=arousal,
+            dominance=dominance,
+        )
+        for (id_, wav), speaker, gender, corpus, split, emotion, (
+            valence,
+            arousal,
+            dominance,
+        ) in zip(wavs.items(), *columns, attributes, strict=True)
+    }
+    durations = {}
+    if (path / "utt2dur").exists():
+        seconds = _column(path / "utt2dur", ids, float)
+        durations = dict(zip(ids, seconds, strict=True))
+    return DataDir(utterances, durations, _read_scales(path / "attribute_scale"))
+
+
+def _column[T](path: Path, ids: list[str], parse: Callable[[str], T]) -> list[T]:
+    """Return the second column of a file whose first one must be `ids`."""
+    values = []
+    for index, (id_, value) in enumerate(_rows(path, parse)):
+        if index >= len(ids) or id_ != ids[index]:
+            wanted = ids[index] if index < len(ids) else "the end of the file"
+            raise UserError(
+                f"{path}:{index + 1}: {id_} where wav.scp has {wanted}; all files of a "
+                "data directory must have the same sorted ids"
+            )
+        values.append(value)
+    if len(values) < len(ids):
+        raise UserError(
+            f"{path}:{len(values) + 1}: the file ends before {ids[len(values)]}, which "
+            "wav.scp has"
+        )
+    return values
+
+
+def _rows[T](path: Path, parse: Callable[[str], T]) -> Iterator[tuple[str, T]]:
+    """Yield (id, parsed rest of the line); the ids must be sorted."""
+    before = ""
+    for number, text in read_lines(path):
+        id_, _, rest = text.partition(" ")
+        try:
+            value = parse(rest.strip())
+        except ValueError as error:
+            raise UserError(f"{path}:{number}: {error} in {text[:80]!r}") from error
+        if not id_ or not rest.strip():
+            raise UserError(f"{path}:{number}: not 'id value': {text[:80]!r}")
+        if id_ <= before:
+            raise UserError(
+                f"{path}:{number}: {id_} after {before}; ids must be unique and sorted "
+                "(LC_ALL=C sort)"
+            )
+        before = id_
+        yield id_, value
+
+
+def _three_numbers(text: str) -> tuple[float, float, float]:
+    parts = text.split()
+    if len(parts) != 3:
+        raise ValueError(f"{len(parts)} values instead of V A D")
+    return float(parts[0]), float(parts[1]), float(parts[2])
+
+
+def _read_scales(path: Path) -> dict[str, Scale]:
+    if not path.exists():
+        return {}
+    scales = {}
+    for number, text in read_lines(path):
+        try:
+            corpus, low, high = text.split()
+            scales[corpus] = (float(low), float(high))
+        except ValueError as error:
+            raise UserError(f"{path}:{number}: not 'corpus low high'") from error
+    return scales
+
+
+def combine(parts: Iterable[DataDir]) -> DataDir:
+    """Join data directories; ids and known speakers get their corpus as prefix.
+
+    ``Ses01F_impro01_F000`` becomes ``iemocap-Ses01F_impro01_F000``. Durations are kept
+    if all parts have them.
+    """
+    utterances: list[Utterance] = []
+    durations: dict[str, float] = {}
+    scales: dict[str, Scale] = {}
+    for data in parts:
+        for utterance in data.utterances.values():
+            prefixed = _with_prefix(utterance)
+            utterances.append(prefixed)
+            if utterance.id in data.durations:
+                durations[prefixed.id] = data.durations[utterance.id]
+        scales |= data.scales
+    complete = len(durations) == len(utterances)
+    return make_data_dir(utterances, durations if complete else None, scales)
+
+
+def _with_prefix(utterance: Utterance) -> Utterance:
+    speaker = utterance.speaker
+    return Utterance(
+        id=prefixed_id(utterance.corpus, utterance.id),
+        wav=utterance.wav,
+        corpus=utterance.corpus,
+        speaker=speaker if speaker == UNKNOWN else f"{utterance.corpus}-{speaker}",
+        gender=utterance.gender,
+        split=utterance.split,
+        emotion=utterance.emotion,
+        valence=utterance.valence,
+        arousal=utterance.arousal,
+        dominance=utterance.dominance,
+    )
+
+
+def prefixed_id(corpus: str, id_: str) -> str:
+    """Return the id that an utterance has in a combination of corpora."""
+    return f"{corpus}-{id_}"

@@ -1,0 +1,298 @@
+"""IEMOCAP: five sessions of a woman and a man, improvised and scripted dialogs.
+
+Root (``IEMOCAP_full_release``)::
+
+    Session1/
+      dialog/EmoEvaluation/
+        Ses01F_impro01.txt                  labels of one dialog
+        Categorical/ Attribute/ Self-evaluation/      other formats, never read
+      sentences/wav/Ses01F_impro01/
+        Ses01F_impro01_F000.wav             one utterance
+        Ses01F_impro01_M000.wav
+    Session2/ ... Session5/
+
+A label file (``->`` is a tab) has one block an utterance::
+
+    % [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]
+
+    [6.2901 - 8.2357]->Ses01F_impro01_F000->neu->[2.5000, 2.5000, 2.5000]
+    C-E2:->Neutral;->()                     a rater's categories
+    A-E3:->val 3; act 2; dom  2;->()        a rater's attributes
+
+The bracket is valence, arousal ("activation"), dominance in that order, the mean of the
+external raters, from 1 to 5. Seven brackets of the release lie outside (5.5 and 0.5);
+they are kept and told in the summary. The speaker is the session and the *last* letter
+of the id: the letter after the session's number is the side that wore motion capture in
+that dialog, and both people speak in every dialog.
+
+Reference: C. Busso et al., "IEMOCAP: interactive emotional dyadic motion capture
+database", Language Resources and Evaluation 42(4), 2008.
+"""
+
+import re
+from pathlib import Path
+
+from espnet_ext.corpora.corpus import Corpus, LeftOut, Reading
+from espnet_ext.corpora.splits import (
+    Scheme,
+    Split,
+    SplitOptions,
+    Utterances,
+    sample,
+)
+from espnet_ext.corpora.textio import ends_with_newline, read_lines
+from espnet_ext.corpora.utterance import Utterance
+from espnet_ext.errors import UserError
+
+NAME = "iemocap"
+SESSIONS = (1, 2, 3, 4, 5)
+LABELS = ("neu", "ang", "hap", "exc", "sad", "fru", "fea", "sur", "dis", "oth", "xxx")
+
+_NUMBER = r"(-?\d+(?:\.\d+)?)"
+_LABEL_LINE = re.compile(
+    rf"\[{_NUMBER} - {_NUMBER}\]\t(\S+)\t(\S+)"
+    rf"\t\[{_NUMBER}, *{_NUMBER}, *{_NUMBER}\]\s*"
+)
+# Blank ratings ("val ; act ; dom  ;") and empty categories (";") occur.
+_RATING_LINE = re.compile(
+    r"C-[EFM]\d*:\t.*;\t\(.*\)\s*"
+    r"|A-[EFM]\d*:\tval *\d*; *act *\d*; *dom *\d*;\t\(.*\)\s*"
+)
+_UTTERANCE = re.compile(r"(Ses0(\d)[FM]_\w+)_([FM])\d{3}")
+
+
+def read(root: Path) -> Reading:
+    """Read every session under `root`.
+
+    A label whose audio is missing is left out and told. Audio without a label is an
+    error: in the release each recording has its line, so the label file is damaged.
+
+    Raises:
+        UserError: With file and line, for anything in a label file that does not fit
+            the format, a duplicated utterance, or audio without a label.
+    """
+    root = _find_root(root)
+    reading = Reading()
+    for session in SESSIONS:
+        folder = root / f"Session{session}"
+        if folder.is_dir():
+            _read_session(folder, session, reading)
+    if not reading.utterances and not reading.left_out:
+        raise UserError(f"{root}: no label files in SessionN/dialog/EmoEvaluation")
+    return reading
+
+
+def _find_root(root: Path) -> Path:
+    """Accept the release's folder or the one around it."""
+    for candidate in (root, root / "IEMOCAP_full_release"):
+        if any((candidate / f"Session{session}").is_dir() for session in SESSIONS):
+            return candidate
+    raise UserError(
+        f"{root}: no Session1 to Session5 in this folder; give the path of "
+        "IEMOCAP_full_release"
+    )
+
+
+def _read_session(folder: Path, session: int, reading: Reading) -> None:
+    label_folder = folder / "dialog" / "EmoEvaluation"
+    wav_folder = folder / "sentences" / "wav"
+    for needed in (label_folder, wav_folder):
+        if not needed.is_dir():
+            raise UserError(f"{needed}: no such folder; unpack the corpus again")
+    dialogs = set()
+    # Sub-folders hold .txt files of other formats: the folder itself only.
+    for path in sorted(label_folder.iterdir()):
+        if path.suffix == ".txt" and not path.name.startswith(".") and path.is_file():
+            dialogs.add(path.stem)
+            _read_dialog(path, session, wav_folder / path.stem, reading)
+    for path in sorted(wav_folder.iterdir()):
+        if path.is_dir() and not path.name.startswith(".") and path.name not in dialogs:
+            raise UserError(
+                f"{label_folder / path.name}.txt: no label file for the audio in {path}"
+            )
+
+
+def _read_dialog(path: Path, session: int, wav_folder: Path, reading: Reading) -> None:
+    """Add the utterances of one label file, compared with the dialog's audio."""
+    audio = _wav_stems(wav_folder)
+    number = 0
+    last_line_fits = True
+    labelled = set()
+    for number, text in read_lines(path, errors="replace"):
+        last_line_fits = bool(_RATING_LINE.fullmatch(text)) or not text.strip()
+        if not text.startswith("["):
+            continue
+        last_line_fits = True
+        where = f"{path}:{number}"
+        utterance = _parse_label(text, path.stem, session, wav_folder, where)
+        # Its id names this dialog, so no other file can hold the same utterance.
+        if utterance.id in labelled:
+            raise UserError(f"{where}: {utterance.id} has a label line already")
+        labelled.add(utterance.id)
+        if utterance.id in audio:
+            reading.utterances[utterance.id] = utterance
+        else:
+            reading.left_out.append(
+                LeftOut(utterance.id, "label without audio", where, utterance)
+            )
+    if not labelled:
+        raise UserError(f"{path}:{number}: no label lines; unpack the corpus again")
+    if not last_line_fits and not ends_with_newline(path):
+        raise UserError(
+            f"{path}:{number}: the file ends inside a line, so it was cut off; unpack "
+            "the corpus again"
+        )
+    unlabelled = sorted(audio - labelled)
+    if unlabelled:
+        raise UserError(
+            f"{path}:{number}: no label line for {len(unlabelled)} recordings of this "
+            f"dialog, the first is {wav_folder / unlabelled[0]}.wav; the label file is "
+            "incomplete, unpack the corpus again"
+        )
+
+
+def _wav_stems(folder: Path) -> set[str]:
+    """Return the utterances that have audio in a dialog's folder."""
+    if not folder.is_dir():
+        return set()
+    return {
+        path.stem
+        for path in folder.iterdir()
+        if path.suffix == ".wav" and not path.name.startswith(".")
+    }
+
+
+def _parse_label(
+    text: str, dialog: str, session: int, wav_folder: Path, where: str
+) -> Utterance:
+    match = _LABEL_LINE.fullmatch(text)
+    if match is None:
+        raise UserError(
+            f"{where}: not a label line "
+            "([START - END]<tab>TURN<tab>EMOTION<tab>[V, A, D]): "
+            f"{text[:80]!r}"
+        )
+    _, _, id_, emotion, valence, arousal, dominance = match.groups()
+    turn = _UTTERANCE.fullmatch(id_)
+    # Compared as a whole: Ses05M_script01_1 and Ses05M_script01_1b are two dialogs.
+    if turn is None or turn[1] != dialog:
+        raise UserError(f"{where}: {id_} is no utterance of dialog {dialog}")
+    if int(turn[2]) != session:
+        raise UserError(f"{where}: {id_} lies in the folder of session {session}")
+    if emotion not in LABELS:
+        raise UserError(
+            f"{where}: unknown emotion {emotion!r}; IEMOCAP has {', '.join(LABELS)}"
+        )
+    return Utterance(
+        id=id_,
+        wav=str(wav_folder / f"{id_}.wav"),
+        corpus=NAME,
+        speaker=f"Ses0{session}{turn[3]}",
+        gender=turn[3].lower(),
+        split=f"Session{session}",
+        emotion=emotion,
+        valence=float(valence),
+        arousal=float(arousal),
+        dominance=float(dominance),
+    )
+
+
+def _previous(session: int) -> int:
+    return session - 1 or SESSIONS[-1]
+
+
+def five_fold(utterances: Utterances, options: SplitOptions) -> Split:
+    """Test on session k, validate on the recordings Ses0{k-1}M, train on the rest.
+
+    Fold 1 validates on Ses05M. The letter is the recording's (who wore motion capture),
+    so both speakers of that session are in valid, and, in other dialogs, in train.
+    """
+    test = f"Session{options.fold}"
+    valid = f"Ses0{_previous(options.fold)}M"
+    parts: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
+    for id_, utterance in utterances.items():
+        if utterance.split == test:
+            parts["test"].append(id_)
+        else:
+            parts["valid" if id_.startswith(valid) else "train"].append(id_)
+    return Split(*(tuple(sorted(ids)) for ids in parts.values()))
+
+
+def five_fold_random20(utterances: Utterances, options: SplitOptions) -> Split:
+    """Test on session k, validate on a random fifth of the other four sessions."""
+    test = f"Session{options.fold}"
+    rest = [id_ for id_, utterance in utterances.items() if utterance.split != test]
+    valid = sample(rest, round(0.2 * len(rest)), options.seed)
+    return _split(utterances, valid, test)
+
+
+def five_fold_speaker_disjoint(utterances: Utterances, options: SplitOptions) -> Split:
+    """Test on session k, validate on the whole session before it, train on three.
+
+    No speaker and no dialog is in two parts.
+    """
+    valid_session = f"Session{_previous(options.fold)}"
+    valid = [
+        id_ for id_, utterance in utterances.items() if utterance.split == valid_session
+    ]
+    return _split(utterances, tuple(sorted(valid)), f"Session{options.fold}")
+
+
+def _split(utterances: Utterances, valid: tuple[str, ...], test: str) -> Split:
+    taken = set(valid)
+    rest = sorted(utterances.keys() - taken)
+    return Split(
+        train=tuple(id_ for id_ in rest if utterances[id_].split != test),
+        valid=valid,
+        test=tuple(id_ for id_ in rest if utterances[id_].split == test),
+    )
+
+
+# Counts of the release: a row a session, the columns in the order of LABELS.
+_EMOTIONS = (
+    (384, 229, 135, 143, 194, 280, 12, 25, 1, 1, 415),
+    (362, 137, 117, 210, 197, 325, 9, 17, 0, 1, 436),
+    (320, 240, 135, 151, 305, 382, 2, 28, 1, 0, 572),
+    (258, 327, 65, 238, 143, 481, 7, 19, 0, 1, 564),
+    (384, 170, 143, 299, 245, 381, 10, 18, 0, 0, 520),
+)
+_GENDERS = ((873, 946), (859, 952), (1048, 1088), (987, 1116), (1033, 1137))
+
+
+def _known_counts() -> dict[tuple[str, ...], int]:
+    counts: dict[tuple[str, ...], int] = {(): sum(map(sum, _EMOTIONS))}
+    for session, emotions, genders in zip(SESSIONS, _EMOTIONS, _GENDERS, strict=True):
+        split = f"Session{session}"
+        counts[split,] = sum(emotions)
+        for emotion, count in zip(LABELS, emotions, strict=True):
+            counts[split, emotion] = count
+            counts[emotion,] = counts.get((emotion,), 0) + count
+        for gender, count in zip("fm", genders, strict=True):
+            counts[split, gender] = count
+    return counts
+
+
+CORPUS = Corpus(
+    name=NAME,
+    read=read,
+    labels=LABELS,
+    attribute_scale=(1.0, 5.0),
+    releases={"IEMOCAP_full_release": _known_counts()},
+    schemes={
+        "iemocap_5fold": Scheme(
+            five_fold,
+            folds=5,
+            description="test session k, valid recordings Ses0{k-1}M",
+        ),
+        "iemocap_5fold_random20": Scheme(
+            five_fold_random20,
+            folds=5,
+            description="test session k, valid a random 20 % of the other sessions",
+        ),
+        "iemocap_5fold_speaker_disjoint": Scheme(
+            five_fold_speaker_disjoint,
+            folds=5,
+            description="test session k, valid session k-1, no speaker shared",
+        ),
+    },
+)

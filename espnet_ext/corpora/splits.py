@@ -1,0 +1,209 @@
+"""Splits: who trains, who validates, who is tested.
+
+A scheme is a pure function from utterances to ids; the schemes of a corpus are in its
+own module. What several corpora share is here: folds over speakers, parts as the corpus
+names them, seeded samples, and the check that nobody is on both sides.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from espnet_ext.corpora.utterance import UNKNOWN, Utterance
+from espnet_ext.errors import UserError
+
+Utterances = Mapping[str, Utterance]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Sorted ids of the three parts."""
+
+    train: tuple[str, ...]
+    valid: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """Return the parts by name."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}
+
+
+@dataclass(frozen=True, slots=True)
+class SplitOptions:
+    """What a scheme may depend on besides the utterances.
+
+    Attributes:
+        fold: Counted from 1.
+        seed: Of the schemes that draw at random.
+        subset_train: Size of a drawn training set (the default is the training set of
+            IEMOCAP's fold 5, as in Table 2 of the paper).
+        subset_valid: Size of a drawn validation set (IEMOCAP's fold 5).
+    """
+
+    fold: int = 1
+    seed: int = 0
+    subset_train: int = 3161
+    subset_valid: int = 389
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A named way to split one corpus.
+
+    Attributes:
+        split: The function. It sees only utterances that have a class.
+        folds: How many folds there are.
+        description: One line for ``--help`` and the printed summary.
+        unseen_test_speakers: Whether test speakers may not occur in train or valid;
+            checked on every split.
+    """
+
+    split: Callable[[Utterances, SplitOptions], Split]
+    folds: int
+    description: str
+    unseen_test_speakers: bool = True
+
+
+def make_split(scheme: Scheme, utterances: Utterances, options: SplitOptions) -> Split:
+    """Apply a scheme and check what comes out.
+
+    A scheme with a single fold ignores the fold, so that it can be combined with one
+    that has several.
+
+    Raises:
+        UserError: No such fold, an empty part, an utterance in two parts, or a test
+            speaker in train or valid where the scheme excludes that.
+    """
+    if scheme.folds > 1 and not 1 <= options.fold <= scheme.folds:
+        raise UserError(
+            f"--fold {options.fold}: this scheme ({scheme.description}) has folds 1 to "
+            f"{scheme.folds}"
+        )
+    split = scheme.split(utterances, options)
+    check_split(split, utterances, scheme.unseen_test_speakers)
+    return split
+
+
+def check_split(
+    split: Split, utterances: Utterances, unseen_test_speakers: bool
+) -> None:
+    """Raise UserError for an empty part, a shared utterance or a shared speaker."""
+    seen: dict[str, str] = {}
+    for part, ids in split.parts().items():
+        if not ids:
+            raise UserError(
+                f"the {part} set is empty: the data directory lacks the utterances "
+                "that this scheme takes for it (or the class map drops them all)"
+            )
+        for id_ in ids:
+            if id_ in seen:
+                raise UserError(f"{id_} is both in {seen[id_]} and in {part}")
+            seen[id_] = part
+    if unseen_test_speakers:
+        for part in ("train", "valid"):
+            shared = shared_speakers(utterances, split.test, split.parts()[part])
+            if shared:
+                raise UserError(
+                    f"test speakers are also in {part}: {', '.join(shared[:10])}"
+                )
+
+
+def shared_speakers(
+    utterances: Utterances, left: Iterable[str], right: Iterable[str]
+) -> list[str]:
+    """Return the sorted known speakers that occur in both lists of ids."""
+    speakers = speakers_of(utterances, left) & speakers_of(utterances, right)
+    return sorted(speakers)
+
+
+def speakers_of(utterances: Utterances, ids: Iterable[str]) -> set[str]:
+    """Return the known speakers of these ids."""
+    return {utterances[id_].speaker for id_ in ids} - {UNKNOWN}
+
+
+def sample(ids: Iterable[str], size: int, seed: int) -> tuple[str, ...]:
+    """Draw `size` of `ids` without replacement; returned sorted.
+
+    The ids are ranked by a hash of seed and id: the draw is the same on every machine
+    and Python version, a larger draw contains the smaller one, and adding or removing
+    an utterance changes the draw by no more than that utterance.
+
+    Raises:
+        UserError: There are fewer than `size` ids.
+    """
+    ids = list(ids)
+    if size > len(ids):
+        raise UserError(
+            f"cannot draw {size} utterances from {len(ids)}; choose a smaller subset "
+            "(--subset_train, --subset_valid)"
+        )
+    ranked = sorted(ids, key=lambda id_: _rank(id_, seed))
+    return tuple(sorted(ranked[:size]))
+
+
+def _rank(id_: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}:{id_}".encode()).digest()
+
+
+def split_by_part(utterances: Utterances, train: str, valid: str, test: str) -> Split:
+    """Take the parts as the corpus names them in ``utt2split``."""
+
+    def ids_of(part: str) -> tuple[str, ...]:
+        return tuple(sorted(i for i, u in utterances.items() if u.split == part))
+
+    return Split(ids_of(train), ids_of(valid), ids_of(test))
+
+
+def split_by_speakers(
+    utterances: Utterances, valid: Collection[str], test: Collection[str]
+) -> Split:
+    """Give the named speakers to valid and test, all others to train."""
+    parts: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
+    for id_, utterance in utterances.items():
+        speaker = utterance.speaker
+        part = "test" if speaker in test else "valid" if speaker in valid else "train"
+        parts[part].append(id_)
+    return Split(*(tuple(sorted(ids)) for ids in parts.values()))
+
+
+def speaker_groups(utterances: Utterances, groups: int) -> list[list[str]]:
+    """Divide the speakers into groups of equal size with equal shares of each gender.
+
+    The speakers of each gender are taken in order of their names and cut into `groups`
+    runs as equal as possible.
+
+    Raises:
+        UserError: There are fewer speakers than groups.
+    """
+    genders: dict[str, set[str]] = {}
+    for utterance in utterances.values():
+        if utterance.speaker != UNKNOWN:
+            genders.setdefault(utterance.gender, set()).add(utterance.speaker)
+    total = sum(map(len, genders.values()))
+    if total < groups:
+        raise UserError(f"{total} speakers cannot be divided into {groups} folds")
+    result: list[list[str]] = [[] for _ in range(groups)]
+    start = 0
+    for gender in sorted(genders):
+        for index, run in enumerate(_runs(sorted(genders[gender]), groups)):
+            # Where a gender's count is no multiple, the next one goes on from there.
+            result[(start + index) % groups] += run
+        start += len(genders[gender]) % groups
+    return result
+
+
+def _runs(items: Sequence[str], count: int) -> list[list[str]]:
+    """Cut `items` into `count` runs whose lengths differ by at most one."""
+    size, extra = divmod(len(items), count)
+    runs, start = [], 0
+    for index in range(count):
+        stop = start + size + (index < extra)
+        runs.append(list(items[start:stop]))
+        start = stop
+    return runs
+
+
+def speaker_folds(utterances: Utterances, folds: int, fold: int) -> Split:
+    """Test on the fold's group of speakers, validate on the group before it."""
+    groups = speaker_groups(utterances, folds)
+    return split_by_speakers(utterances, valid=groups[fold - 2], test=groups[fold - 1])

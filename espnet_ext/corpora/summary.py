@@ -1,0 +1,277 @@
+"""What is in a data directory, and whether it is what it should be.
+
+The summary is printed, and stored as ``summary.txt`` and ``summary.json`` beside the
+data, with the full list of what was left out in ``left_out.tsv``.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from espnet_ext.corpora.corpus import Corpus, Counts, LeftOut
+from espnet_ext.corpora.datadir import DataDir, Scale
+from espnet_ext.corpora.utterance import ATTRIBUTES, UNKNOWN, Utterance
+
+_SHOWN = 10
+_MOST_SPEAKERS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseCheck:
+    """The labels that were read, compared with the true counts of a release.
+
+    Attributes:
+        release: The release that fits best.
+        agreeing: How many counts agree.
+        differing: What is counted, with the true and the found number.
+    """
+
+    release: str
+    agreeing: int
+    differing: tuple[tuple[str, int, int], ...]
+
+    def lines(self) -> list[str]:
+        """Tell the result; a difference loudly."""
+        total = self.agreeing + len(self.differing)
+        if not self.differing:
+            return [f"release: {self.release}; all {total} known counts agree"]
+        lines = [
+            f"!!! WARNING: this is not {self.release} as it is known: "
+            f"{len(self.differing)} of {total} counts differ",
+            *(
+                f"!!!   {what}: {found} found, {true} in {self.release}"
+                for what, true, found in self.differing[:_SHOWN]
+            ),
+        ]
+        if len(self.differing) > _SHOWN:
+            lines.append("!!!   ... all of them are in summary.json")
+        return lines
+
+
+def count(utterances: Iterable[Utterance]) -> Counter[tuple[str, ...]]:
+    """Count in the terms of `Counts`: all, split, emotion, both, split and gender."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    cells = Counter((u.split, u.emotion, u.gender) for u in utterances)
+    for (split, emotion, gender), number in cells.items():
+        keys = ((), (split,), (emotion,), (split, emotion), (split, gender))
+        for key in keys:
+            counts[key] += number
+    return counts
+
+
+def check_release(
+    corpus: Corpus, utterances: Iterable[Utterance]
+) -> ReleaseCheck | None:
+    """Compare with the release that agrees most, or is nearest in size.
+
+    Args:
+        corpus: With the true counts of its releases.
+        utterances: All that have a label, with or without usable audio.
+
+    Returns:
+        None where no counts are known.
+    """
+    found = count(utterances)
+    checks = [_compare(name, true, found) for name, true in corpus.releases.items()]
+    if not checks:
+        return None
+
+    def fit(check: ReleaseCheck) -> tuple[int, float]:
+        size = corpus.releases[check.release].get((), 0)
+        return check.agreeing, -abs(size - found[()])
+
+    return max(checks, key=fit)
+
+
+def _compare(release: str, true: Counts, found: Counts) -> ReleaseCheck:
+    differing = [
+        (" ".join(key) or "utterances", number, found.get(key, 0))
+        for key, number in true.items()
+        if found.get(key, 0) != number
+    ]
+    return ReleaseCheck(release, len(true) - len(differing), tuple(differing))
+
+
+def summarize(
+    data: DataDir,
+    left_out: Sequence[LeftOut] = (),
+    notes: Sequence[str] = (),
+    release: ReleaseCheck | None = None,
+) -> dict[str, Any]:
+    """Count everything; the result is ``summary.json``."""
+    records = list(data.utterances.values())
+    counts = count(records)
+    splits = sorted({u.split for u in records})
+    emotions = sorted({u.emotion for u in records}, key=lambda e: (-counts[e,], e))
+    genders = sorted({u.gender for u in records})
+    seconds = sum(data.durations.values())
+    reasons = Counter(item.reason for item in left_out)
+    return {
+        "corpora": sorted({u.corpus for u in records}),
+        "utterances": len(records),
+        "hours": round(seconds / 3600, 4) if data.durations else None,
+        "emotion": {
+            emotion: {split: counts[split, emotion] for split in splits}
+            for emotion in emotions
+        },
+        "gender": {
+            gender: {split: counts[split, gender] for split in splits}
+            for gender in genders
+        },
+        "split": {split: counts[split,] for split in splits},
+        "speaker": dict(sorted(Counter(u.speaker for u in records).items())),
+        "attributes": {
+            name: _attribute(records, name, data.scales) for name in ATTRIBUTES
+        },
+        "attribute_scale": {c: list(scale) for c, scale in data.scales.items()},
+        "left_out": dict(sorted(reasons.items())),
+        "notes": list(notes),
+        "release": None if release is None else asdict(release),
+    }
+
+
+def _attribute(
+    records: Sequence[Utterance], name: str, scales: Mapping[str, Scale]
+) -> dict[str, Any]:
+    """Describe the labelled values of one attribute."""
+    values = np.array([getattr(u, name) for u in records])  # (utterances,)
+    labelled = values[~np.isnan(values)]
+    if not len(labelled):
+        return {"labelled": 0}
+    anywhere = (-math.inf, math.inf)
+    outside = [
+        u.id
+        for u, value in zip(records, values, strict=True)
+        for low, high in (scales.get(u.corpus, anywhere),)
+        if value < low or value > high
+    ]
+    return {
+        "labelled": len(labelled),
+        "mean": round(float(labelled.mean()), 4),
+        "lowest": float(labelled.min()),
+        "highest": float(labelled.max()),
+        "outside_scale": outside,
+    }
+
+
+def summary_text(summary: Mapping[str, Any], left_out: Sequence[LeftOut]) -> str:
+    """Return the summary for people."""
+    hours = summary["hours"]
+    speakers = {s: n for s, n in summary["speaker"].items() if s != UNKNOWN}
+    head = f"{' + '.join(summary['corpora'])}: {summary['utterances']} utterances, "
+    head += f"{len(speakers)} known speakers"
+    head += ", durations not known yet" if hours is None else f", {hours:.2f} hours"
+    lines = [head, ""]
+    lines += _table("emotion", summary["emotion"], summary["split"])
+    lines += ["", *_table("gender", summary["gender"], summary["split"]), ""]
+    lines += _speaker_lines(summary["speaker"])
+    lines += ["", *_attribute_lines(summary), ""]
+    lines += _left_out_lines(left_out)
+    lines += [f"note: {note}" for note in summary["notes"]]
+    if summary["release"] is not None:
+        lines += ReleaseCheck(**summary["release"]).lines()
+    return "\n".join(lines) + "\n"
+
+
+def _table(
+    title: str, rows: Mapping[str, Mapping[str, int]], totals: Mapping[str, int]
+) -> list[str]:
+    """Lay out counts by row and split, with sums."""
+    cells = [[title, *totals, "all"]]
+    for name, row in rows.items():
+        cells.append([name, *(str(row[s]) for s in totals), str(sum(row.values()))])
+    cells.append(["all", *map(str, totals.values()), str(sum(totals.values()))])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
+        )
+        for row in cells
+    ]
+
+
+def _speaker_lines(speakers: Mapping[str, int]) -> list[str]:
+    if len(speakers) <= _MOST_SPEAKERS:
+        return ["speakers: " + ", ".join(f"{s} {n}" for s, n in speakers.items())]
+    numbers = sorted(speakers.values())
+    text = (
+        f"speakers: {len(speakers)} with {numbers[0]} to {numbers[-1]} utterances "
+        f"(median {numbers[len(numbers) // 2]}); each in summary.json"
+    )
+    if UNKNOWN in speakers:
+        text += f"; {speakers[UNKNOWN]} utterances of unknown speakers among them"
+    return [text]
+
+
+def _attribute_lines(summary: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for name, found in summary["attributes"].items():
+        if not found["labelled"]:
+            lines.append(f"{name}: no labels")
+            continue
+        text = (
+            f"{name}: mean {found['mean']:.3f}, from {found['lowest']:g} to "
+            f"{found['highest']:g}, {found['labelled']} labelled"
+        )
+        outside = found["outside_scale"]
+        if outside:
+            text += f"; {len(outside)} outside the scale, kept: {_some(outside)}"
+        lines.append(text)
+    for corpus, (low, high) in summary["attribute_scale"].items():
+        lines.append(f"scale of {corpus}: {low:g} to {high:g}")
+    return lines
+
+
+def _left_out_lines(left_out: Sequence[LeftOut]) -> list[str]:
+    if not left_out:
+        return ["left out: nothing"]
+    lines = [f"left out: {len(left_out)} (all in left_out.tsv)"]
+    for reason, number in Counter(item.reason for item in left_out).items():
+        cases = [f"{i.name} ({i.where})" for i in left_out if i.reason == reason]
+        lines.append(f"  {number} {reason}: {_some(cases)}")
+    return lines
+
+
+def _some(items: Sequence[str]) -> str:
+    rest = len(items) - _SHOWN
+    return ", ".join(items[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def write_summary(
+    folder: Path, summary: Mapping[str, Any], left_out: Sequence[LeftOut]
+) -> str:
+    """Write ``summary.json``, ``summary.txt`` and ``left_out.tsv``; return the text."""
+    text = summary_text(summary, left_out)
+    (folder / "summary.txt").write_text(text, encoding="utf-8")
+    (folder / "summary.json").write_text(
+        json.dumps(summary, indent=2) + "\n", encoding="utf-8"
+    )
+    rows = ["name\treason\twhere"]
+    rows += [f"{item.name}\t{item.reason}\t{item.where}" for item in left_out]
+    (folder / "left_out.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return text
+
+
+def read_left_out(folder: Path) -> list[LeftOut]:
+    """Read ``left_out.tsv`` of an earlier stage, if it is there."""
+    path = folder / "left_out.tsv"
+    if not path.exists():
+        return []
+    rows = path.read_text(encoding="utf-8").splitlines()[1:]
+    cells = [row.split("\t", 2) for row in rows]
+    return [LeftOut(name, reason, where) for name, reason, where in cells]
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Read ``summary.json`` of an earlier stage; empty if it is not there."""
+    path = folder / "summary.json"
+    if not path.exists():
+        return {}
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,41 @@
+"""One labelled recording, as its corpus tells it."""
+
+from dataclasses import dataclass
+
+UNKNOWN = "<unk>"
+"""Stands for a speaker, gender, split or label that the corpus does not tell."""
+
+GENDERS = ("f", "m", UNKNOWN)
+
+ATTRIBUTES = ("valence", "arousal", "dominance")
+"""The continuous dimensions, in the order of every output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One recording with its raw labels; nothing is mapped or scaled here.
+
+    Attributes:
+        id: Unique within its corpus, without blanks.
+        wav: Absolute path of the audio file.
+        corpus: Name of the corpus in the registry.
+        speaker: The speaker within the corpus, or ``<unk>``.
+        gender: ``f``, ``m`` or ``<unk>``.
+        split: The part of the corpus as its makers drew it (IEMOCAP ``Session1``...,
+            MSP-Podcast ``train``, ``validation``, ``test1``...), or ``<unk>``.
+        emotion: The corpus' own label, or ``<unk>``.
+        valence: On the corpus' own scale, nan where missing; so are the next two.
+        arousal: See valence.
+        dominance: See valence.
+    """
+
+    id: str
+    wav: str
+    corpus: str
+    speaker: str
+    gender: str
+    split: str
+    emotion: str
+    valence: float
+    arousal: float
+    dominance: float
