@@ -1,0 +1,297 @@
+"""Weights of Hugging Face, s3prl (fairseq) and torchaudio under one set of names.
+
+The names are those of Hugging Face's HubertModel, which its Wav2Vec2Model and
+WavLMModel share, with the position embedding's weight norm as ``weight_g`` and
+``weight_v``. Each function returns the architecture and the fp32 tensors under these
+names; a checksum of them (`weights_hash`) is therefore the same whatever the source.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from espnet_ext.errors import UserError
+from espnet_ext.features.architecture import Architecture
+
+HUGGINGFACE_FAMILIES = ("hubert", "wav2vec2", "wavlm")
+
+_CONV = "feature_extractor.conv_layers."
+# Patterns are tried in order on the whole name; the first that matches is used.
+_FAIRSEQ_NAMES = (
+    (rf"{_CONV}(\d+)\.0\.(\w+)", rf"{_CONV}\1.conv.\2"),
+    (rf"{_CONV}(\d+)\.2\.(?:1\.)?(\w+)", rf"{_CONV}\1.layer_norm.\2"),
+    (r"post_extract_proj\.(\w+)", r"feature_projection.projection.\1"),
+    (r"layer_norm\.(\w+)", r"feature_projection.layer_norm.\1"),
+    (r"encoder\.pos_conv\.0\.(\w+)", r"encoder.pos_conv_embed.conv.\1"),
+    (r"encoder\.layer_norm\.(\w+)", r"encoder.layer_norm.\1"),
+    (r"(encoder\.layers\.\d+\.)self_attn_layer_norm\.(\w+)", r"\1layer_norm.\2"),
+    (
+        r"(encoder\.layers\.\d+\.)self_attn\.grep_a",
+        r"\1attention.gru_rel_pos_const",
+    ),
+    (
+        r"(encoder\.layers\.\d+\.)self_attn\.grep_linear\.(\w+)",
+        r"\1attention.gru_rel_pos_linear.\2",
+    ),
+    (
+        r"(encoder\.layers\.\d+\.)self_attn\.relative_attention_bias\.(\w+)",
+        r"\1attention.rel_attn_embed.\2",
+    ),
+    (r"(encoder\.layers\.\d+\.)self_attn\.(\w+\.\w+)", r"\1attention.\2"),
+    (
+        r"(encoder\.layers\.\d+\.)fc1\.(\w+)",
+        r"\1feed_forward.intermediate_dense.\2",
+    ),
+    (r"(encoder\.layers\.\d+\.)fc2\.(\w+)", r"\1feed_forward.output_dense.\2"),
+    (r"(encoder\.layers\.\d+\.)final_layer_norm\.(\w+)", r"\1final_layer_norm.\2"),
+)
+
+
+def from_huggingface(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str
+) -> tuple[Architecture, dict[str, Tensor]]:
+    """Convert a Hugging Face checkpoint.
+
+    Args:
+        config: ``config.json`` of a HuBERT, wav2vec 2.0 or WavLM model.
+        tensors: The checkpoint; a prefix such as ``hubert.`` is taken off.
+        where: Name of the folder, for messages.
+
+    Raises:
+        UserError: Another kind of model, or a tensor is missing.
+    """
+    family = config.get("model_type")
+    if family not in HUGGINGFACE_FAMILIES:
+        raise UserError(
+            f"{where}: config.json names model_type {family!r}; the exact path knows "
+            f"{', '.join(HUGGINGFACE_FAMILIES)}. Other upstreams run with source s3prl"
+        )
+    unsupported = {
+        "conv_pos_batch_norm": False,
+        "adapter_attn_dim": None,
+        "hidden_act": "gelu",
+        "feat_extract_activation": "gelu",
+    }
+    for key, plain in unsupported.items():
+        if config.get(key, plain) != plain:
+            raise UserError(
+                f"{where}: config.json has {key}: {config[key]!r}, which the exact "
+                f"path does not compute (it knows {plain!r})"
+            )
+    wavlm = family == "wavlm"
+    architecture = Architecture(
+        conv_layers=tuple(
+            zip(
+                config.get("conv_dim", (512,) * 7),
+                config.get("conv_kernel", (10, 3, 3, 3, 3, 2, 2)),
+                config.get("conv_stride", (5, 2, 2, 2, 2, 2, 2)),
+                strict=True,
+            )
+        ),
+        conv_bias=config.get("conv_bias", False),
+        extractor_norm=config.get("feat_extract_norm", "group"),
+        projection_norm=config.get("feat_proj_layer_norm", True),
+        hidden=config.get("hidden_size", 768),
+        heads=config.get("num_attention_heads", 12),
+        ffn=config.get("intermediate_size", 3072),
+        layers=config.get("num_hidden_layers", 12),
+        norm_first=config.get("do_stable_layer_norm", False),
+        pos_kernel=config.get("num_conv_pos_embeddings", 128),
+        pos_groups=config.get("num_conv_pos_embedding_groups", 16),
+        eps=config.get("layer_norm_eps", 1e-5),
+        buckets=config.get("num_buckets", 320) if wavlm else 0,
+        max_distance=config.get("max_bucket_distance", 800) if wavlm else 0,
+    )
+    prefix = f"{family}."
+    bare = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return architecture, _collect(architecture, _modern_weight_norm(bare), where)
+
+
+def from_fairseq(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str
+) -> tuple[Architecture, dict[str, Tensor]]:
+    """Convert a model in fairseq's form, as s3prl holds it.
+
+    Args:
+        config: The model's configuration as a mapping.
+        tensors: The model's state dict.
+        where: Name of the upstream, for messages.
+
+    Raises:
+        UserError: A variant that the exact path does not compute.
+    """
+    plain = {"layer_type": "transformer", "pos_conv_depth": 1, "activation_fn": "gelu"}
+    for key, value in plain.items():
+        if config.get(key, value) != value:
+            raise UserError(
+                f"{where}: {key} is {config[key]!r}, which the exact path does not "
+                f"compute (it knows {value!r})"
+            )
+    relative = bool(config.get("relative_position_embedding", False))
+    if relative and not config.get("gru_rel_pos", False):
+        raise UserError(f"{where}: a relative position bias without gate is not known")
+    architecture = Architecture(
+        conv_layers=parse_conv_layers(config["conv_feature_layers"]),
+        conv_bias=config.get("conv_bias", False),
+        extractor_norm=(
+            "layer" if str(config["extractor_mode"]) == "layer_norm" else "group"
+        ),
+        hidden=config["encoder_embed_dim"],
+        heads=config["encoder_attention_heads"],
+        ffn=config["encoder_ffn_embed_dim"],
+        layers=config["encoder_layers"],
+        norm_first=config["layer_norm_first"],
+        pos_kernel=config["conv_pos"],
+        pos_groups=config["conv_pos_groups"],
+        buckets=config["num_buckets"] if relative else 0,
+        max_distance=config["max_distance"] if relative else 0,
+    )
+    renamed = {}
+    for name, tensor in tensors.items():
+        for pattern, replacement in _FAIRSEQ_NAMES:
+            if re.fullmatch(pattern, name):
+                renamed[re.sub(pattern, replacement, name)] = tensor
+                break
+    width = architecture.conv_layers[-1][0]
+    projection = "feature_projection.projection."
+    if f"{projection}weight" not in renamed and width == architecture.hidden:
+        # fairseq leaves the projection out where the widths agree.
+        renamed[f"{projection}weight"] = torch.eye(width)
+        renamed[f"{projection}bias"] = torch.zeros(width)
+    return architecture, _collect(architecture, renamed, where)
+
+
+def from_torchaudio(
+    params: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str
+) -> tuple[Architecture, dict[str, Tensor]]:
+    """Convert a torchaudio model.
+
+    Args:
+        params: Arguments of ``torchaudio.models.wav2vec2_model`` or ``wavlm_model``.
+        tensors: The model's state dict.
+        where: Name of the bundle, for messages.
+
+    Raises:
+        UserError: A tensor is missing.
+    """
+    wavlm = "encoder_num_buckets" in params
+    conv = params["extractor_conv_layer_config"] or (
+        [(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512, 2, 2)] * 2
+    )
+    architecture = Architecture(
+        conv_layers=tuple((a, b, c) for a, b, c in conv),
+        conv_bias=params["extractor_conv_bias"],
+        extractor_norm=(
+            "group" if params["extractor_mode"] == "group_norm" else "layer"
+        ),
+        hidden=params["encoder_embed_dim"],
+        heads=params["encoder_num_heads"],
+        ffn=params["encoder_ff_interm_features"],
+        layers=params["encoder_num_layers"],
+        norm_first=params["encoder_layer_norm_first"],
+        pos_kernel=params["encoder_pos_conv_kernel"],
+        pos_groups=params["encoder_pos_conv_groups"],
+        buckets=params["encoder_num_buckets"] if wavlm else 0,
+        max_distance=params["encoder_max_distance"] if wavlm else 0,
+    )
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in _modern_weight_norm(tensors).items():
+        name = name.replace("encoder.transformer.", "encoder.")
+        name = name.replace("encoder.feature_projection.", "feature_projection.")
+        if ".attention.attention.in_proj_" in name:
+            # WavLM's torch.nn.MultiheadAttention joins the three projections.
+            stem, kind = name.split("attention.in_proj_")
+            for part, piece in zip("qkv", tensor.chunk(3), strict=True):
+                renamed[f"{stem}{part}_proj.{kind}"] = piece
+        else:
+            renamed[name.replace(".attention.attention.", ".attention.")] = tensor
+    return architecture, _collect(architecture, renamed, where)
+
+
+def parse_conv_layers(text: str) -> tuple[tuple[int, int, int], ...]:
+    """Read fairseq's description of the extractor.
+
+    It is a sum of lists, such as ``[(512,10,5)] + [(512,3,2)] * 4``.
+    """
+    layers: list[tuple[int, int, int]] = []
+    pattern = r"\[((?:\s*\([^)]*\)\s*,?)*)\s*\]\s*(?:\*\s*(\d+))?"
+    for items, times in re.findall(pattern, text):
+        found = [
+            (int(a), int(b), int(c))
+            for a, b, c in re.findall(r"\(\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)", items)
+        ]
+        layers += found * int(times or 1)
+    return tuple(layers)
+
+
+def canonical_names(architecture: Architecture) -> Iterator[str]:
+    """List the tensors that an architecture has."""
+    both = ("weight", "bias")
+    group = architecture.extractor_norm == "group"
+    for i in range(len(architecture.conv_layers)):
+        name = f"feature_extractor.conv_layers.{i}."
+        yield f"{name}conv.weight"
+        if architecture.conv_bias:
+            yield f"{name}conv.bias"
+        if i == 0 or not group:
+            yield from (f"{name}layer_norm.{kind}" for kind in both)
+    if architecture.projection_norm:
+        yield from (f"feature_projection.layer_norm.{kind}" for kind in both)
+    yield from (f"feature_projection.projection.{kind}" for kind in both)
+    position = "encoder.pos_conv_embed.conv."
+    yield from (f"{position}{kind}" for kind in ("weight_g", "weight_v", "bias"))
+    yield from (f"encoder.layer_norm.{kind}" for kind in both)
+    parts = [f"attention.{part}_proj" for part in ("q", "k", "v", "out")]
+    parts += ["layer_norm", "final_layer_norm"]
+    parts += ["feed_forward.intermediate_dense", "feed_forward.output_dense"]
+    if architecture.buckets:
+        parts.append("attention.gru_rel_pos_linear")
+        yield "encoder.layers.0.attention.rel_attn_embed.weight"
+    for i in range(architecture.layers):
+        for part in parts:
+            yield from (f"encoder.layers.{i}.{part}.{kind}" for kind in both)
+        if architecture.buckets:
+            yield f"encoder.layers.{i}.attention.gru_rel_pos_const"
+
+
+def weights_hash(weights: Mapping[str, Tensor]) -> str:
+    """Hash all tensors with their names and shapes (SHA-256, hexadecimal)."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        array = np.ascontiguousarray(weights[name].detach().cpu().numpy())
+        digest.update(f"{name} {array.shape} {array.dtype}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _modern_weight_norm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give both forms of torch's weight norm the older one's names."""
+    new = {"original0": "weight_g", "original1": "weight_v"}
+    return {
+        re.sub(
+            r"parametrizations\.weight\.(original[01])",
+            lambda match: new[match.group(1)],
+            name,
+        ): tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _collect(
+    architecture: Architecture, tensors: Mapping[str, Tensor], where: str
+) -> dict[str, Tensor]:
+    """Take the tensors that the architecture has, in fp32."""
+    chosen = {}
+    for name in canonical_names(architecture):
+        if name not in tensors:
+            raise UserError(
+                f"{where}: the checkpoint has no tensor {name!r}; is it complete, and "
+                "of the architecture that its configuration says?"
+            )
+        chosen[name] = tensors[name].detach().float().contiguous()
+    return chosen

@@ -1,0 +1,460 @@
+"""Extract the features of a data directory into a store.
+
+Waveforms are read ahead of the computation; each shard is computed in batches of a
+bounded length, so that memory does not grow with the corpus.
+"""
+
+import hashlib
+import math
+import os
+import shutil
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from espnet_ext.corpora.audio import load_waveform
+from espnet_ext.errors import UserError
+from espnet_ext.features.config import FeatureConfig, resolve_layers
+from espnet_ext.features.filling import Filling, bytes_per_second, read_description
+from espnet_ext.features.format import INDEX_NAME, Audio, ShardWriter
+from espnet_ext.features.store import FeatureStore, write_shape_file
+from espnet_ext.utils.atomic import atomic_write_text
+
+if TYPE_CHECKING:
+    import torch
+
+    from espnet_ext.features.upstream import Upstream
+
+RATE = 16000
+# Weights folders are recognised by their files' sizes and times before they are read.
+_WEIGHT_SUFFIXES = (".json", ".safetensors", ".bin", ".pt")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """An utterance's file and its duration in seconds (0 if not known)."""
+
+    path: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the extraction may use.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``.
+        batch_seconds: Speech computed at once; with the longest utterance it bounds
+            the memory.
+        shard_mb: Bound on a shard's size, and with `shard_seconds` on what a kill can
+            cost.
+        shard_seconds: Bound on the speech in a shard.
+        readers: Threads that read waveforms.
+    """
+
+    device: str = "cpu"
+    batch_seconds: float = 60.0
+    shard_mb: float = 512.0
+    shard_seconds: float = 1800.0
+    readers: int = 2
+
+
+def measure_durations(paths: Mapping[str, str]) -> dict[str, float]:
+    """Read durations from the files' headers; 0 where a file has none."""
+    import soundfile
+
+    seconds = {}
+    for utterance, path in paths.items():
+        try:
+            seconds[utterance] = soundfile.info(path).duration
+        except (soundfile.LibsndfileError, OSError):
+            seconds[utterance] = 0.0  # named when its turn comes
+    return seconds
+
+
+def is_finished(
+    output: Path, config: FeatureConfig, recordings: Mapping[str, Recording]
+) -> bool:
+    """Say, without loading the upstream, whether the store holds all this already.
+
+    Raises:
+        UserError: It does, but made from other audio.
+    """
+    if not (output / INDEX_NAME).is_file():
+        return False
+    description = read_description(output)
+    if description is None or description.get("request") != request_of(config):
+        return False
+    store = FeatureStore(output)
+    if any(u not in store and u not in store.unusable for u in recordings):
+        return False
+    if not store.is_whole():
+        return False
+    held = {u: store.audio(u) for u in recordings if u in store}
+    refuse_other_audio(output, held, recordings)
+    return True
+
+
+def request_of(config: FeatureConfig) -> dict[str, Any]:
+    """Describe a request by what can be seen without loading the weights."""
+    files = []
+    for name in (config.upstream.name, config.upstream.path):
+        path = Path(name).expanduser() if name else None
+        if path is not None and path.is_file():
+            files.append(_stamp(path))
+        elif path is not None and path.is_dir():
+            files += [
+                _stamp(file)
+                for file in sorted(path.iterdir())
+                if file.suffix in _WEIGHT_SUFFIXES
+            ]
+    return {"config": config.as_dict(), "files": files}
+
+
+def extract(
+    recordings: Mapping[str, Recording],
+    config: FeatureConfig,
+    output: Path,
+    resources: Resources,
+    on_bad_audio: str = "error",
+) -> FeatureStore:
+    """Fill a store with the features of `recordings`, and open it.
+
+    What the store holds already is not computed again; other processes may fill the
+    same store at the same time.
+
+    Args:
+        recordings: Utterance id -> file.
+        config: What to extract.
+        output: Folder of the store.
+        resources: What may be used.
+        on_bad_audio: ``error`` computes all others and then fails, ``skip`` leaves
+            unusable recordings out and says so.
+
+    Raises:
+        UserError: No space, no weights, a store of something else, or unusable audio.
+    """
+    from espnet_ext.features.upstream import load_upstream
+
+    upstream = load_upstream(config)
+    filling = Filling(output, describe(config, upstream))
+    held, unusable = filling.present()
+    refuse_other_audio(
+        output, {u: a for u, a in held.items() if u in recordings}, recordings
+    )
+    wanted = {u: r for u, r in recordings.items() if u not in held}
+    if on_bad_audio == "skip":
+        wanted = {u: r for u, r in wanted.items() if u not in unusable}
+    if wanted:
+        seconds = sum(r.seconds for r in wanted.values())
+        print(check_space(output, filling.description, seconds), file=sys.stderr)
+    filling.plan(
+        {u: r.seconds for u, r in wanted.items()},
+        int(resources.shard_mb * 1e6),
+        resources.shard_seconds,
+    )
+    _fill(filling, recordings, upstream, resources)
+    held, unusable = filling.present()
+    unusable = {u: why for u, why in unusable.items() if u in recordings}
+    _report_unusable(output, unusable, on_bad_audio)
+    filling.finish()
+    store = FeatureStore(output)
+    write_shape_file(store, store.ids, output / "speech_shape")
+    return store
+
+
+def describe(config: FeatureConfig, upstream: "Upstream") -> dict[str, Any]:
+    """Describe what a store of this upstream holds, and where it comes from."""
+    import torch
+
+    return {
+        "weights": upstream.weights,
+        "layers": list(resolve_layers(config.layers, upstream.num_states)),
+        "num_states": upstream.num_states,
+        "dim": upstream.dim,
+        "dtype": config.dtype,
+        "compute": config.compute,
+        "normalize": upstream.normalize,
+        "request": request_of(config),
+        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+    }
+
+
+def check_space(output: Path, description: Mapping[str, Any], seconds: float) -> str:
+    """Compare the need with the free space.
+
+    Returns:
+        A line that says both, and what less demanding settings would take.
+
+    Raises:
+        UserError: It does not fit.
+    """
+    folder = output.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    need = bytes_per_second(description) * seconds
+
+    def other(**changes: Any) -> str:
+        return _size(bytes_per_second({**description, **changes}) * seconds)
+
+    text = (
+        f"{seconds / 3600:.2f} h of speech need {_size(need)} in {output}, where "
+        f"{_size(free)} are free (the last layer alone: {other(layers=[0])}; "
+        f"all in int8: {other(dtype='int8')})"
+    )
+    if need > free:
+        raise UserError(
+            f"{text}. Choose another disk for --output, or 'layers: last' or 'dtype: "
+            "int8' in the feature config"
+        )
+    return text
+
+
+def refuse_other_audio(
+    output: Path, held: Mapping[str, Audio], recordings: Mapping[str, Recording]
+) -> None:
+    """Compare the files with those that the features were made from.
+
+    Size and time are compared first; the content only where they differ.
+
+    Raises:
+        UserError: A file has another content, or is missing.
+    """
+    for utterance, audio in held.items():
+        path = recordings[utterance].path
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise UserError(
+                f"utterance {utterance}: {path}: {error.strerror}; put the recording "
+                "back, or prepare the data directory again"
+            ) from None
+        if (status.st_size, status.st_mtime_ns) == (audio.size, audio.mtime):
+            continue
+        if status.st_size != audio.size or _digest(path) != audio.digest:
+            raise UserError(
+                f"{output}: the features of {utterance} were made from another "
+                f"recording than {path} is now. Choose another folder for --output, "
+                "or remove this one"
+            )
+
+
+def _fill(
+    filling: Filling,
+    recordings: Mapping[str, Recording],
+    upstream: "Upstream",
+    resources: Resources,
+) -> None:
+    """Compute the shards that fall to this process."""
+    upstream = upstream.to(resources.device)
+    with ThreadPoolExecutor(resources.readers) as pool:
+        bar: _Progress | None = None
+        for ids, writer in filling.claim():
+            if bar is None:  # loading is over: the clock of the progress starts here
+                hours = sum(r.seconds for r in recordings.values()) / 3600
+                held = sum(
+                    recordings[u].seconds
+                    for u in filling.present()[0]
+                    if u in recordings
+                )
+                bar = _Progress(hours, held / 3600, filling.path)
+            known = {u: recordings[u] for u in ids if u in recordings}
+            with writer:
+                for u in ids:
+                    if u not in known:
+                        writer.refuse(u, "planned by a run on another data directory")
+                for batch in _batches(known, resources.batch_seconds, pool):
+                    seconds = _compute(batch, upstream, filling, writer, resources)
+                    bar.advance(seconds)
+        if bar is not None:
+            bar.close()
+
+
+class _Progress:
+    """Hours of speech done, speed relative to real time, and time left."""
+
+    def __init__(self, hours: float, done: float, path: Path) -> None:
+        self._bar = tqdm(
+            total=hours,
+            initial=min(done, hours),
+            desc=f"features to {path}",
+            unit="h",
+            bar_format=(
+                "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h of speech "
+                "[{elapsed}<{remaining}{postfix}]"
+            ),
+        )
+        self._speech = 0.0
+
+    def advance(self, seconds: float) -> None:
+        self._speech += seconds
+        elapsed = max(self._bar.format_dict["elapsed"], 1e-3)
+        self._bar.set_postfix_str(
+            f"{self._speech / elapsed:.1f} x real time", refresh=False
+        )
+        # Durations of a data directory are rounded: never go beyond the whole.
+        self._bar.update(min(seconds / 3600, self._bar.total - self._bar.n))
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A waveform (n,) and its file, or the reason why it cannot be used."""
+
+    utterance: str
+    wave: np.ndarray | None = None
+    audio: Audio | None = None
+    fault: str = ""
+
+
+def _batches(
+    recordings: Mapping[str, Recording], batch_seconds: float, pool: ThreadPoolExecutor
+) -> Iterator[list[_Loaded]]:
+    """Read waveforms, one batch ahead of the one that is being computed."""
+    waiting: deque[list[Future[_Loaded]]] = deque()
+    for group in _group(recordings, batch_seconds):
+        waiting.append([pool.submit(_load, u, recordings[u].path) for u in group])
+        if len(waiting) > 1:
+            yield [future.result() for future in waiting.popleft()]
+    while waiting:
+        yield [future.result() for future in waiting.popleft()]
+
+
+def _group(
+    recordings: Mapping[str, Recording], batch_seconds: float
+) -> Iterable[list[str]]:
+    group: list[str] = []
+    total = 0.0
+    for utterance, recording in recordings.items():
+        if group and total + recording.seconds > batch_seconds:
+            yield group
+            group, total = [], 0.0
+        group.append(utterance)
+        total += recording.seconds
+    if group:
+        yield group
+
+
+def _load(utterance: str, path: str) -> _Loaded:
+    try:
+        wave = load_waveform(path, RATE)
+        status = os.stat(path)
+        audio = Audio(len(wave), status.st_size, status.st_mtime_ns, _digest(path))
+    except UserError as error:
+        return _Loaded(utterance, fault=str(error))
+    except OSError as error:
+        return _Loaded(utterance, fault=f"{path}: {error.strerror}")
+    if not math.isfinite(float(np.abs(wave).max(initial=0.0))):
+        return _Loaded(utterance, fault=f"{path}: has samples that are no numbers")
+    return _Loaded(utterance, wave, audio)
+
+
+def _compute(
+    batch: Sequence[_Loaded],
+    upstream: "Upstream",
+    filling: Filling,
+    writer: ShardWriter,
+    resources: Resources,
+) -> float:
+    """Add a batch to a shard; return its seconds of speech."""
+    import torch
+
+    from espnet_ext.features.precision import storage_dtype
+
+    good = []
+    for item in batch:
+        if item.wave is None:
+            writer.refuse(item.utterance, item.fault)
+        elif len(item.wave) < upstream.min_samples:
+            writer.refuse(
+                item.utterance,
+                f"{len(item.wave)} samples at 16 kHz; the upstream needs "
+                f"{upstream.min_samples}",
+            )
+        else:
+            good.append(item)
+    if not good:
+        return 0.0
+    waves = [torch.from_numpy(item.wave).to(resources.device) for item in good]
+    dtype = filling.description["dtype"]
+    layers = filling.description["layers"]
+    results = upstream.extract(waves, layers, storage_dtype(dtype))
+    for item, states in zip(good, results, strict=True):
+        if not bool(torch.isfinite(states).all()):
+            writer.refuse(
+                item.utterance,
+                f"its features do not fit into {dtype} (beyond the range, or no "
+                "numbers); try dtype: float32",
+            )
+            continue
+        assert item.audio is not None
+        writer.add(item.utterance, *_to_arrays(states, dtype), item.audio)
+    return sum(len(wave) for wave in waves) / RATE
+
+
+def _to_arrays(
+    states: "torch.Tensor", dtype: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Make what a shard holds of (L, T, D): states, and a scale with int8."""
+    from espnet_ext.features.precision import quantize
+
+    if dtype != "int8":
+        return states.cpu().numpy(), None
+    rounded, scale = quantize(states)
+    return rounded.cpu().numpy(), scale.cpu().numpy()
+
+
+def _report_unusable(
+    output: Path, unusable: Mapping[str, str], on_bad_audio: str
+) -> None:
+    """List the recordings that could not be used, and fail unless told otherwise.
+
+    Raises:
+        UserError: There are some, and `on_bad_audio` is ``error``.
+    """
+    path = output / "unusable.txt"
+    if not unusable:
+        path.unlink(missing_ok=True)
+        return
+    atomic_write_text(path, "".join(f"{u} {why}\n" for u, why in unusable.items()))
+    first = "\n".join(f"  {u}: {why}" for u, why in list(unusable.items())[:5])
+    text = (
+        f"{len(unusable)} recordings cannot be used (all of them in {path}):\n{first}"
+    )
+    if on_bad_audio == "error":
+        raise UserError(
+            f"{text}\nAll others are done and kept. Repair these files or take the "
+            "utterances out of the data directory and run again, or pass "
+            "--on_bad_audio skip to go on without them"
+        )
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(
+            stream, lambda: hashlib.blake2b(digest_size=16)
+        ).hexdigest()
+
+
+def _stamp(path: Path) -> list[Any]:
+    status = path.stat()
+    return [path.name, status.st_size, status.st_mtime_ns]
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -1,0 +1,291 @@
+"""Fill a feature store: plan shards, share them among processes, write the index.
+
+Any number of processes, on one node or several, may fill one store. The plan says which
+utterances go into which shard; whoever holds the lock of a shard computes it, and the
+operating system frees the lock when that process dies. A shard that exists is complete.
+"""
+
+import errno
+import fcntl
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from espnet_ext.errors import UserError
+from espnet_ext.features.format import (
+    FORMAT,
+    INDEX_NAME,
+    PLAN_NAME,
+    SHARDS_NAME,
+    STORE_NAME,
+    Audio,
+    Shard,
+    ShardWriter,
+    read_shard,
+    write_arrays,
+)
+from espnet_ext.utils.atomic import atomic_write_text
+
+# Keys of the description that two runs must agree on to fill one store.
+IDENTITY = ("format", "weights", "layers", "dim", "dtype", "compute", "normalize")
+# What else may lie in the folder: reports for people and other tools.
+EXTRAS = ("unusable.txt", "speech_shape")
+_POLL_SECONDS = 0.5
+
+
+def read_description(path: Path) -> dict[str, Any] | None:
+    """Read what the store at `path` holds, or None if there is none yet.
+
+    Raises:
+        UserError: ``store.json`` is damaged.
+    """
+    try:
+        text = (path / STORE_NAME).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise UserError(
+            f"{path / STORE_NAME}: damaged; remove the folder and extract again"
+        ) from None
+
+
+class Filling:
+    """A store that is being filled.
+
+    Args:
+        path: The store's folder; made if it is not there.
+        description: What the store holds; the keys of `IDENTITY` and any others.
+
+    Raises:
+        UserError: The folder holds a store of something else, or no store at all.
+    """
+
+    def __init__(self, path: Path | str, description: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.description = {"format": FORMAT, **description}
+        self.shards = self.path / SHARDS_NAME
+        if self.path.is_dir() and any(self.path.iterdir()):
+            self._refuse_foreign_folder()
+        self.shards.mkdir(parents=True, exist_ok=True)
+        with self._lock(self.path / ".lock"):
+            held = read_description(self.path)
+            if held is None:
+                atomic_write_text(
+                    self.path / STORE_NAME, json.dumps(self.description, indent=2)
+                )
+            else:
+                self._refuse_other(held)
+                self.description = held
+
+    def present(self) -> tuple[dict[str, Audio], dict[str, str]]:
+        """What complete shards hold: audio by utterance, and reasons of refusal."""
+        audio: dict[str, Audio] = {}
+        unusable: dict[str, str] = {}
+        for number in self._complete():
+            shard = self._shard(number)
+            audio.update((utt, entry.audio) for utt, entry in shard.entries.items())
+            unusable.update(shard.unusable)
+        return audio, {utt: why for utt, why in unusable.items() if utt not in audio}
+
+    def plan(
+        self, seconds: Mapping[str, float], shard_bytes: int, shard_seconds: float
+    ) -> None:
+        """Add shards for utterances that no complete or planned shard will hold.
+
+        Args:
+            seconds: Duration of each wanted utterance.
+            shard_bytes: Bound on a shard's size.
+            shard_seconds: Bound on the speech in it, which bounds the work that a
+                kill can cost.
+        """
+        with self._lock(self.path / ".lock"):
+            planned = self._planned()
+            complete = set(self._complete())
+            audio, _ = self.present()
+            covered = set(audio)
+            for number, ids in enumerate(planned):
+                if number not in complete:
+                    covered.update(ids)
+            missing = [utt for utt in sorted(seconds) if utt not in covered]
+            rate = bytes_per_second(self.description)
+            limit = max(min(shard_seconds, shard_bytes / rate), 1e-9)
+            planned += _pack({utt: seconds[utt] for utt in missing}, limit)
+            atomic_write_text(
+                self.path / PLAN_NAME, json.dumps({"shards": planned}, indent=0)
+            )
+
+    def claim(self) -> Iterator[tuple[Sequence[str], ShardWriter]]:
+        """Give shards to compute until all are complete, whoever computes them.
+
+        Where only shards are left that other processes hold, it waits: a process that
+        dies leaves its shard to the others.
+
+        Yields:
+            Utterances of a shard, and its writer, inside of whose ``with`` block they
+            must be added or refused.
+        """
+        while True:
+            left = 0
+            for number, ids in enumerate(self._planned()):
+                path = self._shard_path(number)
+                if path.exists():
+                    continue
+                with self._try_lock(self.shards / f".claim-{number:05d}") as mine:
+                    if not mine:
+                        left += 1
+                    elif not path.exists():
+                        for stale in self.shards.glob(f".tmp-{path.name}-*"):
+                            stale.unlink()  # of a process that was killed
+                        yield (
+                            ids,
+                            ShardWriter(
+                                path,
+                                ids,
+                                len(self.description["layers"]),
+                                self.description["dtype"],
+                            ),
+                        )
+            if left == 0 and all(
+                self._shard_path(number).exists()
+                for number in range(len(self._planned()))
+            ):
+                return
+            if left:
+                time.sleep(_POLL_SECONDS)
+
+    def finish(self) -> None:
+        """Write the index of all complete shards; a store without one is unfinished."""
+        with self._lock(self.path / ".lock"):
+            rows = []
+            numbers = self._complete()
+            sizes = np.zeros(max(numbers, default=-1) + 1, dtype=np.int64)
+            for number in numbers:
+                sizes[number] = self._shard_path(number).stat().st_size
+                for utterance, entry in self._shard(number).entries.items():
+                    rows.append((utterance, number, entry))
+            rows.sort(key=lambda row: row[0])
+            entries = [entry for _, _, entry in rows]
+            layers = len(self.description["layers"])
+            ids = "\n".join(utterance for utterance, _, _ in rows).encode()
+            digests = b"".join(bytes.fromhex(e.audio.digest) for e in entries)
+            arrays: dict[str, np.ndarray] = {
+                "ids": np.frombuffer(ids, np.uint8),
+                "shard": np.array([number for _, number, _ in rows], np.int32),
+                "shard_size": sizes,
+                "offset": np.array([e.offset for e in entries], np.int64),
+                "frames": np.array([e.frames for e in entries], np.int32),
+                "crc": np.array([e.checksums for e in entries], np.uint32).reshape(
+                    -1, layers
+                ),
+                "samples": np.array([e.audio.samples for e in entries], np.int64),
+                "audio_size": np.array([e.audio.size for e in entries], np.int64),
+                "audio_mtime": np.array([e.audio.mtime for e in entries], np.int64),
+                "audio_digest": np.frombuffer(digests, np.uint8).reshape(-1, 16),
+            }
+            metadata = {
+                "format": str(FORMAT),
+                "store": json.dumps(self.description),
+                "unusable": json.dumps(self.present()[1]),
+            }
+            write_arrays(self.path / INDEX_NAME, arrays, metadata)
+            for claim in self.shards.glob(".claim-*"):
+                claim.unlink(missing_ok=True)
+
+    def _complete(self) -> list[int]:
+        return sorted(
+            int(path.stem)
+            for path in self.shards.glob("[0-9]*.safetensors")
+            if path.stem.isdigit()
+        )
+
+    def _shard_path(self, number: int) -> Path:
+        return self.shards / f"{number:05d}.safetensors"
+
+    def _shard(self, number: int) -> Shard:
+        return read_shard(self._shard_path(number))
+
+    def _planned(self) -> list[list[str]]:
+        try:
+            text = (self.path / PLAN_NAME).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        return json.loads(text)["shards"]
+
+    def _refuse_foreign_folder(self) -> None:
+        known = {STORE_NAME, PLAN_NAME, INDEX_NAME, SHARDS_NAME, ".lock", *EXTRAS}
+        for item in self.path.iterdir():
+            if item.name not in known and not item.name.startswith(".tmp-"):
+                raise UserError(
+                    f"{self.path}: holds {item.name}, which is not of a feature store; "
+                    "choose another folder for --output"
+                )
+
+    def _refuse_other(self, held: Mapping[str, Any]) -> None:
+        """Refuse to mix what was made differently."""
+        for key in IDENTITY:
+            if held.get(key) != self.description.get(key):
+                raise UserError(
+                    f"{self.path}: this store was made with {key} "
+                    f"{_short(held.get(key))} and you ask for "
+                    f"{_short(self.description.get(key))}. Choose another folder for "
+                    "--output, or remove this one"
+                )
+
+    @contextmanager
+    def _lock(self, path: Path) -> Iterator[None]:
+        with open(path, "a") as stream:
+            _flock(stream.fileno(), fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def _try_lock(self, path: Path) -> Iterator[bool]:
+        with open(path, "a") as stream:
+            try:
+                _flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+
+def bytes_per_second(description: Mapping[str, Any]) -> float:
+    """Bytes of features for a second of speech."""
+    width = {"float16": 2, "float32": 4, "int8": 1}[description["dtype"]]
+    frames = 16000 / description.get("stride", 320)
+    return frames * len(description["layers"]) * description["dim"] * width
+
+
+def _flock(descriptor: int, operation: int) -> None:
+    """Lock; on a file system without locks go on, at the price of work done twice."""
+    try:
+        fcntl.flock(descriptor, operation)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            raise
+
+
+def _pack(seconds: Mapping[str, float], limit: float) -> list[list[str]]:
+    """Cut utterances, in their order, into groups of at most `limit` seconds."""
+    groups: list[list[str]] = []
+    room = 0.0
+    for utterance, duration in seconds.items():
+        if not groups or duration > room:
+            groups.append([])
+            room = limit
+        groups[-1].append(utterance)
+        room -= duration
+    return groups
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,179 @@
+"""ESPnet frontends for frozen features: from a store, or computed on the fly.
+
+Both end in the same weighted sum of hidden states, so that a model trained with one can
+be used with the other.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from espnet2.asr.frontend.abs_frontend import AbsFrontend
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from espnet_ext.errors import UserError
+from espnet_ext.features.config import (
+    FeatureConfig,
+    load_feature_config,
+    parse_feature_config,
+    resolve_layers,
+)
+from espnet_ext.features.precision import dequantize, quantize, storage_dtype
+
+
+class CachedFeatures(AbsFrontend):
+    """Features as a store gives them, reduced to one vector a frame.
+
+    Several hidden states are summed with trained weights, as in s3prl's featurizer
+    (SUPERB, Yang et al. 2021): ``sum_l softmax(w)_l h_l``, all equal at the start.
+
+    Args:
+        input_size: D.
+        num_layers: L; 1 passes features through.
+        layer_norm: Normalise each state over D before the sum (no weights).
+    """
+
+    def __init__(
+        self, input_size: int, num_layers: int = 1, layer_norm: bool = False
+    ) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.num_layers = num_layers
+        self.layer_norm = layer_norm
+        if num_layers > 1:
+            self.weights = nn.Parameter(torch.zeros(num_layers))
+
+    def output_size(self) -> int:
+        """Return D."""
+        return self.input_size
+
+    def forward(self, input: Tensor, input_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Reduce the hidden states.
+
+        Args:
+            input: (B, T, D), or (B, T, L, D) where L > 1; any float precision.
+            input_lengths: (B,) frames.
+
+        Returns:
+            (B, T, D) fp32, and the lengths.
+
+        Raises:
+            UserError: The shape is not that of the store this model was made for.
+        """
+        layers = (self.num_layers,) if self.num_layers > 1 else ()
+        if input.shape[2:] != (*layers, self.input_size):
+            raise UserError(
+                f"features have the shape (B, T, {', '.join(map(str, input.shape[2:]))}"
+                f"), but this model was made for {self.num_layers} hidden states of "
+                f"width {self.input_size}: use a store made with the same config"
+            )
+        x = input.float()
+        if self.layer_norm:
+            x = F.layer_norm(x, x.shape[-1:])
+        if self.num_layers > 1:
+            x = torch.einsum("btld,l->btd", x, self.weights.softmax(0))
+        return x, input_lengths
+
+
+class OnlineUpstream(AbsFrontend):
+    """The frozen upstream on raw audio, with the numbers that a store would hold.
+
+    The upstream is no part of the state dict and never trains; only the weights of the
+    sum do.
+
+    Args:
+        config: A feature config: path of its YAML file, or its content.
+        upstream: Replaces ``upstream.name`` of the config.
+        weights_hash: The ``weights`` of a store's description; other weights are
+            refused.
+        layer_norm: As in `CachedFeatures`.
+
+    Raises:
+        UserError: The weights are not at hand, or not those that `weights_hash` names.
+    """
+
+    def __init__(
+        self,
+        config: str | Mapping[str, Any],
+        upstream: str | None = None,
+        weights_hash: str | None = None,
+        layer_norm: bool = False,
+    ) -> None:
+        from espnet_ext.features.upstream import load_upstream
+
+        super().__init__()
+        self.config = _read_config(config, upstream)
+        loaded = load_upstream(self.config)
+        if weights_hash is not None and loaded.weights != weights_hash:
+            raise UserError(
+                f"upstream {self.config.upstream.name} has other weights "
+                f"({loaded.weights[:12]}...) than the model was trained on "
+                f"({weights_hash[:12]}...)"
+            )
+        # In a tuple, so that it is no submodule: not trained, not saved.
+        self._upstream = (loaded,)
+        self.layers = resolve_layers(self.config.layers, loaded.num_states)
+        self.reduce = CachedFeatures(loaded.dim, len(self.layers), layer_norm)
+
+    def output_size(self) -> int:
+        """Return D."""
+        return self.reduce.output_size()
+
+    @torch.no_grad()
+    def states(self, input: Tensor, input_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the hidden states of a batch of waveforms.
+
+        Args:
+            input: (B, n) fp32, 16 kHz.
+            input_lengths: (B,) samples.
+
+        Returns:
+            (B, T, D) or (B, T, L, D) in the precision that a store gives, and frames.
+
+        Raises:
+            UserError: A waveform is shorter than a frame.
+        """
+        upstream = self._upstream[0].to(input.device)
+        lengths = input_lengths.tolist()
+        if min(lengths) < upstream.min_samples:
+            raise UserError(
+                f"a waveform has {min(lengths)} samples; the upstream needs "
+                f"{upstream.min_samples}: take the utterance out of the set"
+            )
+        waves = [
+            wave[:length].float() for wave, length in zip(input, lengths, strict=True)
+        ]
+        dtype = self.config.dtype
+        states = upstream.extract(waves, self.layers, storage_dtype(dtype))
+        if dtype == "int8":
+            states = [dequantize(*quantize(state)) for state in states]
+        frames = torch.tensor([s.shape[1] for s in states], device=input.device)
+        batch = pad_sequence(
+            [state.transpose(0, 1) for state in states], batch_first=True
+        )  # (B, T, L, D)
+        return (batch[:, :, 0] if len(self.layers) == 1 else batch), frames
+
+    def forward(self, input: Tensor, input_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute features of raw audio.
+
+        Args:
+            input: (B, n) fp32, 16 kHz.
+            input_lengths: (B,) samples.
+
+        Returns:
+            (B, T, D) fp32, and frames (B,).
+        """
+        return self.reduce(*self.states(input, input_lengths))
+
+
+def _read_config(
+    config: str | Mapping[str, Any], upstream: str | None
+) -> FeatureConfig:
+    if isinstance(config, str):
+        return load_feature_config(config, upstream)
+    values = dict(config)
+    if upstream is not None:
+        values["upstream"] = {**values.get("upstream", {}), "name": upstream}
+    return parse_feature_config(values, "frontend_conf: config")

@@ -1,0 +1,271 @@
+"""Read a feature store: memory-mapped hidden states by utterance id.
+
+A store is opened from its index alone, in milliseconds; shards are mapped when they are
+first touched. Nothing is ever written, so that many processes and users can share one.
+"""
+
+import json
+import mmap
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from espnet_ext.errors import UserError
+from espnet_ext.features.format import (
+    FORMAT,
+    INDEX_NAME,
+    SHARDS_NAME,
+    STORE_NAME,
+    Audio,
+    map_file,
+    read_arrays,
+)
+from espnet_ext.utils.atomic import atomic_file
+
+
+class FeatureStore:
+    """Hidden states of many utterances.
+
+    ``store[utterance]`` is (T, D) where the store holds one layer and (T, L, D) where
+    it holds several, in the stored precision (fp16 from an int8 store). Arrays are
+    read-only views of the mapped file; copy what you want to change or to hand to
+    torch. The object can be pickled; workers map the files again.
+
+    `description` says what the store holds and where it comes from, `layers` are the
+    numbers of its hidden states, `unusable` names the utterances that could not be used
+    with the reasons.
+
+    Args:
+        path: The store's folder.
+        verify: ``first`` compares a layer with its checksum the first time that this
+            object reads it, ``never`` trusts the disk.
+
+    Raises:
+        UserError: There is no finished store, or it is damaged.
+    """
+
+    def __init__(
+        self, path: Path | str, verify: Literal["first", "never"] = "first"
+    ) -> None:
+        self.path = Path(path)
+        self.verify = verify
+        self._open()
+
+    def _open(self) -> None:
+        index = self.path / INDEX_NAME
+        if not index.is_file():
+            begun = (self.path / STORE_NAME).is_file()
+            raise UserError(
+                f"{self.path}: the extraction is not finished; run ser_extract again "
+                "to go on with it"
+                if begun
+                else f"{self.path}: no feature store there; make it with ser_extract"
+            )
+        arrays, metadata = read_arrays(index)
+        if metadata.get("format") != str(FORMAT):
+            raise UserError(
+                f"{index}: format {metadata.get('format')}, but this version reads "
+                f"format {FORMAT}; extract again"
+            )
+        self.description: dict[str, Any] = json.loads(metadata["store"])
+        self.unusable: dict[str, str] = json.loads(metadata["unusable"])
+        self._arrays = arrays
+        text = arrays["ids"].tobytes().decode()
+        self.ids: tuple[str, ...] = tuple(text.split("\n")) if text else ()
+        self._rows = {utterance: row for row, utterance in enumerate(self.ids)}
+        self.layers: tuple[int, ...] = tuple(self.description["layers"])
+        self.num_layers = len(self.layers)
+        self.dim = int(self.description["dim"])
+        self.dtype = np.dtype(self.description["dtype"])
+        self._maps: dict[int, mmap.mmap] = {}
+        self._verified = np.zeros((len(self.ids), self.num_layers), dtype=bool)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "verify": self.verify}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.path, self.verify = state["path"], state["verify"]
+        self._open()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def __contains__(self, utterance: object) -> bool:
+        return utterance in self._rows
+
+    def __getitem__(self, utterance: str) -> np.ndarray:
+        states = self._read(self._row(utterance), 0, self.num_layers)  # (L, T, D)
+        return states[0] if self.num_layers == 1 else states.transpose(1, 0, 2)
+
+    def layer(self, utterance: str, number: int) -> np.ndarray:
+        """Read one hidden state (T, D) without touching the others.
+
+        Args:
+            utterance: Its id.
+            number: Of the state, as in `layers` (0 is the encoder's input).
+
+        Raises:
+            UserError: The store does not hold that state.
+        """
+        if number not in self.layers:
+            raise UserError(
+                f"{self.path}: holds the hidden states {list(self.layers)}, not "
+                f"{number}; extract again with a config that lists it"
+            )
+        place = self.layers.index(number)
+        return self._read(self._row(utterance), place, place + 1)[0]
+
+    def num_frames(self, utterance: str) -> int:
+        """Frames T of an utterance."""
+        return int(self._arrays["frames"][self._row(utterance)])
+
+    def num_samples(self, utterance: str) -> int:
+        """Samples of the waveform that an utterance's features were made from."""
+        return int(self._arrays["samples"][self._row(utterance)])
+
+    def audio(self, utterance: str) -> Audio:
+        """What an utterance's features were made from."""
+        row = self._row(utterance)
+        return Audio(
+            samples=int(self._arrays["samples"][row]),
+            size=int(self._arrays["audio_size"][row]),
+            mtime=int(self._arrays["audio_mtime"][row]),
+            digest=self._arrays["audio_digest"][row].tobytes().hex(),
+        )
+
+    def nbytes(self, utterance: str) -> int:
+        """Bytes that reading an utterance whole gives (for keeping it in memory)."""
+        width = 2 if self.dtype == np.int8 else self.dtype.itemsize
+        return self.num_frames(utterance) * self.num_layers * self.dim * width
+
+    def check(self, utterance: str) -> None:
+        """Compare an utterance with its checksums, whatever was read before.
+
+        Raises:
+            UserError: It is damaged.
+        """
+        row = self._row(utterance)
+        self._verified[row] = False
+        states, scale = self._raw(row, 0, self.num_layers)
+        self._verify(row, 0, states, scale)
+
+    def is_whole(self) -> bool:
+        """Say whether every shard is there, in its full size."""
+        for number in np.unique(self._arrays["shard"]).tolist():
+            path = self.path / SHARDS_NAME / f"{number:05d}.safetensors"
+            due = int(self._arrays["shard_size"][number])
+            if not path.is_file() or path.stat().st_size != due:
+                return False
+        return True
+
+    def shard_path(self, utterance: str) -> Path:
+        """File that holds an utterance."""
+        number = int(self._arrays["shard"][self._row(utterance)])
+        return self.path / SHARDS_NAME / f"{number:05d}.safetensors"
+
+    def _row(self, utterance: str) -> int:
+        try:
+            return self._rows[utterance]
+        except KeyError:
+            raise UserError(
+                f"{self.path}: has no utterance {utterance!r}. It was made from other "
+                "data or with a class map that drops it; run ser_extract with your "
+                "data directory and this store (only what is missing is computed)"
+            ) from None
+
+    def _read(self, row: int, begin: int, end: int) -> np.ndarray:
+        """Read the layers at places begin to end: (end - begin, T, D)."""
+        states, scale = self._raw(row, begin, end)
+        if self.verify == "first" and not self._verified[row, begin:end].all():
+            self._verify(row, begin, states, scale)
+            self._verified[row, begin:end] = True
+        if scale is None:
+            return states
+        wide = states * scale[:, None]  # fp32: int8 * fp32
+        return wide.astype(np.float16)
+
+    def _raw(
+        self, row: int, begin: int, end: int
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        number = int(self._arrays["shard"][row])
+        data = self._map(number)
+        frames = int(self._arrays["frames"][row])
+        offset = int(self._arrays["offset"][row])
+        size = frames * self.dim
+        start = offset + begin * size * self.dtype.itemsize
+        count = (end - begin) * size
+        _read_ahead(data, start, count * self.dtype.itemsize)
+        states = np.frombuffer(data, self.dtype, count, start)
+        states = states.reshape(end - begin, frames, self.dim)
+        if self.dtype != np.int8:
+            return states, None
+        start = offset + self.num_layers * size + begin * self.dim * 4
+        scale = np.frombuffer(data, np.float32, (end - begin) * self.dim, start)
+        return states, scale.reshape(end - begin, self.dim)
+
+    def _map(self, number: int) -> mmap.mmap:
+        data = self._maps.get(number)
+        if data is None:
+            path = self.path / SHARDS_NAME / f"{number:05d}.safetensors"
+            try:
+                data = map_file(path)
+            except (FileNotFoundError, ValueError):  # missing; empty
+                raise UserError(
+                    f"{path}: missing or empty; run ser_extract again"
+                ) from None
+            due = int(self._arrays["shard_size"][number])
+            if len(data) != due:
+                raise UserError(
+                    f"{path}: {len(data)} bytes where {due} are due; remove this shard "
+                    "and run ser_extract again"
+                )
+            self._maps[number] = data
+        return data
+
+    def _verify(
+        self, row: int, begin: int, states: np.ndarray, scale: np.ndarray | None
+    ) -> None:
+        for place, layer in enumerate(states):
+            checksum = zlib.crc32(layer)
+            if scale is not None:
+                checksum = zlib.crc32(scale[place], checksum)
+            if checksum != int(self._arrays["crc"][row, begin + place]):
+                utterance = self.ids[row]
+                raise UserError(
+                    f"{self.shard_path(utterance)}: utterance {utterance!r}, hidden "
+                    f"state {self.layers[begin + place]}, does not have its checksum: "
+                    "the file is damaged. Remove this shard and run ser_extract again"
+                )
+
+
+def write_shape_file(store: FeatureStore, ids: Iterable[str], path: Path | str) -> None:
+    """Write ESPnet's shape file, in one step.
+
+    Lines are ``utt T,D``, or ``utt T,L,D`` where the store holds several layers.
+
+    Args:
+        store: An open store.
+        ids: Utterances, in the order of the file.
+        path: The file.
+
+    Raises:
+        UserError: The store lacks one of them.
+    """
+    tail = f"{store.dim}"
+    if store.num_layers > 1:
+        tail = f"{store.num_layers},{store.dim}"
+    with atomic_file(path) as temporary, open(temporary, "w") as stream:
+        for utterance in ids:
+            stream.write(f"{utterance} {store.num_frames(utterance)},{tail}\n")
+
+
+def _read_ahead(data: mmap.mmap, start: int, size: int) -> None:
+    """Ask for the pages at once; faults would come one small piece at a time."""
+    begin = start // mmap.PAGESIZE * mmap.PAGESIZE
+    data.madvise(mmap.MADV_WILLNEED, begin, start + size - begin)

@@ -1,0 +1,378 @@
+"""Load a frozen upstream by name: Hugging Face, s3prl or torchaudio.
+
+HuBERT, wav2vec 2.0 and WavLM weights of any of the three run on the exact path of
+`packed`; every other upstream of s3prl runs through s3prl itself, one utterance at a
+time, since only that is sure not to depend on batch mates.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from espnet_ext.errors import UserError
+from espnet_ext.features import convert
+from espnet_ext.features.architecture import Architecture
+from espnet_ext.features.config import FeatureConfig, UpstreamConfig
+from espnet_ext.features.packed import PackedUpstream
+
+# fp16 ends at 65504. A value beyond would be read back as infinity.
+FLOAT16_MAX = torch.finfo(torch.float16).max
+
+
+class Upstream(Protocol):
+    """A frozen model that turns waveforms into hidden states.
+
+    Attributes:
+        num_states: Hidden states that it has.
+        dim: Width of each.
+        min_samples: Shortest waveform that gives a frame.
+        weights: Hash of the weights.
+        normalize: Whether it normalises each waveform; None if that is s3prl's affair.
+    """
+
+    num_states: int
+    dim: int
+    min_samples: int
+    weights: str
+    normalize: bool | None
+
+    def extract(
+        self, waves: Sequence[Tensor], layers: Sequence[int], dtype: torch.dtype
+    ) -> list[Tensor]:
+        """Compute hidden states.
+
+        Args:
+            waves: Waveforms (n,), fp32, 16 kHz, on the upstream's device.
+            layers: Numbers of the states that are wanted.
+            dtype: Of the result.
+
+        Returns:
+            For each waveform (L, T, D).
+        """
+        ...
+
+    def to(self, device: torch.device | str) -> "Upstream":
+        """Move to a device and return self."""
+        ...
+
+
+class ExactUpstream:
+    """HuBERT, wav2vec 2.0 or WavLM on the exact path.
+
+    Args:
+        architecture: Sizes and variants.
+        weights: Tensors under canonical names.
+        normalize: Normalise each waveform.
+        compute: Precision of linear layers and attention.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        weights: Mapping[str, Tensor],
+        normalize: bool,
+        compute: torch.dtype,
+    ) -> None:
+        self.model = PackedUpstream(architecture, weights, normalize, compute)
+        self.architecture = architecture
+        self.num_states = architecture.num_states
+        self.dim = architecture.hidden
+        self.min_samples = architecture.min_samples
+        self.weights = convert.weights_hash(weights)
+        self.normalize: bool | None = normalize
+
+    def to(self, device: torch.device | str) -> "ExactUpstream":
+        """Move to a device and return self."""
+        self.model.to(device)
+        return self
+
+    @torch.no_grad()
+    def extract(
+        self, waves: Sequence[Tensor], layers: Sequence[int], dtype: torch.dtype
+    ) -> list[Tensor]:
+        """Compute hidden states; see `Upstream.extract`."""
+        lengths = [self.architecture.num_frames(len(wave)) for wave in waves]
+        out = waves[0].new_empty(
+            (len(layers), sum(lengths), self.dim), dtype=dtype
+        )  # (L, N, D)
+        place = {number: i for i, number in enumerate(layers)}
+        for number, state in enumerate(self.model.states(waves, max(layers))):
+            if number in place:
+                out[place[number]] = state
+        return list(out.split(lengths, dim=1))
+
+
+class S3prlUpstream:
+    """Any upstream of s3prl, one utterance at a time.
+
+    The frames are those that the upstream itself gives, before s3prl's wrapper cuts or
+    repeats some to reach a round number.
+
+    Args:
+        expert: What ``s3prl.hub`` makes.
+        name: Its name, for messages.
+
+    Raises:
+        UserError: Its hidden states differ in width.
+    """
+
+    def __init__(self, expert: torch.nn.Module, name: str) -> None:
+        self.expert = expert.eval().requires_grad_(False)
+        self.min_samples = 800  # s3prl pads shorter ones; what it then gives is padding
+        self.normalize: bool | None = None
+        states = self._run(torch.linspace(-0.1, 0.1, 16000))
+        self.num_states = len(states)
+        if len({state.shape for state in states}) != 1:
+            raise UserError(
+                f"s3prl upstream {name}: its hidden states differ in size "
+                f"({', '.join(str(tuple(s.shape)) for s in states)}); choose another"
+            )
+        self.dim = states[0].shape[-1]
+        self.weights = convert.weights_hash(
+            {key: value for key, value in expert.state_dict().items()}
+        )
+
+    def to(self, device: torch.device | str) -> "S3prlUpstream":
+        """Move to a device and return self."""
+        self.expert.to(device)
+        return self
+
+    def extract(
+        self, waves: Sequence[Tensor], layers: Sequence[int], dtype: torch.dtype
+    ) -> list[Tensor]:
+        """Compute hidden states; see `Upstream.extract`."""
+        result = []
+        for wave in waves:
+            states = self._run(wave)
+            result.append(torch.stack([states[i].to(dtype) for i in layers]))
+        return result  # each (L, T, D)
+
+    @torch.no_grad()
+    def _run(self, wave: Tensor) -> list[Tensor]:
+        return [state[0] for state in self.expert([wave])["hidden_states"]]
+
+
+def load_upstream(config: FeatureConfig) -> Upstream:
+    """Load the upstream of a feature config.
+
+    Weights come from the source's own cache, or are fetched where there is a network.
+
+    Raises:
+        UserError: The weights are not at hand, or not of a kind that we can use.
+    """
+    load = {
+        "huggingface": _load_huggingface,
+        "s3prl": _load_s3prl,
+        "torchaudio": _load_torchaudio,
+    }[config.upstream.source]
+    loaded = load(config.upstream)
+    if isinstance(loaded, S3prlUpstream):
+        if config.compute != "float32" or config.normalize != "auto":
+            raise UserError(
+                f"s3prl upstream {config.upstream.name} runs through s3prl itself: "
+                "only compute: float32 and normalize: auto apply"
+            )
+        return loaded
+    normalize = loaded.normalize if config.normalize == "auto" else config.normalize
+    compute = getattr(torch, config.compute)
+    return ExactUpstream(loaded.architecture, loaded.weights, normalize, compute)
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """Weights for the exact path, and whether they were trained on normalised audio."""
+
+    architecture: Architecture
+    weights: Mapping[str, Tensor]
+    normalize: bool
+
+
+def _load_huggingface(upstream: UpstreamConfig) -> _Checkpoint:
+    """Load a folder, or a name from the cache or the Hub."""
+    name = upstream.name
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        files = {path.name: path for path in folder.iterdir()}
+    elif name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise UserError(
+            f"{name}: no such folder (and not a Hugging Face name, which has the form "
+            "owner/model)"
+        )
+    else:
+        files = fetch_huggingface(name)
+    if "config.json" not in files:
+        raise UserError(f"{name}: no config.json there; is it a Hugging Face folder?")
+    config = json.loads(files["config.json"].read_text(encoding="utf-8"))
+    tensors = _read_tensors(name, files)
+    architecture, weights = convert.from_huggingface(config, tensors, name)
+    preprocessor: dict[str, Any] = {}
+    if "preprocessor_config.json" in files:
+        text = files["preprocessor_config.json"].read_text(encoding="utf-8")
+        preprocessor = json.loads(text)
+    # Published group-norm models were trained on plain audio, whatever their
+    # preprocessor_config.json says; s3prl, the reference, treats them so.
+    layer = architecture.extractor_norm == "layer"
+    return _Checkpoint(
+        architecture, weights, layer and preprocessor.get("do_normalize", True)
+    )
+
+
+def fetch_huggingface(name: str) -> dict[str, Path]:
+    """Find a model's files in the local cache, or download them.
+
+    Args:
+        name: ``owner/model``.
+
+    Returns:
+        File name -> path: the configuration, and one file of weights.
+
+    Raises:
+        UserError: They are neither there nor to be had.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    def find(file: str) -> Path | None:
+        try:
+            return Path(hf_hub_download(name, file))
+        except LocalEntryNotFoundError:
+            raise
+        except EntryNotFoundError:
+            return None
+
+    files = {}
+    try:
+        for file in ("config.json", "preprocessor_config.json"):
+            path = find(file)
+            if path is not None:
+                files[file] = path
+        for file in ("model.safetensors", "pytorch_model.bin"):
+            path = find(file)
+            if path is not None:
+                files[file] = path
+                break
+    except Exception as error:  # its errors share no base class
+        raise UserError(
+            f"Hugging Face model {name!r} is not in the local cache and could not be "
+            f"downloaded ({_first_line(error)}). On a machine with a network run\n"
+            f"    hf download {name}\n"
+            "and copy the cache (~/.cache/huggingface, or $HF_HOME) here; or copy the "
+            "model's folder (config.json, preprocessor_config.json and "
+            "model.safetensors or pytorch_model.bin) anywhere and pass it with "
+            "--upstream FOLDER"
+        ) from error
+    return files
+
+
+def _read_tensors(name: str, files: Mapping[str, Path]) -> dict[str, Tensor]:
+    if "model.safetensors" in files:
+        from safetensors.torch import load_file
+
+        return load_file(files["model.safetensors"])
+    if "pytorch_model.bin" in files:
+        return torch.load(
+            files["pytorch_model.bin"], map_location="cpu", weights_only=True
+        )
+    raise UserError(f"{name}: neither model.safetensors nor pytorch_model.bin is there")
+
+
+def _load_s3prl(upstream: UpstreamConfig) -> "_Checkpoint | S3prlUpstream":
+    """Load by s3prl's name; the known families are taken out of its wrapper."""
+    hub = _import_s3prl_hub()
+    if not hasattr(hub, upstream.name):
+        raise UserError(
+            f"s3prl has no upstream {upstream.name!r}; its names are listed by "
+            "'python -c \"import s3prl.hub; print(s3prl.hub.options())\"'"
+        )
+    arguments = {} if upstream.path is None else {"ckpt": upstream.path}
+    if upstream.path is not None and not Path(upstream.path).is_file():
+        raise UserError(f"upstream.path {upstream.path}: no such file")
+    expert = _or_explain(
+        lambda: getattr(hub, upstream.name)(**arguments),
+        f"s3prl upstream {upstream.name!r}",
+        "run this command there once, and copy s3prl's cache "
+        "(~/.cache/s3prl/download) here; or download the checkpoint and name it as "
+        "upstream.path, with the matching *_local name as upstream.name",
+    )
+    model: Any = getattr(expert, "model", None)
+    kind = f"{type(model).__module__}.{type(model).__name__}"
+    if kind == "s3prl.upstream.hubert.hubert_model.HubertModel":
+        config, normalize = _attributes(model.cfg), expert.task_cfg.normalize
+    elif kind == "s3prl.upstream.wav2vec2.wav2vec2_model.Wav2Vec2Model":
+        config, normalize = _attributes(model.cfg), expert.wav_normalize
+    elif kind == "s3prl.upstream.wavlm.WavLM.WavLM":
+        config, normalize = _attributes(expert.cfg), expert.cfg.normalize
+    else:
+        return S3prlUpstream(expert, upstream.name)
+    architecture, weights = convert.from_fairseq(
+        config, model.state_dict(), f"s3prl upstream {upstream.name}"
+    )
+    return _Checkpoint(architecture, weights, bool(normalize))
+
+
+def _load_torchaudio(upstream: UpstreamConfig) -> _Checkpoint:
+    """Load one of ``torchaudio.pipelines``' bundles."""
+    from torchaudio import pipelines
+
+    bundle = getattr(pipelines, upstream.name, None)
+    if not isinstance(bundle, pipelines.Wav2Vec2Bundle):
+        names = [
+            name
+            for name in dir(pipelines)
+            if isinstance(getattr(pipelines, name), pipelines.Wav2Vec2Bundle)
+        ]
+        raise UserError(
+            f"torchaudio.pipelines has no upstream {upstream.name!r}; it has "
+            + ", ".join(names)
+        )
+    model = _or_explain(
+        bundle.get_model,
+        f"torchaudio bundle {upstream.name!r}",
+        "run this command there once, and copy torch's cache "
+        "(~/.cache/torch/hub/checkpoints, or $TORCH_HOME) here",
+    )
+    tensors = {
+        name.removeprefix("model."): tensor
+        for name, tensor in model.state_dict().items()
+    }
+    architecture, weights = convert.from_torchaudio(
+        bundle._params, tensors, f"torchaudio bundle {upstream.name}"
+    )
+    return _Checkpoint(architecture, weights, bundle._normalize_waveform)
+
+
+def _import_s3prl_hub() -> Any:
+    try:
+        from s3prl import hub
+    except ImportError as error:
+        raise UserError(
+            f"s3prl cannot be imported ({error}). Install espnet-s3prl (the package "
+            "named s3prl does not work with current torchaudio, and the two must not "
+            "be installed together), or use upstream.source: huggingface"
+        ) from error
+    return hub
+
+
+def _or_explain[T](load: Callable[[], T], what: str, advice: str) -> T:
+    """Run a third party's loader; say what to do where it could not get the weights."""
+    try:
+        return load()
+    except (OSError, AssertionError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{what} could not be loaded ({_first_line(error)}). If its weights are "
+            f"missing: on a machine with a network, {advice}"
+        ) from error
+
+
+def _attributes(config: Any) -> dict[str, Any]:
+    return {key: value for key, value in vars(config).items() if key[0] != "_"}
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
