@@ -51,7 +51,7 @@ COMMANDS = [
     "ser_train",
     "ser_infer",
     "ser_score",
-    "ser_plot",
+    "ser_plan",
 ]
 
 

@@ -13,6 +13,7 @@ from espnet_ext.errors import UserError, exit_on_user_error
 from espnet_ext.jobs.recipe import (
     MODELS,
     STAGES,
+    Mini,
     Recipe,
     build_plan,
     print_plan,
@@ -89,7 +90,10 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--mini_seed",
         type=int,
-        help="generate the built-in corpora, with this seed, beside --corpus_root",
+        help="generate --corpus_root, a built-in corpus, with this seed",
+    )
+    group.add_argument(
+        "--mini_scale", type=float, default=1.0, help="factor on its size [1]"
     )
 
     group = parser.add_argument_group("how and where")
@@ -161,6 +165,9 @@ def check_arguments(args: argparse.Namespace) -> None:
 def recipes_of(args: argparse.Namespace) -> list[Recipe]:
     """Turn the options into one recipe a fold."""
     configs = args.train_config or [Path("conf", f"train_{m}.yaml") for m in args.model]
+    mini = None
+    if args.mini_seed is not None:
+        mini = Mini(args.mini_seed, args.mini_scale)
     recipe = Recipe(
         corpus=args.corpus,
         corpus_root=args.corpus_root,
@@ -172,7 +179,7 @@ def recipes_of(args: argparse.Namespace) -> list[Recipe]:
         upstream=args.upstream,
         overlay=args.overlay,
         seed=args.seed,
-        mini_seed=args.mini_seed,
+        mini=mini,
         datadir=args.datadir,
         dumpdir=args.dumpdir,
         expdir=args.expdir,

@@ -55,6 +55,14 @@ MODELS = (
 
 
 @dataclass(frozen=True)
+class Mini:
+    """A built-in corpus: the seed of its generator, and a factor on its size."""
+
+    seed: int = 0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What is to be trained and scored, on what, and where the files go.
 
@@ -69,7 +77,7 @@ class Recipe:
         upstream: Folder or name of the upstream in place of the feature config's.
         overlay: YAML merged over each model's.
         seed: The user's seed.
-        mini_seed: Seed of the built-in corpora; None for a licensed corpus.
+        mini: How to generate the corpus; None for one that is there.
         datadir: Where data directories go.
         dumpdir: Where features and sets go.
         expdir: Where trainings and results go.
@@ -88,7 +96,7 @@ class Recipe:
     upstream: str | None = None
     overlay: Path | None = None
     seed: int = 0
-    mini_seed: int | None = None
+    mini: Mini | None = None
     datadir: Path = Path("data")
     dumpdir: Path = Path("dump")
     expdir: Path = Path("exp")
@@ -135,7 +143,7 @@ def build_plan(recipe: Recipe) -> list[Step]:
     for path in (recipe.labels, recipe.features, *recipe.models.values()):
         if not path.is_file():
             raise UserError(f"no such config file: {path}")
-    steps = [] if recipe.mini_seed is None else [generate_step(recipe)]
+    steps = [] if recipe.mini is None else generate_steps(recipe, recipe.mini)
     steps += [prepare_step(recipe), check_step(recipe), extract_step(recipe)]
     steps.append(sets_step(recipe))
     configs = {name: training_config(recipe, name) for name in recipe.models}
@@ -145,19 +153,32 @@ def build_plan(recipe: Recipe) -> list[Step]:
     return steps
 
 
-def generate_step(recipe: Recipe) -> Step:
-    """Generate a built-in corpus and the tiny upstream beside it."""
-    output = recipe.corpus_root.parent
-    args = ("--output", str(output), "--seed", str(recipe.mini_seed))
-    return Step(
-        name="generate the built-in corpora",
+def generate_steps(recipe: Recipe, mini: Mini) -> list[Step]:
+    """Generate a built-in corpus, and beside it the tiny upstream."""
+    folder = recipe.corpus_root.parent
+    corpus = Step(
+        name=f"generate {recipe.corpus_root}",
         stage=1,
         module="espnet_ext.bin.ser_make_mini",
-        args=args,
-        output=output,
-        products=("hubert_tiny/config.json", "hubert_tiny/model.safetensors"),
-        settings={"seed": recipe.mini_seed},
+        args=(
+            *("--output", str(folder), "--seed", str(mini.seed)),
+            *("--corpora", recipe.corpus, "--upstream", "false"),
+            *("--scale", str(mini.scale)),
+        ),
+        output=recipe.corpus_root,
+        products=("LICENSE.txt",),
+        settings={"seed": mini.seed, "scale": mini.scale},
     )
+    upstream = Step(
+        name=f"generate {folder / 'hubert_tiny'}",
+        stage=1,
+        module="espnet_ext.bin.ser_make_mini",
+        args=("--output", str(folder), "--seed", str(mini.seed), "--corpora"),
+        output=folder / "hubert_tiny",
+        products=("config.json", "model.safetensors"),
+        settings={"seed": mini.seed},
+    )
+    return [corpus, upstream]
 
 
 def prepare_step(recipe: Recipe) -> Step:
@@ -205,7 +226,7 @@ def extract_step(recipe: Recipe) -> Step:
     inputs = [Input(recipe.data), Input(recipe.features), Input(recipe.labels)]
     if recipe.upstream is not None:
         args += ["--upstream", recipe.upstream]
-        if Path(recipe.upstream).exists() or recipe.mini_seed is not None:
+        if Path(recipe.upstream).exists() or recipe.mini is not None:
             inputs.append(Input(Path(recipe.upstream)))
     return Step(
         name=f"extract {recipe.features.stem} features of {recipe.corpus}",
