@@ -1,0 +1,167 @@
+"""ESPnetSERModel: features to emotion, and the loss that ESPnet's trainer asks for."""
+
+import torch
+from espnet2.asr.encoder.abs_encoder import AbsEncoder
+from espnet2.asr.frontend.abs_frontend import AbsFrontend
+from espnet2.asr.preencoder.abs_preencoder import AbsPreEncoder
+from espnet2.asr.specaug.abs_specaug import AbsSpecAug
+from espnet2.layers.abs_normalize import AbsNormalize
+from espnet2.torch_utils.device_funcs import force_gatherable
+from espnet2.train.abs_espnet_model import AbsESPnetModel
+from torch import Tensor
+
+from espnet_ext.ser.attributes import ATTRIBUTES
+from espnet_ext.ser.decoder import EmotionDecoder, EmotionOutput
+from espnet_ext.ser.distributed import gather_rows
+from espnet_ext.ser.losses import MISSING_CLASS, JointLoss, at_least_float32
+
+
+class ESPnetSERModel(AbsESPnetModel):
+    """Frontend, specaug, normalize, preencoder, encoder, decoder, loss, in that order.
+
+    Args:
+        frontend: cached features or an upstream that runs on audio.
+        specaug: augmentation in training, or None (paper).
+        normalize: e.g. utterance mean and variance, or None (paper).
+        preencoder: e.g. linear 1024 to 80, or None.
+        encoder: ESPnet's conformer in the paper.
+        decoder: the branches.
+        loss: the joint loss.
+        class_list: names of the classes, in the order of the logits.
+    """
+
+    def __init__(
+        self,
+        frontend: AbsFrontend,
+        specaug: AbsSpecAug | None,
+        normalize: AbsNormalize | None,
+        preencoder: AbsPreEncoder | None,
+        encoder: AbsEncoder,
+        decoder: EmotionDecoder,
+        loss: JointLoss,
+        class_list: list[str],
+    ) -> None:
+        super().__init__()
+        self.frontend = frontend
+        self.specaug = specaug
+        self.normalize = normalize
+        self.preencoder = preencoder
+        self.encoder = encoder
+        self.decoder = decoder
+        self.loss = loss
+        self.class_list = list(class_list)
+
+    def forward(
+        self,
+        speech: Tensor,
+        speech_lengths: Tensor,
+        emotion: Tensor | None = None,
+        attributes: Tensor | None = None,
+        **_ignored: object,
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Return loss, statistics and weight of a batch, as ESPnet's trainer wants.
+
+        In distributed training they are those of the global batch on every rank.
+
+        Args:
+            speech: (B, T, D), (B, T, L, D) features or (B, n) audio, zero-padded.
+            speech_lengths: (B,) true lengths.
+            emotion: (B, 1) class, -1 where missing; None if nobody has one.
+            attributes: (B, 3) valence, arousal, dominance, nan where missing.
+            **_ignored: what ESPnet's trainer adds (``utt_id``).
+        """
+        output = self.predict(speech, speech_lengths)
+        classes, targets = self.fill_labels(len(speech), emotion, attributes)
+        logits, predicted, classes, targets = self._global_batch(
+            output, classes, targets
+        )
+        parts = self.loss(logits, predicted, classes, targets)
+        stats = {"loss": parts.total.detach().clone(), **parts.stats}
+        known = classes != MISSING_CLASS
+        if logits is not None and known.any():
+            correct = logits.argmax(dim=-1)[known] == classes[known]
+            stats["acc"] = correct.float().mean()
+        return force_gatherable((parts.total, stats, len(targets)), speech.device)
+
+    def predict(
+        self, speech: Tensor, speech_lengths: Tensor, **_ignored: object
+    ) -> EmotionOutput:
+        """Predict from a padded batch; arguments as in `forward`."""
+        hidden, lengths = self.encode(speech, speech_lengths)
+        return self.decoder(hidden, lengths)
+
+    def encode(self, speech: Tensor, speech_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the encoder output (B, M, D) and its lengths (B,)."""
+        feats, lengths = self._extract_feats(speech, speech_lengths)  # (B, T, D)
+        # The encoder's positional table and weights may be float64, features never are.
+        feats = feats.to(next(self.encoder.parameters()).dtype)
+        if self.specaug is not None and self.training:
+            feats, lengths = self.specaug(feats, lengths)
+        if self.normalize is not None:
+            feats, lengths = self.normalize(feats, lengths)
+        if self.preencoder is not None:
+            feats, lengths = self.preencoder(feats, lengths)  # (B, T, 80)
+        hidden, lengths, _ = self.encoder(feats, lengths)  # (B, M, 64)
+        return hidden, lengths
+
+    def collect_feats(
+        self, speech: Tensor, speech_lengths: Tensor, **_ignored: object
+    ) -> dict[str, Tensor]:
+        """Return what ESPnet's collect_stats stage accumulates."""
+        feats, lengths = self._extract_feats(speech, speech_lengths)
+        return {"feats": feats, "feats_lengths": lengths}
+
+    def fill_labels(
+        self, num_rows: int, emotion: Tensor | None, attributes: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return classes (B,) and attribute targets (B, 3); missing kinds filled."""
+        device = next(self.decoder.parameters()).device
+        if emotion is None:
+            emotion = torch.full((num_rows,), MISSING_CLASS, device=device)
+        if attributes is None:
+            attributes = torch.full(
+                (num_rows, len(ATTRIBUTES)), float("nan"), device=device
+            )
+        return emotion.view(num_rows), at_least_float32(attributes)
+
+    def _extract_feats(
+        self, speech: Tensor, speech_lengths: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        # A rank's rows may be shorter than the padding that came with them.
+        speech = speech[:, : int(speech_lengths.max())]
+        return self.frontend(speech, speech_lengths)
+
+    def _global_batch(
+        self, output: EmotionOutput, classes: Tensor, targets: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor]:
+        """Gather predictions and labels of all ranks in one go while training."""
+        if not self.training:
+            return output.logits, output.attributes, classes, targets
+        columns = {
+            "logits": output.logits,
+            "attributes": output.attributes,
+            "classes": classes[:, None],
+            "targets": targets,
+        }
+        there = {k: at_least_float32(v) for k, v in columns.items() if v is not None}
+        dtype = max(
+            (v.dtype for v in there.values() if v.is_floating_point()), key=_bits
+        )
+        packed = torch.cat([v.to(dtype) for v in there.values()], dim=1)  # (n, C)
+        unpacked = dict(
+            zip(
+                there,
+                gather_rows(packed).split([v.size(1) for v in there.values()], dim=1),
+                strict=True,
+            )
+        )
+        return (
+            unpacked.get("logits"),
+            unpacked.get("attributes"),
+            unpacked["classes"][:, 0].long(),
+            unpacked["targets"],
+        )
+
+
+def _bits(dtype: torch.dtype) -> int:
+    return torch.finfo(dtype).bits

@@ -1,0 +1,56 @@
+"""Self-attentive pooling over time (paper section 3.2; Safari et al. 2020, eq. 5-6).
+
+    a_t = softmax_t(w^T h_t),    pooled = sum_t a_t h_t
+
+A bias inside the softmax would cancel, so there is none.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+def frame_mask(lengths: Tensor, num_frames: int) -> Tensor:
+    """Return which frames are real.
+
+    Args:
+        lengths: (B,) true number of frames of each row.
+        num_frames: T, the padded number of frames.
+
+    Returns:
+        (B, T) bool, True where a frame is not padding.
+    """
+    frames = torch.arange(num_frames, device=lengths.device)  # (T,)
+    return frames[None, :] < lengths[:, None]  # (B, T)
+
+
+class SelfAttentivePooling(nn.Module):
+    """Weighted mean over frames with learned weights; padding weighs exactly zero.
+
+    Several heads are several poolings side by side (the released recipe has one each
+    for valence, arousal and dominance).
+
+    Args:
+        input_size: D, width of a frame.
+        num_heads: H, how many poolings.
+    """
+
+    def __init__(self, input_size: int, num_heads: int = 1) -> None:
+        super().__init__()
+        self.score = nn.Linear(input_size, num_heads, bias=False)
+
+    def forward(self, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Pool each row over its own frames.
+
+        Args:
+            hidden: (B, T, D) encoder output.
+            lengths: (B,) true numbers of frames, each at least 1.
+
+        Returns:
+            The pooled vectors (B, H, D) and the attention weights (B, H, T), which
+            sum to one over a row's true frames.
+        """
+        scores = self.score(hidden).transpose(1, 2)  # (B, H, T)
+        mask = frame_mask(lengths, hidden.size(1))  # (B, T)
+        scores = scores.masked_fill(~mask[:, None, :], float("-inf"))
+        weights = scores.softmax(dim=-1)  # (B, H, T)
+        return weights.to(hidden.dtype) @ hidden, weights  # (B, H, D), (B, H, T)

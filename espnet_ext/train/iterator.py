@@ -1,0 +1,143 @@
+"""The iterator factory behind ``--iterator_type task``: new batches for every epoch."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from espnet2.iterators.abs_iter_factory import AbsIterFactory
+from espnet2.iterators.sequence_iter_factory import worker_init_fn
+from torch.utils.data import DataLoader, Dataset
+
+from espnet_ext.errors import UserError
+from espnet_ext.train.sampler import (
+    BatchRule,
+    balance_corpora,
+    describe_balance,
+    draw_batches,
+    padding_share,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EpochIterator:
+    """One epoch's batches, and which corpus each utterance belongs to.
+
+    Attributes:
+        loader: yields (utterance ids, batch of tensors).
+        corpora: corpus of each utterance; empty if the data do not say.
+    """
+
+    loader: DataLoader
+    corpora: Mapping[str, str]
+
+    def __iter__(self) -> Iterator[tuple[list[str], dict[str, Any]]]:
+        return iter(self.loader)
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDrawer:
+    """Draws the batches of an epoch; equal on all ranks.
+
+    Attributes:
+        lengths: length of each utterance of the set.
+        rule: sizes of batches.
+        seed: the training's seed.
+        shuffle: False for one fixed cut (validation).
+        corpora: corpus of each utterance.
+        balanced: repeat smaller corpora up to the size of the largest.
+    """
+
+    lengths: Mapping[str, int]
+    rule: BatchRule
+    seed: int
+    shuffle: bool
+    corpora: Mapping[str, str]
+    balanced: bool = False
+
+    def draw(self, epoch: int) -> list[list[str]]:
+        """Return the batches of `epoch` (1, 2, ...)."""
+        ids = sorted(self.lengths)
+        if not self.shuffle:
+            return draw_batches(self.lengths, ids, self.rule)
+        rng = np.random.default_rng([self.seed, epoch])
+        if self.balanced:
+            ids = balance_corpora(ids, self.corpora, rng)
+        return draw_batches(self.lengths, ids, self.rule, rng)
+
+
+class SERIterFactory(AbsIterFactory):
+    """Builds the iterator of each epoch from a `BatchDrawer`.
+
+    Rank r of N loads rows r::N of every batch, so that the batch is the same set of
+    utterances for any number of ranks.
+
+    Args:
+        dataset: loads an utterance.
+        drawer: draws the batches.
+        collate_fn: pads a batch.
+        rank: this process.
+        world_size: number of processes.
+        num_workers: loader processes; 0 loads in the training process.
+        pin_memory: page-locked batches, for a GPU.
+
+    Raises:
+        UserError: a batch has fewer rows than there are ranks.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        drawer: BatchDrawer,
+        collate_fn: Callable[[Sequence[Any]], Any],
+        rank: int = 0,
+        world_size: int = 1,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        if len(drawer.lengths) < world_size:
+            raise UserError(
+                f"a set of {len(drawer.lengths)} utterances cannot be shared by "
+                f"{world_size} ranks; use fewer"
+            )
+        self.dataset = dataset
+        self.drawer = drawer
+        self.collate_fn = collate_fn
+        self.rank = rank
+        self.world_size = world_size
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory
+
+    def build_iter(self, epoch: int, shuffle: bool | None = None) -> EpochIterator:
+        """Return the batches of `epoch`; `shuffle` is the drawer's business."""
+        batches = self.drawer.draw(epoch)
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=[batch[self.rank :: self.world_size] for batch in batches],
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            collate_fn=self.collate_fn,
+            worker_init_fn=partial(worker_init_fn, base_seed=epoch + self.drawer.seed),
+        )
+        return EpochIterator(loader, self.drawer.corpora)
+
+    def log_summary(self, mode: str) -> None:
+        """Log sizes of the first epoch's batches, and what balancing repeats."""
+        batches = self.drawer.draw(epoch=1)
+        rows = [len(batch) for batch in batches]
+        logging.info(
+            f"[{mode}] {len(self.drawer.lengths)} utterances in {len(batches)} batches "
+            f"of {min(rows)} to {max(rows)} rows (mean {np.mean(rows):.1f}), "
+            f"{padding_share(batches, self.drawer.lengths):.1%} padding"
+        )
+        if self.drawer.balanced:
+            ids = sorted(self.drawer.lengths)
+            logging.info(
+                f"[{mode}] corpora are balanced: smaller ones repeat within an epoch "
+                f"({describe_balance(ids, self.drawer.corpora)})"
+            )

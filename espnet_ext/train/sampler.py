@@ -1,0 +1,138 @@
+"""Batches that are drawn anew every epoch: similar lengths, a floor on rows, no loss.
+
+A concordance loss over a handful of rows is noise, so a batch has at least `min_rows`
+rows. Rows of a batch are of similar length, which keeps padding small. Everything is a
+pure function of (lengths, rule, seed, epoch), so any number of ranks draws the same
+batches and a resumed training draws those that it would have drawn.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# Lengths are multiplied by exp(u), |u| <= this, before sorting: batch mates change
+# every epoch while lengths in a batch stay within about a third of each other.
+_LENGTH_JITTER = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRule:
+    """How large a batch may be.
+
+    Attributes:
+        max_frames: rows times the longest row, padding included; None for no bound.
+        max_rows: None for no bound.
+        min_rows: the floor, stronger than both bounds. Only a whole set that is
+            smaller gives a smaller batch.
+        by_length: similar lengths together; else any.
+    """
+
+    max_frames: int | None
+    max_rows: int | None
+    min_rows: int
+    by_length: bool = True
+
+    def has_room(self, rows: int, longest: int) -> bool:
+        """Say whether a batch may have this many rows, the longest being so long."""
+        return rows <= self.min_rows or (
+            (self.max_rows is None or rows <= self.max_rows)
+            and (self.max_frames is None or rows * longest <= self.max_frames)
+        )
+
+
+def draw_batches(
+    lengths: Mapping[str, int],
+    ids: Sequence[str],
+    rule: BatchRule,
+    rng: np.random.Generator | None = None,
+) -> list[list[str]]:
+    """Cut `ids` into batches.
+
+    Args:
+        lengths: length of each utterance.
+        ids: what to cut; an id may occur more than once.
+        rule: the sizes.
+        rng: draws membership and order of batches; None for a fixed cut by length.
+
+    Returns:
+        Batches whose rows together are exactly `ids`, longest row first in each.
+    """
+    sizes = np.array([lengths[utt] for utt in ids], dtype=np.float64)
+    order = np.arange(len(ids))
+    if rng is not None:
+        order = rng.permutation(len(ids))
+        sizes = sizes * np.exp(rng.uniform(-_LENGTH_JITTER, _LENGTH_JITTER, len(sizes)))
+    if rule.by_length:
+        order = order[np.argsort(-sizes[order], kind="stable")]
+    batches = _cut([ids[i] for i in order.tolist()], lengths, rule)
+    if rng is not None:
+        batches = [batches[i] for i in rng.permutation(len(batches))]
+    # A stable sort, so that rank r's rows r::N are a fair share of the lengths.
+    return [sorted(batch, key=lambda utt: -lengths[utt]) for batch in batches]
+
+
+def _cut(
+    ids: Sequence[str], lengths: Mapping[str, int], rule: BatchRule
+) -> list[list[str]]:
+    batches: list[list[str]] = []
+    batch: list[str] = []
+    longest = 0
+    for utt in ids:
+        longest = max(longest, lengths[utt])
+        if batch and not rule.has_room(len(batch) + 1, longest):
+            batches.append(batch)
+            batch, longest = [], lengths[utt]
+        batch.append(utt)
+    if not batch:
+        return batches
+    if batches and len(batch) < rule.min_rows:
+        # The tail is below the floor: share it with the batch before.
+        rest = batches.pop() + batch
+        half = len(rest) // 2
+        parts = [rest[:half], rest[half:]] if half >= rule.min_rows else [rest]
+        return batches + parts
+    return [*batches, batch]
+
+
+def balance_corpora(
+    ids: Sequence[str], corpora: Mapping[str, str], rng: np.random.Generator
+) -> list[str]:
+    """Repeat utterances of the smaller corpora until all are as large as the largest.
+
+    Whole copies first, then a random part drawn anew every epoch.
+
+    Returns:
+        `ids` plus the repetitions.
+    """
+    members: dict[str, list[str]] = {}
+    for utt in ids:
+        members.setdefault(corpora[utt], []).append(utt)
+    target = max(len(group) for group in members.values())
+    balanced: list[str] = []
+    for _, group in sorted(members.items()):
+        whole, rest = divmod(target, len(group))
+        extra = rng.choice(len(group), size=rest, replace=False)
+        balanced += group * whole + [group[i] for i in sorted(extra)]
+    return balanced
+
+
+def describe_balance(ids: Sequence[str], corpora: Mapping[str, str]) -> str:
+    """Say how often each corpus is repeated by `balance_corpora`."""
+    counts = Counter(corpora[utt] for utt in ids)
+    target = max(counts.values())
+    return ", ".join(
+        f"{corpus}: {count} utterances x {target / count:.2f}"
+        for corpus, count in sorted(counts.items())
+    )
+
+
+def padding_share(
+    batches: Sequence[Sequence[str]], lengths: Mapping[str, int]
+) -> float:
+    """Return which share of the padded frames is padding, in [0, 1)."""
+    true = sum(lengths[utt] for batch in batches for utt in batch)
+    padded = sum(len(b) * max(lengths[utt] for utt in b) for b in batches)
+    return 1 - true / padded if padded else math.nan

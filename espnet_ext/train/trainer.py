@@ -1,0 +1,292 @@
+"""ESPnet's Trainer with three changes: validation, early stopping, checkpoints.
+
+- Validation metrics are over the whole set, gathered over ranks.
+- Patience counts from the end of the learning rate's warm-up.
+- A kill at any moment costs at most the running epoch (see `train.checkpoint`).
+
+The training step is ESPnet's own.
+"""
+
+import argparse
+import dataclasses
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from espnet2.iterators.abs_iter_factory import AbsIterFactory
+from espnet2.torch_utils.device_funcs import to_device
+from espnet2.train import trainer as espnet_trainer
+from espnet2.train.distributed_utils import DistributedOption
+from espnet2.train.reporter import SubReporter
+from espnet2.train.trainer import Trainer, TrainerOptions
+from espnet2.utils.types import str2bool
+from torch import Tensor, nn
+
+from espnet_ext.errors import UserError
+from espnet_ext.ser.model import ESPnetSERModel
+from espnet_ext.train.checkpoint import (
+    atomic_saves,
+    completed_epochs,
+    prepare_resume,
+)
+from espnet_ext.train.validation import (
+    SetPredictions,
+    concatenate,
+    dead_outputs,
+    summarise,
+)
+
+# ESPnet seeds epoch e with seed + e. User seeds lie this far apart, so that no two of
+# them ever meet; the seeds below it are left to the initialisation of the model.
+SEED_STRIDE = 10_000
+
+
+def spread_seed(seed: int) -> int:
+    """Return where the epoch seeds of user seed `seed` start."""
+    return (seed + 1) * SEED_STRIDE
+
+
+@dataclasses.dataclass
+class SERTrainerOptions(TrainerOptions):
+    """ESPnet's options and when early stopping may begin.
+
+    Attributes:
+        patience_after_warmup: count patience from the end of the warm-up.
+        full_patience: what the user gave; ESPnet's own field ``patience`` is None in
+            the epochs where training must not stop yet.
+        no_stop_until: last epoch at which training must not stop.
+    """
+
+    patience_after_warmup: bool = True
+    full_patience: int | None = None
+    no_stop_until: int = 0
+
+    def arm_early_stopping(self, epoch: int) -> None:
+        """Let ESPnet's check at the end of `epoch` stop the training, or not."""
+        self.patience = self.full_patience if epoch > self.no_stop_until else None
+
+
+class SERTrainer(Trainer):
+    """Trainer for `ESPnetSERModel`; see the module's docstring."""
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add the option that ESPnet's trainer does not have."""
+        parser.add_argument(
+            "--patience_after_warmup",
+            type=str2bool,
+            default=True,
+            help="Count --patience from the end of the scheduler's warm-up",
+        )
+
+    @classmethod
+    def build_options(cls, args: argparse.Namespace) -> SERTrainerOptions:
+        """Take the options from the command line's, with the seed spread."""
+        names = [field.name for field in dataclasses.fields(TrainerOptions)]
+        options = SERTrainerOptions(**{name: getattr(args, name) for name in names})
+        options.seed = spread_seed(args.seed)
+        options.patience_after_warmup = args.patience_after_warmup
+        options.full_patience = args.patience
+        return options
+
+    @staticmethod
+    def resume(
+        checkpoint: str | Path, model: nn.Module, *args: Any, **kwargs: Any
+    ) -> None:
+        """Load a checkpoint as ESPnet does.
+
+        Raises:
+            UserError: it belongs to another configuration.
+        """
+        try:
+            Trainer.resume(checkpoint, model, *args, **kwargs)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                f"{checkpoint} does not fit this configuration; give another "
+                f"--output_dir, or --resume false to begin again ({error})"
+            ) from error
+
+    @classmethod
+    def run(
+        cls,
+        model: ESPnetSERModel,
+        optimizers: Sequence[torch.optim.Optimizer],
+        schedulers: Sequence[Any],
+        train_iter_factory: AbsIterFactory,
+        valid_iter_factory: AbsIterFactory,
+        plot_attention_iter_factory: AbsIterFactory | None,
+        trainer_options: SERTrainerOptions,
+        distributed_option: DistributedOption,
+    ) -> None:
+        """Train from the last checkpoint, or from the beginning."""
+        output_dir = Path(trainer_options.output_dir)
+        done = 0
+        if trainer_options.resume:
+            if _is_first(distributed_option):
+                prepare_resume(output_dir, trainer_options.best_model_criterion)
+            if distributed_option.distributed:
+                dist.barrier()
+            done = completed_epochs(output_dir)
+        trainer_options.no_stop_until = _no_stop_until(
+            trainer_options, schedulers, train_iter_factory
+        )
+        trainer_options.arm_early_stopping(done)
+        with atomic_saves():
+            super().run(
+                model=model,
+                optimizers=optimizers,
+                schedulers=schedulers,
+                train_iter_factory=train_iter_factory,
+                valid_iter_factory=valid_iter_factory,
+                plot_attention_iter_factory=plot_attention_iter_factory,
+                trainer_options=trainer_options,
+                distributed_option=distributed_option,
+            )
+
+    @classmethod
+    @torch.no_grad()
+    def validate_one_epoch(
+        cls,
+        model: nn.Module,
+        iterator: Iterable[tuple[list[str], dict[str, Tensor]]],
+        reporter: SubReporter,
+        options: SERTrainerOptions,
+        distributed_option: DistributedOption,
+    ) -> None:
+        """Report loss and metrics over the whole validation set, equal on all ranks.
+
+        Raises:
+            UserError: a criterion names a metric that this model and these labels do
+                not give.
+        """
+        options.arm_early_stopping(reporter.get_epoch())
+        # Not through DistributedDataParallel: ranks may have different numbers of
+        # batches, and nothing is to be synchronised but the statistics of the norms,
+        # of which rank 0's are those that are saved.
+        module = _unwrap(model)
+        if distributed_option.distributed:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
+        predictions = _predict_set(module, iterator, options)
+        if distributed_option.distributed:
+            gathered: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(gathered, predictions)
+            predictions = concatenate(gathered)
+
+        stats = summarise(predictions, getattr(iterator, "corpora", None))
+        stats["loss"] = _set_loss(module, predictions)
+        _check_criteria(options, stats)
+        if (
+            predictions.attributes is not None
+            and module.decoder.attribute_output == "relu"
+        ):
+            for name in dead_outputs(predictions.attributes):
+                logging.warning(
+                    f"the ReLU output of {name} is dead: 0 for all "
+                    f"{len(predictions.ids)} validation utterances"
+                )
+        reporter.register(stats)
+        reporter.next()
+
+
+def _predict_set(
+    module: ESPnetSERModel,
+    iterator: Iterable[tuple[list[str], dict[str, Tensor]]],
+    options: TrainerOptions,
+) -> SetPredictions:
+    """Predict this rank's part of the validation set."""
+    module.eval()
+    device = "cuda" if options.ngpu > 0 else "cpu"
+    parts = []
+    for ids, cpu_batch in iterator:
+        batch = to_device(cpu_batch, device)
+        with torch.autocast(
+            "cuda", enabled=options.use_amp, **espnet_trainer.autocast_args
+        ):
+            output = module.predict(**batch)
+        classes, targets = module.fill_labels(
+            len(ids), batch.get("emotion"), batch.get("attributes")
+        )
+        parts.append(
+            SetPredictions(
+                list(ids),
+                _to_numpy(output.logits),
+                _to_numpy(output.attributes),
+                classes.cpu().numpy(),
+                _to_numpy(targets),
+            )
+        )
+    return concatenate(parts)
+
+
+def _to_numpy(values: Tensor | None) -> Any:
+    return None if values is None else values.double().cpu().numpy()
+
+
+def _set_loss(module: ESPnetSERModel, predictions: SetPredictions) -> float:
+    """Return the training loss over the whole set as if it were one batch."""
+    device = next(module.parameters()).device
+
+    def tensor(array: Any) -> Any:
+        # Half-way widened: float64 statistics of a large set, but no float64 on MPS.
+        return None if array is None else torch.from_numpy(array).float().to(device)
+
+    parts = module.loss(
+        tensor(predictions.logits),
+        tensor(predictions.attributes),
+        torch.from_numpy(predictions.classes).to(device),
+        tensor(predictions.targets),
+    )
+    return float(parts.total)
+
+
+def _check_criteria(options: TrainerOptions, stats: dict[str, float]) -> None:
+    criteria = {
+        "best_model_criterion": options.best_model_criterion,
+        "early_stopping_criterion": [options.early_stopping_criterion],
+    }
+    if options.patience is None:
+        del criteria["early_stopping_criterion"]
+    for option, chosen in criteria.items():
+        for phase, key, *_ in chosen:
+            if phase == "valid" and key not in stats:
+                raise UserError(
+                    f"{option}: there is no valid {key} with this model and these "
+                    f"labels; choose from {', '.join(sorted(stats))}"
+                )
+
+
+def _no_stop_until(
+    options: SERTrainerOptions, schedulers: Sequence[Any], factory: AbsIterFactory
+) -> int:
+    """Return the last epoch in which patience cannot have run out yet.
+
+    ESPnet stops after an epoch that is more than `patience` epochs later than the best
+    one. Forbidding that up to (end of warm-up + patience) is to count from the end of
+    the warm-up at the earliest.
+    """
+    if options.full_patience is None or not options.patience_after_warmup:
+        return 0
+    warmup_steps = max((getattr(s, "warmup_steps", 0) for s in schedulers), default=0)
+    if not warmup_steps:
+        return 0
+    steps_per_epoch = len(factory.build_iter(1))  # type: ignore[arg-type]
+    warmup_epochs = math.ceil(warmup_steps / steps_per_epoch)
+    logging.info(
+        f"warm-up: {warmup_steps} steps, about {warmup_epochs} epochs; patience "
+        "counts from there"
+    )
+    return warmup_epochs + options.full_patience
+
+
+def _unwrap(model: nn.Module) -> ESPnetSERModel:
+    """Return the model inside of DistributedDataParallel."""
+    return getattr(model, "module", model)  # type: ignore[arg-type]
+
+
+def _is_first(distributed_option: DistributedOption) -> bool:
+    return not distributed_option.distributed or distributed_option.dist_rank == 0
