@@ -213,7 +213,7 @@ def _draw_podcasts(seed: int, rng: np.random.Generator) -> list[Podcast]:
         splits += [split] * (known + unknown)
         names += [str(next(ids)) for _ in range(known)] + ["Unknown"] * unknown
         genders += ("fm" * (known + unknown))[: known + unknown]
-    speakers = p.draw_speakers(genders, names, [seed, _VOICES])
+    speakers = p.draw_speakers(genders, names, p.MANY_VOICES, [seed, _VOICES])
     others = np.setdiff1d(np.arange(1, 2000), [1023])
     numbers = [1023, *rng.choice(others, size=len(names) - 1, replace=False)]
     return [

@@ -12,7 +12,9 @@ emotional speech; the sizes are set so that simple models do well but not perfec
 Emotions carry IEMOCAP's codes and scale (1 to 5) here; `msp_podcast` translates both.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 
@@ -24,8 +26,8 @@ EMOTIONS: dict[str, tuple[float, float, float]] = {
     "neu": (2.97, 2.73, 2.83),
     "ang": (1.91, 3.64, 3.95),
     "hap": (3.94, 3.16, 3.07),
-    "sad": (2.25, 2.31, 2.56),
-    "dis": (1.75, 2.85, 3.45),
+    "sad": (2.25, 2.20, 2.40),
+    "dis": (1.60, 2.75, 3.75),
     "exc": (3.92, 3.74, 3.35),
     "fru": (2.23, 3.03, 3.34),
     "fea": (2.15, 3.60, 2.20),
@@ -33,7 +35,7 @@ EMOTIONS: dict[str, tuple[float, float, float]] = {
     "oth": (2.60, 2.95, 3.00),
 }
 # Spread of the drawn values around their class mean: V, A, D.
-SPREAD = np.array([0.38, 0.42, 0.42])  # (3,)
+SPREAD = np.array([0.30, 0.33, 0.33])  # (3,)
 MIDDLE = 3.0
 
 
@@ -108,45 +110,50 @@ class Channel:
     reverb: float = -np.inf
 
 
-_VARIANTS = {
-    "f": ("f1", "f2", "f3", "f4", "f5", "Annie", "linda", "anika", "steph2"),
-    "m": ("m1", "m2", "m3", "m4", "m7", "Lee", "Andy", "Michael", "max", "adam"),
+# Voice variants of espeak-ng: plain ones, and more that differ from them widely.
+PLAIN_VOICES = {
+    "f": ("f1", "f2", "f3", "f4", "f5"),
+    "m": ("m1", "m2", "m3", "m4", "m7"),
+}
+MANY_VOICES = {
+    "f": (*PLAIN_VOICES["f"], "Annie", "linda", "anika", "steph2"),
+    "m": (*PLAIN_VOICES["m"], "Lee", "Andy", "Michael", "max", "adam"),
 }
 
 
-def draw_speakers(genders: str, names: list[str], seed: list[int]) -> list[Speaker]:
-    """Draw one speaker a name; variants repeat only after all were used.
+def draw_speakers(
+    genders: str,
+    names: Sequence[str],
+    voices: Mapping[str, Sequence[str]],
+    seed: Sequence[int],
+) -> list[Speaker]:
+    """Draw one speaker a name; voice variants repeat only after all were used.
 
     Args:
         genders: One ``f`` or ``m`` a speaker.
         names: The speakers' names.
+        voices: espeak-ng's voice variants to choose from, by gender.
         seed: Entropy of this draw.
 
     Returns:
         The speakers, in the order of `names`.
     """
     rng = np.random.default_rng(seed)
-    order = {g: rng.permutation(variants) for g, variants in _VARIANTS.items()}
-    used = dict.fromkeys(_VARIANTS, 0)
-    speakers = []
-    for gender, name in zip(genders, names, strict=True):
-        variants = order[gender]
-        variant = variants[used[gender] % len(variants)]
-        used[gender] += 1
-        speakers.append(
-            Speaker(
-                name=name,
-                gender=gender,
-                voice=f"en-us+{variant}",
-                pitch=float(rng.normal(0, 4)),
-                pitch_range=float(rng.normal(0, 5)),
-                rate=float(np.exp(rng.normal(0, 0.06))),
-                level=float(rng.normal(0, 1.2)),
-                tilt=float(rng.normal(0, 0.4)),
-                smile=float(rng.normal(0, 0.8)),
-            )
+    decks = {gender: cycle(rng.permutation(voices[gender])) for gender in "fm"}
+    return [
+        Speaker(
+            name=name,
+            gender=gender,
+            voice=f"en-us+{next(decks[gender])}",
+            pitch=float(rng.normal(0, 4)),
+            pitch_range=float(rng.normal(0, 5)),
+            rate=float(np.exp(rng.normal(0, 0.06))),
+            level=float(rng.normal(0, 1.2)),
+            tilt=float(rng.normal(0, 0.4)),
+            smile=float(rng.normal(0, 0.8)),
         )
-    return speakers
+        for gender, name in zip(genders, names, strict=True)
+    ]
 
 
 def draw_vad(emotion: str, rng: np.random.Generator) -> np.ndarray:
