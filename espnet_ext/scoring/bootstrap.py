@@ -321,15 +321,15 @@ def mcnemar(right_first: ArrayLike, right_second: ArrayLike) -> McNemar:
         right_first: Whether the first model is right, booleans of shape (N,).
         right_second: The same of the second model.
     """
-    from scipy.stats import binom
+    from scipy.special import bdtr  # scipy.stats takes a second to import
 
     first, second = np.asarray(right_first), np.asarray(right_second)
     if first.shape != second.shape or first.dtype != bool or second.dtype != bool:
         raise ValueError("expected two boolean arrays of one shape")
     b, c = int(np.sum(first & ~second)), int(np.sum(~first & second))
     smaller = min(b, c)
-    tail = float(binom.cdf(smaller, b + c, 0.5))
-    point = float(binom.pmf(smaller, b + c, 0.5))
+    tail = float(bdtr(smaller, b + c, 0.5))
+    point = tail - (float(bdtr(smaller - 1, b + c, 0.5)) if smaller else 0.0)
     return McNemar(b, c, min(1.0, 2.0 * tail), min(1.0, 2.0 * tail - point))
 
 

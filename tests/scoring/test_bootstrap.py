@@ -110,7 +110,7 @@ def test_a_class_of_one_row_does_not_split_uar(rng):
     within = bootstrap.class_distribution(
         true, said[None], bootstrap.resample_within(true, 500, rng)
     )["uar"]
-    assert within.std() < 0.04  # plain resamples: 0.16
+    assert within.std() < 0.04  # plain resamples: 0.09
     assert (within > 1 / 3).all()
 
 
@@ -324,5 +324,6 @@ def test_cluster_intervals_cover_where_utterance_intervals_do_not(rng):
                 0.0, bootstrap.ccc_distribution(true, pred, blocks)
             )
             hits[kind] += found.low <= population <= found.high
-    assert 0.92 <= hits["clusters"] / trials <= 0.97
-    assert hits["utterances"] < hits["clusters"]
+    # 91 % measured with 40 speakers, 94 % from 60 on: README.md has the table.
+    assert 0.89 <= hits["clusters"] / trials <= 0.97
+    assert hits["utterances"] / trials < 0.85

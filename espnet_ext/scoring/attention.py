@@ -1,0 +1,166 @@
+"""Choose and read the utterances that show where the pooling attends.
+
+``attention.npz`` holds ``<utterance>/discrete`` and ``<utterance>/continuous``, float32
+of shape (T,): the weights of each branch's pooling over encoder frames, which sum to 1.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from espnet_ext.errors import UserError
+from espnet_ext.scoring.names import class_name
+from espnet_ext.scoring.plots import AttentionExample
+from espnet_ext.scoring.predictions import Predictions
+
+# More rows than this do not fit on a page.
+MAX_EXAMPLES = 6
+# Softmax weights in 32 bits over some thousand frames.
+_SUM_TOLERANCE = 1e-2
+
+
+def read_wav_scp(path: Path | str) -> dict[str, str]:
+    """Read ``utterance path`` lines.
+
+    Raises:
+        UserError: The file is missing or a line has no path.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such wav.scp")
+    found = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        fields = line.split(maxsplit=1)
+        if not fields:
+            continue
+        if len(fields) == 1:
+            raise UserError(f"{path}:{number}: expected 'utterance path', got {line!r}")
+        found[fields[0]] = fields[1].strip()
+    return found
+
+
+def choose_examples(
+    path: Path | str, system: Predictions, wavs: Mapping[str, str] | None = None
+) -> list[AttentionExample]:
+    """Take one utterance of each annotated class, the one of median length.
+
+    Args:
+        path: attention.npz of the system.
+        system: Its predictions, for classes and titles.
+        wavs: Utterance -> wav file, for the waveform behind the weights.
+
+    Returns:
+        At most `MAX_EXAMPLES` examples, in the order of the classes.
+
+    Raises:
+        UserError: The file is no npz, is empty or malformed, has no utterance of the
+            predictions, or a wav file is missing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such attention file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return _choose(path, archive, system, wavs or {})
+    except (BadZipFile, ValueError, EOFError) as error:
+        raise UserError(f"{path}: not a readable npz file ({error})") from None
+
+
+def _choose(
+    path: Path,
+    archive: Mapping[str, NDArray],
+    system: Predictions,
+    wavs: Mapping[str, str],
+) -> list[AttentionExample]:
+    branches: dict[str, list[str]] = {}
+    for key in sorted(archive, reverse=True):
+        utterance, slash, branch = key.rpartition("/")
+        if not slash:
+            raise UserError(f"{path}: key {key!r} is not '<utterance>/<branch>'")
+        branches.setdefault(utterance, []).append(branch)
+    rows = {u: row for row, u in enumerate(system.ids) if u in branches}
+    if not rows:
+        raise UserError(f"{path}: no utterance of {system.path} is in it")
+
+    chosen: list[str] = []
+    for index in range(len(system.classes)):
+        members = [u for u, row in rows.items() if system.true_class[row] == index]
+        if members:
+            chosen.append(_median_length(members, archive, branches))
+    if not chosen:  # no class is known
+        chosen = sorted(rows)
+    return [
+        AttentionExample(
+            _title(system, rows[utterance]),
+            {b: _weights(path, archive, utterance, b) for b in branches[utterance]},
+            *_waveform(wavs.get(utterance)),
+        )
+        for utterance in chosen[:MAX_EXAMPLES]
+    ]
+
+
+def _median_length(
+    members: list[str],
+    archive: Mapping[str, NDArray],
+    branches: Mapping[str, list[str]],
+) -> str:
+    # A sample is enough, and reading all arrays of a large set is not quick.
+    members = sorted(members)[:50]
+    lengths = {u: len(archive[f"{u}/{branches[u][0]}"]) for u in members}
+    return sorted(members, key=lambda u: (lengths[u], u))[len(members) // 2]
+
+
+def _weights(
+    path: Path, archive: Mapping[str, NDArray], utterance: str, branch: str
+) -> NDArray[np.float32]:
+    weights = archive[f"{utterance}/{branch}"]
+    whole = weights.ndim == 1 and len(weights) > 0
+    if not whole or not abs(float(weights.sum()) - 1.0) < _SUM_TOLERANCE:
+        raise UserError(
+            f"{path}: {utterance}/{branch}: expected weights of shape (T,) that sum to "
+            f"1, got shape {weights.shape} and sum {float(weights.sum()):g}"
+        )
+    return weights
+
+
+def _title(system: Predictions, row: int) -> str:
+    parts = []
+    if system.true_class[row] >= 0:
+        parts.append(f"annotated {class_name(system.classes[system.true_class[row]])}")
+    if system.pred_class is not None:
+        parts.append(f"predicted {class_name(system.classes[system.pred_class[row]])}")
+    if system.predicts_attributes:
+        values = (
+            f"{name[0].upper()} {system.pred[name][row]:.1f}"
+            + (
+                ""
+                if np.isnan(system.true[name][row])
+                else f" ({system.true[name][row]:.1f})"
+            )
+            for name in system.pred
+        )
+        parts.append("  ".join(values) + " (annotated)")
+    return f"{system.ids[row]}:  " + ",  ".join(parts)
+
+
+def _waveform(wav: str | None) -> tuple[NDArray[np.float32] | None, int]:
+    """Samples and rate; no samples where the format is not plain WAV."""
+    if wav is None:
+        return None, 16000
+    from scipy.io import wavfile
+
+    if not Path(wav).is_file():
+        raise UserError(f"{wav}: no such wav file (named in wav.scp)")
+    try:
+        rate, samples = wavfile.read(wav)
+    except ValueError:  # FLAC and others: the weights can be drawn without
+        return None, 16000
+    if samples.ndim == 2:
+        samples = samples.mean(axis=1)
+    if len(samples) == 0:
+        return None, 16000
+    samples = samples.astype(np.float32)
+    return samples - samples.mean(), int(rate)

@@ -1,0 +1,710 @@
+"""From predictions of several systems on one test set to RESULTS.md and its plots.
+
+`build_report` computes everything as plain data; `format_table`, `format_markdown`,
+`report_json` and `format_csv` only write it down, and `write_report` puts the files in
+place. Two reports of the same inputs are equal but for `Environment`, which has a
+section of its own everywhere.
+"""
+
+import csv
+import io
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from espnet_ext.errors import UserError
+from espnet_ext.scoring import bootstrap
+from espnet_ext.scoring.bootstrap import Comparison, Interval
+from espnet_ext.scoring.metrics import (
+    ATTRIBUTES,
+    METRICS,
+    ccc,
+    class_scores,
+)
+from espnet_ext.scoring.names import METRIC_NAMES, class_name, model_name
+from espnet_ext.scoring.predictions import TRUTH_TOLERANCE, UNKNOWN, Predictions
+from espnet_ext.utils.atomic import atomic_dir, atomic_write_text
+
+# Below this many speakers a bootstrap over speakers means nothing: README.md beside
+# this file has the coverage that was measured.
+MIN_SPEAKERS = 20
+
+# What is tested for each pair; McNemar for accuracy, the paired bootstrap for others.
+TESTED = ("ccc", "accuracy", "uar", "macro_f1")
+
+_HIERARCHICAL = ("hierarchical_dc", "hierarchical_cd")
+_REFERENCES = ("baseline_c", "baseline_d", "multitask")
+
+
+@dataclass(frozen=True, slots=True)
+class TestedPair:
+    """One metric of two models on the same utterances.
+
+    Attributes:
+        first: Model whose score comes first in the difference.
+        second: The model it is compared with.
+        metric: One of `TESTED`.
+        result: Difference, 95 % interval and p value.
+        test: ``paired bootstrap`` or ``McNemar (mid-p)``.
+        p_holm: Holm's correction over all tests of the report.
+        by_speaker: The paired bootstrap over speakers, None with too few of them.
+    """
+
+    first: str
+    second: str
+    metric: str
+    result: Comparison
+    test: str
+    p_holm: float
+    by_speaker: Comparison | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Scores of all systems on one test set.
+
+    Attributes:
+        title: Headline.
+        sources: Model -> predictions file.
+        utterances: Rows of the test set.
+        class_counts: Class -> rows annotated with it.
+        corpora: Corpora of the test set.
+        speakers: Number of speakers, None where some are unknown.
+        resamples: Bootstrap resamples.
+        seed: Seed of the resampling.
+        scores: Model -> metric -> score with its 95 % interval over utterances.
+        by_speaker: The same over speakers; empty with fewer than `MIN_SPEAKERS`.
+        chance: Metric -> score of always saying the most frequent class and the mean.
+        pairs: Comparisons of models.
+    """
+
+    title: str
+    sources: dict[str, str]
+    utterances: int
+    class_counts: dict[str, int]
+    corpora: tuple[str, ...]
+    speakers: int | None
+    resamples: int
+    seed: int
+    scores: dict[str, dict[str, Interval]]
+    by_speaker: dict[str, dict[str, Interval]]
+    chance: dict[str, float]
+    pairs: tuple[TestedPair, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What a result was made with; the only part that differs between equal runs."""
+
+    date: str
+    python: str
+    espnet: str
+    torch: str
+    numpy: str
+    espnet_ext: str
+    git: str
+    hardware: str
+
+
+# ------------------------------------------------------------------------- alignment
+
+
+def align(systems: Mapping[str, Predictions]) -> dict[str, Predictions]:
+    """Bring systems to one order of utterances, one class list and one truth.
+
+    Truth that one file leaves blank is taken from another that has it.
+
+    Raises:
+        UserError: The utterances, the classes or the truths of two files differ.
+    """
+    names = list(systems)
+    first = systems[names[0]]
+    for name in names[1:]:
+        _same_utterances(first, systems[name])
+    declared = [s for s in systems.values() if s.classes_declared]
+    if declared:
+        classes = declared[0].classes
+    else:
+        classes = tuple(sorted({c for s in systems.values() for c in s.classes}))
+    aligned = {name: s.with_classes(classes) for name, s in systems.items()}
+
+    true_class = np.full(len(first.ids), -1)
+    true = {name: np.full(len(first.ids), np.nan) for name in ATTRIBUTES}
+    for system in aligned.values():
+        both = (true_class >= 0) & (system.true_class >= 0)
+        _same_truth(first, system, both & (true_class != system.true_class), "emotion")
+        true_class = np.where(true_class < 0, system.true_class, true_class)
+        for name, values in system.true.items():
+            # NaN compares false: only rows that both know can differ.
+            differs = np.abs(true[name] - values) > TRUTH_TOLERANCE
+            _same_truth(first, system, differs, name)
+            true[name] = np.where(np.isnan(true[name]), values, true[name])
+
+    def known(column: str) -> tuple[str, ...]:
+        rows = zip(*(getattr(s, column) for s in aligned.values()), strict=True)
+        return tuple(
+            next((value for value in row if value != UNKNOWN), UNKNOWN) for row in rows
+        )
+
+    return {
+        name: replace(
+            system,
+            true_class=true_class,
+            true=true,
+            corpus=known("corpus"),
+            speaker=known("speaker"),
+            gender=known("gender"),
+        )
+        for name, system in aligned.items()
+    }
+
+
+def _same_utterances(first: Predictions, other: Predictions) -> None:
+    if first.ids == other.ids:
+        return
+    ours, theirs = set(first.ids), set(other.ids)
+    lacking = sorted(ours - theirs)
+    holder, lacks, some = (
+        (first, other, lacking) if lacking else (other, first, sorted(theirs - ours))
+    )
+    raise UserError(
+        f"{lacks.path}: {len(some)} utterances missing that {holder.path} has, such as "
+        f"{', '.join(some[:3])}: systems of one report must predict the same test set"
+    )
+
+
+def _same_truth(
+    first: Predictions, other: Predictions, differs: NDArray[np.bool_], column: str
+) -> None:
+    if differs.any():
+        utterance = first.ids[int(np.argmax(differs))]
+        raise UserError(
+            f"{other.path}: {utterance}: its annotated {column} differs from that in "
+            f"{first.path} or a file between: score systems of one labelling together"
+        )
+
+
+# ----------------------------------------------------------------------- computation
+
+
+def build_report(
+    systems: Mapping[str, Predictions],
+    title: str,
+    resamples: int = 1000,
+    seed: int = 0,
+    pairs: Sequence[tuple[str, str]] | None = None,
+) -> Report:
+    """Score systems on their common test set.
+
+    Args:
+        systems: Model -> predictions, in the order of the table.
+        title: Headline.
+        resamples: Bootstrap resamples; 1,000 do for intervals, take 10,000 for the p
+            values of a paper.
+        seed: Seed of the resampling.
+        pairs: Models to compare; None: each hierarchical model of the paper with its
+            baselines and the multi-task model, as far as they are there.
+
+    Raises:
+        UserError: The files do not fit together (see `align`), or a pair is unknown.
+    """
+    systems = align(systems)
+    if pairs is None:
+        pairs = default_pairs(list(systems))
+    for name in (name for pair in pairs for name in pair):
+        if name not in systems:
+            raise UserError(
+                f"cannot compare {name!r}: no predictions of that name; there are "
+                f"{', '.join(systems)}"
+            )
+    some = next(iter(systems.values()))
+    speakers = None if UNKNOWN in some.speaker else len(set(some.speaker))
+    enough = speakers is not None and speakers >= MIN_SPEAKERS
+
+    estimates = {name: _estimates(system) for name, system in systems.items()}
+    over_rows = _distributions(systems, resamples, seed, by_speaker=False)
+    over_speakers = (
+        _distributions(systems, resamples, seed, by_speaker=True) if enough else {}
+    )
+    return Report(
+        title=title,
+        sources={name: system.path for name, system in systems.items()},
+        utterances=len(some.ids),
+        class_counts={
+            name: int(np.sum(some.true_class == index))
+            for index, name in enumerate(some.classes)
+        },
+        corpora=tuple(sorted(set(some.corpus) - {UNKNOWN})),
+        speakers=speakers,
+        resamples=resamples,
+        seed=seed,
+        scores=_intervals(estimates, over_rows),
+        by_speaker=_intervals(estimates, over_speakers) if enough else {},
+        chance=_chance(some, {m for found in estimates.values() for m in found}),
+        pairs=_test_pairs(systems, pairs, estimates, over_rows, over_speakers),
+    )
+
+
+def default_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """The paper's comparisons: each hierarchical model with what it must beat."""
+    return [
+        (first, second)
+        for first in _HIERARCHICAL
+        for second in _REFERENCES
+        if first in names and second in names
+    ]
+
+
+def _estimates(system: Predictions) -> dict[str, float]:
+    """Scores of the whole set, of what is predicted and annotated."""
+    scores: dict[str, float] = {}
+    if system.predicts_attributes:
+        dims = _rated_dimensions(system)
+        each = {}
+        for name in dims:
+            known = ~np.isnan(system.true[name])
+            each[name] = ccc(system.true[name][known], system.pred[name][known])
+        if len(dims) == len(ATTRIBUTES):
+            scores["ccc"] = float(np.mean(list(each.values())))
+        scores |= {f"ccc_{name}": value for name, value in each.items()}
+    known = system.true_class >= 0
+    if system.pred_class is not None and known.any():
+        scores |= class_scores(system.true_class[known], system.pred_class[known])
+    return scores
+
+
+def _rated_dimensions(system: Predictions) -> list[str]:
+    return [name for name in ATTRIBUTES if not np.isnan(system.true[name]).all()]
+
+
+# Model -> metric -> the score in each resample, shape (B,).
+_Distributions = dict[str, dict[str, NDArray[np.float64]]]
+
+
+def _distributions(
+    systems: Mapping[str, Predictions], resamples: int, seed: int, *, by_speaker: bool
+) -> _Distributions:
+    """Scores of every model in every resample, the same resamples for all models."""
+    some = next(iter(systems.values()))
+    # One stream a kind of score, so that a model more or less changes no interval.
+    streams = np.random.default_rng((seed, int(by_speaker))).spawn(3)
+    found: _Distributions = {name: {} for name in systems}
+
+    raters = {n: s for n, s in systems.items() if s.predicts_attributes}
+    dims = _rated_dimensions(some)
+    if raters and dims:
+        true = np.stack([some.true[dim] for dim in dims], axis=1)  # (N, D)
+        rows = np.flatnonzero(~np.isnan(true).all(axis=1))
+        pred = np.stack(
+            [np.stack([s.pred[dim] for dim in dims], axis=1) for s in raters.values()]
+        )  # (M, N, D)
+        blocks = (
+            bootstrap.resample_clusters(
+                [some.speaker[row] for row in rows], resamples, streams[0]
+            )
+            if by_speaker
+            else bootstrap.resample_utterances(len(rows), resamples, streams[0])
+        )
+        scores = bootstrap.ccc_distribution(true[rows], pred[:, rows], blocks)
+        for model, name in enumerate(raters):
+            for column, dim in enumerate(dims):
+                found[name][f"ccc_{dim}"] = scores[:, model, column]
+            if len(dims) == len(ATTRIBUTES):
+                found[name]["ccc"] = bootstrap.mean_ccc(scores[:, model])
+
+    pickers = {n: s.pred_class for n, s in systems.items() if s.pred_class is not None}
+    rows = np.flatnonzero(some.true_class >= 0)
+    if pickers and len(rows):
+        truth = some.true_class[rows]
+        said = np.stack([classes[rows] for classes in pickers.values()])  # (M, n)
+        if by_speaker:
+            drawn = bootstrap.class_distribution(
+                truth,
+                said,
+                bootstrap.resample_clusters(
+                    [some.speaker[row] for row in rows], resamples, streams[1]
+                ),
+            )
+        else:
+            # Means over classes within classes (a class of one row stays in); accuracy
+            # over all rows, for the shares of the classes are part of it.
+            drawn = bootstrap.class_distribution(
+                truth, said, bootstrap.resample_within(truth, resamples, streams[1])
+            )
+            drawn["accuracy"] = bootstrap.class_distribution(
+                truth,
+                said,
+                bootstrap.resample_utterances(len(rows), resamples, streams[2]),
+            )["accuracy"]
+        for model, name in enumerate(pickers):
+            found[name] |= {metric: s[:, model] for metric, s in drawn.items()}
+    return found
+
+
+def _intervals(
+    estimates: Mapping[str, Mapping[str, float]], drawn: _Distributions
+) -> dict[str, dict[str, Interval]]:
+    return {
+        name: {
+            metric: bootstrap.percentile_interval(found[metric], drawn[name][metric])
+            for metric in METRICS
+            if metric in found
+        }
+        for name, found in estimates.items()
+    }
+
+
+def _chance(some: Predictions, metrics: set[str]) -> dict[str, float]:
+    """Scores of always answering the most frequent class and the mean values."""
+    truth = some.true_class[some.true_class >= 0]
+    chance: dict[str, float] = {}
+    for name in ATTRIBUTES:
+        chance[f"ccc_{name}"] = 0.0
+    chance["ccc"] = 0.0
+    if len(truth):
+        guess = np.full(len(truth), np.bincount(truth).argmax())
+        chance |= class_scores(truth, guess)
+    return {metric: chance[metric] for metric in METRICS if metric in metrics}
+
+
+def _test_pairs(
+    systems: Mapping[str, Predictions],
+    pairs: Sequence[tuple[str, str]],
+    estimates: Mapping[str, Mapping[str, float]],
+    over_rows: _Distributions,
+    over_speakers: _Distributions,
+) -> tuple[TestedPair, ...]:
+    found = []
+    for first, second in pairs:
+        for metric in TESTED:
+            if metric not in estimates[first] or metric not in estimates[second]:
+                continue
+            difference = estimates[first][metric] - estimates[second][metric]
+            result = _compare(difference, over_rows, first, second, metric)
+            test = "paired bootstrap"
+            if metric == "accuracy":
+                result = replace(result, p=_mcnemar(systems[first], systems[second]))
+                test = "McNemar (mid-p)"
+            by_speaker = (
+                _compare(difference, over_speakers, first, second, metric)
+                if over_speakers
+                else None
+            )
+            found.append(
+                TestedPair(first, second, metric, result, test, 1.0, by_speaker)
+            )
+    corrected = bootstrap.holm([pair.result.p for pair in found])
+    return tuple(
+        replace(pair, p_holm=p) for pair, p in zip(found, corrected, strict=True)
+    )
+
+
+def _compare(
+    difference: float, drawn: _Distributions, first: str, second: str, metric: str
+) -> Comparison:
+    return bootstrap.paired_comparison(
+        difference, drawn[first][metric] - drawn[second][metric]
+    )
+
+
+def _mcnemar(first: Predictions, second: Predictions) -> float:
+    known = first.true_class >= 0
+    right = [
+        system.pred_class[known] == first.true_class[known]
+        for system in (first, second)
+        if system.pred_class is not None
+    ]
+    return bootstrap.mcnemar(right[0], right[1]).p_mid
+
+
+# ------------------------------------------------------------------------ environment
+
+
+def read_environment() -> Environment:
+    """Versions from the packages' metadata, without importing any of them."""
+
+    def version(name: str) -> str:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return "not installed"
+
+    from espnet_ext import __version__
+
+    return Environment(
+        date=datetime.now().astimezone().strftime("%a %b %d %H:%M:%S %Z %Y"),
+        python=platform.python_version(),
+        espnet=version("espnet"),
+        torch=version("torch"),
+        numpy=version("numpy"),
+        espnet_ext=__version__,
+        git=_git_state(),
+        hardware=f"{_processor()}, {os.cpu_count()} logical cores",
+    )
+
+
+def _git_state() -> str:
+    """Commit of the source tree, and whether files differ from it."""
+    here = str(Path(__file__).resolve().parent)
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", here, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    try:
+        # An installed copy may lie below some other project's repository.
+        if not git("ls-files", Path(__file__).name):
+            return "none"
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + (" (modified)" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return "none"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+# ---------------------------------------------------------------------------- writing
+
+
+def format_table(report: Report) -> str:
+    """The table for a terminal: a score and below it its interval."""
+    metrics = [m for m in METRICS if m in report.chance]
+    width = 15
+    label = max([len("chance"), *(len(model_name(n)) for n in report.scores)]) + 2
+    head = "".ljust(label) + "".join(METRIC_NAMES[m].ljust(width) for m in metrics)
+    lines = [report.title, head.rstrip(), "-" * (label + width * len(metrics) - 2)]
+    for name, scores in report.scores.items():
+        upper, lower = model_name(name).ljust(label), "".ljust(label)
+        for metric in metrics:
+            interval = scores.get(metric)
+            if interval is None:
+                upper, lower = upper + "-".ljust(width), lower + " " * width
+            else:
+                ends = f"[{_short(interval.low)}, {_short(interval.high)}]"
+                upper += f"{interval.estimate:.3f}".ljust(width)
+                lower += ends.ljust(width)
+        lines += [upper.rstrip(), lower.rstrip()]
+    chance = "".join(f"{report.chance[m]:.3f}".ljust(width) for m in metrics)
+    lines += [lines[2], ("chance".ljust(label) + chance).rstrip()]
+    lines.append(f"{_describe_set(report)}; [95 % bootstrap interval]")
+    return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    """Three decimals without the zero before the point."""
+    return f"{value:.3f}".replace("0.", ".", 1)
+
+
+def _describe_set(report: Report) -> str:
+    text = f"{report.utterances} utterances"
+    if report.corpora:
+        text += f" of {' + '.join(report.corpora)}"
+    if report.speakers is not None:
+        text += f", {report.speakers} speaker{'' if report.speakers == 1 else 's'}"
+    return text
+
+
+def format_markdown(
+    report: Report, environment: Environment, plots: Mapping[str, str]
+) -> str:
+    """RESULTS.md as ESPnet's recipes have it: environment, then tables.
+
+    Args:
+        report: The scores.
+        environment: What they were made with.
+        plots: Caption -> path relative to RESULTS.md.
+    """
+    counts = ", ".join(
+        f"{class_name(name)} {count}" for name, count in report.class_counts.items()
+    )
+    lines = [
+        "<!-- Generated by espnet_ext.bin.ser_score -->",
+        "# RESULTS",
+        "## Environments",
+        *(
+            f"- {label}: `{value}`"
+            for label, value in (
+                ("date", environment.date),
+                ("python version", environment.python),
+                ("espnet version", f"espnet {environment.espnet}"),
+                ("pytorch version", f"pytorch {environment.torch}"),
+                ("numpy version", environment.numpy),
+                ("espnet_ext version", environment.espnet_ext),
+                ("Git hash", environment.git),
+                ("hardware", environment.hardware),
+            )
+        ),
+        "",
+        f"## {report.title}",
+        f"Test set: {_describe_set(report)}" + (f" ({counts})." if counts else "."),
+        "",
+        *_markdown_scores(report, report.scores),
+        "",
+        f"In brackets: 95 % percentile bootstrap over utterances ({report.resamples} "
+        f"resamples, seed {report.seed}; UAR and macro-F1 within classes). CCC is the "
+        "mean of valence (V), arousal (A) and dominance (D). UAR and macro-F1 are "
+        "means over the classes present in the annotations. Chance: always the most "
+        "frequent class and the mean value.",
+    ]
+    if len(report.corpora) > 1:
+        lines += [
+            "",
+            "**This set mixes corpora**, whose scales may differ: score each alone "
+            "with `--corpus`.",
+        ]
+    if report.by_speaker:
+        lines += [
+            "",
+            "### Intervals over speakers",
+            f"The same scores, with the {report.speakers} speakers drawn instead of "
+            "utterances: what other speakers may give.",
+            "",
+            *_markdown_scores(report, report.by_speaker),
+        ]
+    if report.pairs:
+        lines += ["", "### Comparisons", *_markdown_pairs(report)]
+    lines += ["", "### Files"]
+    lines += [f"- {model_name(n)}: `{path}`" for n, path in report.sources.items()]
+    lines.append("- all figures: [scores.json](scores.json), [scores.csv](scores.csv)")
+    if plots:
+        lines += ["", "### Plots"]
+        for caption, path in plots.items():
+            lines += [f"![{caption}]({path})", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown_scores(
+    report: Report, scores: Mapping[str, Mapping[str, Interval]]
+) -> list[str]:
+    metrics = [m for m in METRICS if m in report.chance]
+    lines = [
+        "|model|" + "|".join(METRIC_NAMES[m] for m in metrics) + "|",
+        "|---|" + "---|" * len(metrics),
+    ]
+    for name, found in scores.items():
+        cells = [
+            f"{found[m].estimate:.3f} [{found[m].low:.3f}, {found[m].high:.3f}]"
+            if m in found
+            else ""
+            for m in metrics
+        ]
+        lines.append(f"|{model_name(name)}|" + "|".join(cells) + "|")
+    chance = "|".join(f"{report.chance[m]:.3f}" for m in metrics)
+    return [*lines, f"|chance|{chance}|"]
+
+
+def _markdown_pairs(report: Report) -> list[str]:
+    lines = [
+        "Both models on the same utterances; Holm's correction is over all rows.",
+        "",
+        "|models|metric|difference|test|p|p (Holm)|p over speakers|",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for pair in report.pairs:
+        result = pair.result
+        speakers = "n/a" if pair.by_speaker is None else _p(pair.by_speaker.p)
+        lines.append(
+            f"|{model_name(pair.first)} − {model_name(pair.second)}|"
+            f"{METRIC_NAMES[pair.metric]}|"
+            f"{result.difference:+.3f} [{result.low:+.3f}, {result.high:+.3f}]|"
+            f"{pair.test}|{_p(result.p)}|{_p(pair.p_holm)}|{speakers}|"
+        )
+    if not report.by_speaker:
+        lines += [
+            "",
+            f"n/a: fewer than {MIN_SPEAKERS} speakers (or unknown ones) are too few "
+            "to draw from.",
+        ]
+    return lines
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def report_json(report: Report, environment: Environment) -> str:
+    """Everything in the report, numbers unrounded, keys as in `Report`."""
+    content = {"environment": asdict(environment), **asdict(report)}
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def format_csv(report: Report) -> str:
+    """One row a model and metric; speaker columns blank where there are too few."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["model", "metric", "score", "low", "high", "speaker_low", "speaker_high"]
+    )
+    for name, scores in report.scores.items():
+        for metric, interval in scores.items():
+            speaker = report.by_speaker.get(name, {}).get(metric)
+            values = [interval.estimate, interval.low, interval.high]
+            values += [] if speaker is None else [speaker.low, speaker.high]
+            cells = [f"{value:.6f}" for value in values]
+            writer.writerow([name, metric, *cells, *[""] * (5 - len(cells))])
+    for metric, value in report.chance.items():
+        writer.writerow(["chance", metric, f"{value:.6f}", "", "", "", ""])
+    return text.getvalue()
+
+
+def write_report(
+    report: Report,
+    output: Path | str,
+    figures: Mapping[str, tuple[str, object]] | None = None,
+) -> list[Path]:
+    """Write RESULTS.md, scores.json, scores.csv and plots/, each in one step.
+
+    Args:
+        report: The scores.
+        output: Folder, made where it is missing.
+        figures: File name without ending -> (caption, matplotlib figure). None writes
+            no plots and leaves older ones alone.
+
+    Returns:
+        The files written, RESULTS.md first.
+    """
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    environment = read_environment()
+    plots: dict[str, str] = {}
+    if figures is not None:
+        from matplotlib.figure import Figure
+
+        from espnet_ext.scoring.plots import save_figure
+
+        with atomic_dir(output / "plots") as folder:
+            for stem, (caption, figure) in figures.items():
+                assert isinstance(figure, Figure)
+                save_figure(figure, folder / f"{stem}.png")
+                plots[caption] = f"plots/{stem}.png"
+    atomic_write_text(output / "scores.json", report_json(report, environment))
+    atomic_write_text(output / "scores.csv", format_csv(report))
+    # Last: who finds it finds all that it links to.
+    atomic_write_text(
+        output / "RESULTS.md", format_markdown(report, environment, plots)
+    )
+    names = ["RESULTS.md", "scores.json", "scores.csv", *plots.values()]
+    return [output / name for name in names]

@@ -1,0 +1,82 @@
+"""Training curves from ESPnet's train.log, whose epoch summaries hold every figure.
+
+ESPnet's reporter writes one line an epoch (``Reporter.log_message``)::
+
+    [host] 2026-01-01 10:00:00,000 (trainer:392) INFO: 3epoch results: [train]
+    iter_time=0.002, loss=1.204, optim0_lr0=1.000e-03, time=5.1 seconds, [valid]
+    loss=1.310, ccc=0.431, time=0.9 seconds, total_count=12
+
+(on one line). Only numbers are read; spans of time such as ``1 minute and 2 seconds``
+are not.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet_ext.errors import UserError
+
+_SUMMARY = re.compile(r"\b(\d+)epoch results: (.*)$")
+_SECTION = re.compile(r"\[([^\]\s=]+)\] ([^\[]*)")
+_NUMBER = re.compile(r"([\w./-]+)=([-+]?(?:\d[\d.]*(?:e[-+]?\d+)?|nan|inf))(?=,|\s*$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One statistic over the epochs at which it was logged."""
+
+    epochs: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+def read_train_log(paths: Sequence[Path | str]) -> dict[str, Curve]:
+    """Read the epoch summaries of one training.
+
+    Args:
+        paths: The logs of one run in the order they were written (one, or several
+            where a resumed run began a new file). An epoch that comes again, after a
+            resume or a new start in the same file, replaces itself and all later ones.
+
+    Returns:
+        ``"<section>/<statistic>"``, such as ``"valid/ccc"``, -> its curve.
+
+    Raises:
+        UserError: A file is missing, or no epoch has been summed up in any of them.
+    """
+    epochs: dict[int, dict[str, float]] = {}
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise UserError(f"{path}: no such training log")
+        # A killed run can leave half a line; what does not match is not a summary.
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            found = _SUMMARY.search(line)
+            if found is None:
+                continue
+            epoch = int(found[1])
+            epochs = {n: stats for n, stats in epochs.items() if n < epoch}
+            epochs[epoch] = _parse_summary(found[2])
+    if not epochs:
+        listed = ", ".join(map(str, paths))
+        raise UserError(
+            f"{listed}: no finished epoch ('...epoch results: ...') in the log"
+        )
+    names = dict.fromkeys(name for stats in epochs.values() for name in stats)
+    return {
+        name: Curve(
+            tuple(n for n, stats in epochs.items() if name in stats),
+            tuple(stats[name] for stats in epochs.values() if name in stats),
+        )
+        for name in names
+    }
+
+
+def _parse_summary(text: str) -> dict[str, float]:
+    stats = {}
+    for section, body in _SECTION.findall(text):
+        for name, number in _NUMBER.findall(body):
+            value = float(number)
+            if math.isfinite(value):  # a gap in a curve, not a point
+                stats[f"{section}/{name}"] = value
+    return stats
