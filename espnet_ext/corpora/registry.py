@@ -2,12 +2,18 @@
 
 from collections.abc import Iterable
 
-from espnet_ext.corpora import iemocap
+from espnet_ext.corpora import iemocap, msp_podcast
 from espnet_ext.corpora.corpus import Corpus
 from espnet_ext.corpora.splits import Scheme
 from espnet_ext.errors import UserError
 
-CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in (iemocap.CORPUS,)}
+CORPORA: dict[str, Corpus] = {
+    corpus.name: corpus
+    for corpus in (
+        iemocap.CORPUS,
+        msp_podcast.CORPUS,
+    )
+}
 
 
 def get_corpus(name: str) -> Corpus:

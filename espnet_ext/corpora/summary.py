@@ -42,8 +42,8 @@ class ReleaseCheck:
         if not self.differing:
             return [f"release: {self.release}; all {total} known counts agree"]
         lines = [
-            f"!!! WARNING: this is not {self.release} as it is known: "
-            f"{len(self.differing)} of {total} counts differ",
+            f"!!! WARNING: this looks like {self.release}, but {len(self.differing)} of "
+            f"{total} known counts differ",
             *(
                 f"!!!   {what}: {found} found, {true} in {self.release}"
                 for what, true, found in self.differing[:_SHOWN]
@@ -83,7 +83,9 @@ def check_release(
         return None
 
     def fit(check: ReleaseCheck) -> tuple[int, float]:
-        size = corpus.releases[check.release].get((), 0)
+        true = corpus.releases[check.release]
+        # Without a total, the splits make it up.
+        size = true.get((), sum(true.values()))
         return check.agreeing, -abs(size - found[()])
 
     return max(checks, key=fit)
