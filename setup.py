@@ -20,6 +20,7 @@ REQUIRES = [
     "torch",
     "torchaudio",
     "transformers",
+    "huggingface-hub",
     "safetensors",
     "soundfile",
     "soxr",

@@ -117,7 +117,7 @@ def read_pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
             parser.read(file, encoding="utf-8")
         except configparser.Error as error:
             print(f"warning: {file} is left out: {error}", file=sys.stderr)
-    settings = {}
+    settings: dict[str, str] = {}
     for section in ("global", "install"):
         if parser.has_section(section):
             settings.update(parser.items(section))

@@ -242,16 +242,17 @@ on_exit() {
 }
 
 # Removes .venv, or all that is in it where it is a link to a folder. The stamp goes last:
-# killed half-way, the rest is still known to be ours and unfinished.
+# killed half-way, the rest is still known to be ours and unfinished. (A bare `return`
+# would, called from a trap, return the status of what the signal interrupted.)
 discard() {
     local try
-    if [[ ! -d ${venv} ]]; then return; fi
+    if [[ ! -d ${venv} ]]; then return 0; fi
     write_stamp unfinished
     for try in 1 2 3; do # a killed installer's own children may still be writing
         if find "${venv}" -mindepth 1 -maxdepth 1 ! -path "${stamp}" \
             -exec rm -rf -- {} + 2>/dev/null && rm -f -- "${stamp}"; then
-            [[ -L ${root}/.venv ]] || rmdir -- "${venv}"
-            return
+            if [[ ! -L ${root}/.venv ]]; then rmdir -- "${venv}"; fi
+            return 0
         fi
         sleep "${try}"
     done
