@@ -5,11 +5,12 @@ import argparse
 import importlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from espnet_ext.errors import UserError, exit_on_user_error
+from espnet_ext.jobs.local import last_output, run_steps
 from espnet_ext.jobs.recipe import (
     MODELS,
     STAGES,
@@ -136,9 +137,6 @@ def main(cmd: Sequence[str] | None = None) -> None:
             check_training_configs(recipes)
         print(f"Stage {stage}: {STAGES[stage]}", flush=True)
         run_stage(steps, args)
-    if args.stop_stage >= 7:
-        for recipe in recipes:
-            print_results(recipe.runs / "results")
     print(f"Finished in {time.monotonic() - start:.0f} s.")
 
 
@@ -195,9 +193,9 @@ def config_path(kind: str, name: str) -> Path:
     return Path(name) if name.endswith(".yaml") else Path("conf", kind, f"{name}.yaml")
 
 
-def unique(steps: "Sequence[Step] | object") -> list[Step]:
+def unique(steps: Iterable[Step]) -> list[Step]:
     """Drop the steps that several folds share."""
-    return list({step.name: step for step in steps}.values())  # type: ignore[attr-defined]
+    return list({step.name: step for step in steps}.values())
 
 
 def check_training_configs(recipes: Sequence[Recipe]) -> None:
@@ -230,14 +228,17 @@ def check_training_configs(recipes: Sequence[Recipe]) -> None:
 
 
 def run_stage(steps: Sequence[Step], args: argparse.Namespace) -> None:
-    """Run one stage: trainings and inference side by side, the rest in order."""
-    from espnet_ext.jobs.local import run_steps
+    """Run one stage: trainings and inference side by side, the rest in order.
 
+    The table of a scoring that was finished before is shown again: it is what the
+    user is waiting for.
+    """
     if steps[0].stage in (5, 6):
         run_steps(steps, jobs=args.nj, gpus=visible_gpus() if args.ngpu == 1 else ())
         return
     for step in steps:
-        run_steps([step], jobs=1)
+        if not run_steps([step], jobs=1) and step.stage == max(STAGES):
+            print(last_output(step), end="")
 
 
 def visible_gpus() -> list[str]:
@@ -248,11 +249,6 @@ def visible_gpus() -> list[str]:
     return sorted(
         path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*")
     )
-
-
-def print_results(folder: Path) -> None:
-    """Print the table and where the plots are."""
-    print((folder / "summary.txt").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import importlib
 import os
 import re
 import selectors
+import shlex
 import signal
 import sys
 import time
@@ -40,6 +41,7 @@ from espnet_ext.jobs.step import (
 EPOCH_LINE = re.compile(rb"(\d+)/(\d+)epoch started")
 PR_SET_PDEATHSIG = 1
 LOG_TAIL = 15
+LOG_HEADER = "# Started at "
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Child:
     started: float = field(default_factory=time.monotonic)
 
 
-def run_steps(steps: Sequence[Step], jobs: int, gpus: Sequence[str] = ()) -> None:
+def run_steps(steps: Sequence[Step], jobs: int, gpus: Sequence[str] = ()) -> list[Step]:
     """Run the unfinished ones of `steps`, which do not depend on each other.
 
     Args:
@@ -63,6 +65,9 @@ def run_steps(steps: Sequence[Step], jobs: int, gpus: Sequence[str] = ()) -> Non
         jobs: How many run at the same time.
         gpus: Device names for ``CUDA_VISIBLE_DEVICES``, dealt out in turn; empty
             leaves the variable alone.
+
+    Returns:
+        The steps that were run; the others had been finished before.
 
     Raises:
         UserError: After all have ended, if some failed; names each with its log.
@@ -73,14 +78,13 @@ def run_steps(steps: Sequence[Step], jobs: int, gpus: Sequence[str] = ()) -> Non
             print(f"  {step.name}: finished before ({step.output})")
         else:
             todo.append(step)
-    if not todo:
-        return
     if len(todo) > 1:
         for module in sorted({name for step in todo for name in step.preload}):
             importlib.import_module(module)
     failed = _run(todo, min(jobs, len(todo)), gpus)
     if failed:
         raise UserError(_describe_failures(failed))
+    return todo
 
 
 def _run(todo: Sequence[Step], jobs: int, gpus: Sequence[str]) -> dict[str, Step]:
@@ -138,7 +142,8 @@ def _start(step: Step, slot: int, gpus: Sequence[str]) -> Child:
     _make_room(step)
     step.log.parent.mkdir(parents=True, exist_ok=True)
     log = open(step.log, "ab")  # noqa: SIM115 (closed in _finish)
-    log.write(f"# {time.strftime('%F %T')} {' '.join(step.command())}\n".encode())
+    started = f"{LOG_HEADER}{time.strftime('%F %T')}: {shlex.join(step.command())}\n"
+    log.write(started.encode())
     log.flush()
     reader, writer = os.pipe()
     sys.stdout.flush()
@@ -268,6 +273,12 @@ def _finish(child: Child) -> bool:
     how = f"was killed by signal {-code}" if code < 0 else f"failed (status {code})"
     tqdm.write(f"  {child.step.name}: {how} after {seconds:.0f} s")
     return False
+
+
+def last_output(step: Step) -> str:
+    """What the step printed when it ran last."""
+    text = step.log.read_text(encoding="utf-8", errors="replace")
+    return text.rpartition(LOG_HEADER)[2].partition("\n")[2]
 
 
 def _describe_failures(failed: dict[str, Step]) -> str:

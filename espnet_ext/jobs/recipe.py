@@ -14,6 +14,7 @@ stage what                                  where
 ===== ===================================== ==========================================
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +135,10 @@ class Recipe:
         return self.runs / f"{model}_seed{self.seed}"
 
 
+# what tells one store's content from another's
+STORE_FILES = ("store.json", "index.safetensors")
+
+
 def build_plan(recipe: Recipe) -> list[Step]:
     """List the steps of a recipe, in an order in which they can run.
 
@@ -234,10 +239,15 @@ def extract_step(recipe: Recipe) -> Step:
         module="espnet_ext.bin.ser_extract",
         args=tuple(args),
         output=recipe.store,
-        products=("index.json",),
+        products=STORE_FILES,
         inputs=tuple(inputs),
         settings={"upstream": recipe.upstream},
     )
+
+
+def store_inputs(recipe: Recipe) -> list[Input]:
+    """What a step reads that takes features from the store."""
+    return [Input(recipe.store / name) for name in STORE_FILES]
 
 
 def sets_step(recipe: Recipe) -> Step:
@@ -260,7 +270,7 @@ def sets_step(recipe: Recipe) -> Step:
         inputs=(
             Input(recipe.data),
             Input(recipe.labels),
-            Input(recipe.store / "index.json"),
+            *store_inputs(recipe),
         ),
         settings={"scheme": recipe.scheme, "fold": recipe.fold},
     )
@@ -301,7 +311,7 @@ def train_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
         inputs=(
             Input(recipe.sets / "train"),
             Input(recipe.sets / "valid"),
-            Input(recipe.store / "index.json"),
+            *store_inputs(recipe),
         ),
         settings={"config": config, "seed": recipe.seed},
         keeps_partial_work=True,
@@ -352,7 +362,7 @@ def infer_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
             Input(run / "config.yaml"),
             Input(run / selected_model(config)),
             Input(recipe.sets / "test"),
-            Input(recipe.store / "index.json"),
+            *store_inputs(recipe),
         ),
         preload=("espnet_ext.tasks.ser",),
     )
@@ -411,4 +421,4 @@ def print_plan(steps: Sequence[Step]) -> None:
         except OSError:
             state = Status.NEW
         print(f"stage {step.stage}  {state.value:8} {step.name}")
-        print("    " + " ".join(step.command()))
+        print(f"    {shlex.join(step.command())}")
