@@ -87,13 +87,19 @@ class ESPnetSERModel(AbsESPnetModel):
         self, speech: Tensor, speech_lengths: Tensor, **_ignored: object
     ) -> EmotionOutput:
         """Predict from a padded batch; arguments as in `forward`."""
-        hidden, lengths = self.encode(speech, speech_lengths)
+        feats, lengths = self.extract_feats(speech, speech_lengths)  # (B, T, D)
+        hidden, lengths = self.encode(feats, lengths)  # (B, M, 64)
         return self.decoder(hidden, lengths)
 
-    def encode(self, speech: Tensor, speech_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the encoder output (B, M, D) and its lengths (B,)."""
-        feats, lengths = self._extract_feats(speech, speech_lengths)  # (B, T, D)
-        # The encoder's positional table and weights may be float64, features never are.
+    def extract_feats(
+        self, speech: Tensor, speech_lengths: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the frontend's features (B, T, D) and their lengths (B,)."""
+        return self.frontend(speech, speech_lengths)
+
+    def encode(self, feats: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the encoder output (B, M, D) of features, and its lengths (B,)."""
+        # Features are float32 at most, a model may be float64.
         feats = feats.to(next(self.encoder.parameters()).dtype)
         if self.specaug is not None and self.training:
             feats, lengths = self.specaug(feats, lengths)
@@ -108,7 +114,7 @@ class ESPnetSERModel(AbsESPnetModel):
         self, speech: Tensor, speech_lengths: Tensor, **_ignored: object
     ) -> dict[str, Tensor]:
         """Return what ESPnet's collect_stats stage accumulates."""
-        feats, lengths = self._extract_feats(speech, speech_lengths)
+        feats, lengths = self.extract_feats(speech, speech_lengths)
         return {"feats": feats, "feats_lengths": lengths}
 
     def fill_labels(
@@ -123,13 +129,6 @@ class ESPnetSERModel(AbsESPnetModel):
                 (num_rows, len(ATTRIBUTES)), float("nan"), device=device
             )
         return emotion.view(num_rows), at_least_float32(attributes)
-
-    def _extract_feats(
-        self, speech: Tensor, speech_lengths: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        # A rank's rows may be shorter than the padding that came with them.
-        speech = speech[:, : int(speech_lengths.max())]
-        return self.frontend(speech, speech_lengths)
 
     def _global_batch(
         self, output: EmotionOutput, classes: Tensor, targets: Tensor

@@ -35,9 +35,9 @@ from espnet2.train.dataset import AbsDataset
 from espnet2.utils.types import str2bool, str_or_none
 from torch import nn
 
-import espnet_ext.features.loader  # noqa: F401  (adds the data type ser_features)
 from espnet_ext.errors import UserError
 from espnet_ext.features.frontend import CachedFeatures, OnlineUpstream
+from espnet_ext.features.loader import NAME as FEATURES_TYPE
 from espnet_ext.features.store import FeatureStore
 from espnet_ext.ser.decoder import EmotionDecoder
 from espnet_ext.ser.losses import MISSING_CLASS, JointLoss
@@ -47,8 +47,6 @@ from espnet_ext.train.dataset import SERDataset, collate
 from espnet_ext.train.iterator import BatchDrawer, SERIterFactory
 from espnet_ext.train.sampler import BatchRule
 from espnet_ext.train.trainer import SEED_STRIDE, SERTrainer, spread_seed
-
-FEATURES_TYPE = "ser_features"
 
 # ClassChoices keep their classes in a dictionary: these are our own, so that nothing
 # of another task changes. Keys are lower-case.

@@ -1,0 +1,136 @@
+"""Prediction of a whole set, with numbers that do not depend on how it is batched.
+
+Padding and batch mates change float32 results in the seventh digit, which shows in the
+sixth printed decimal. So features are made for each utterance alone, and everything
+after them runs in float64.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from espnet_ext.corpora.audio import load_waveform
+from espnet_ext.ser.attributes import ATTRIBUTES
+from espnet_ext.ser.model import ESPnetSERModel
+
+
+class Waveforms(Mapping[str, np.ndarray]):
+    """Audio (n,) of each utterance, read when it is asked for.
+
+    Args:
+        paths: wav file of each utterance.
+    """
+
+    def __init__(self, paths: Mapping[str, str]) -> None:
+        self.paths = paths
+
+    def __getitem__(self, utterance: str) -> np.ndarray:
+        return load_waveform(self.paths[utterance])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True, slots=True)
+class UtterancePrediction:
+    """What the model says about one utterance.
+
+    Attributes:
+        id: the utterance.
+        probabilities: (K,) float64, None without a discrete branch.
+        attributes: (3,) float64, None without a continuous branch.
+        embeddings: E_D and E_C by branch, float32.
+        attention: SAP weights (T,) by branch, float32. Where each attribute has a
+            pooling of its own: their mean, and ``continuous_valence`` and so on.
+    """
+
+    id: str
+    probabilities: np.ndarray | None
+    attributes: np.ndarray | None
+    embeddings: dict[str, np.ndarray]
+    attention: dict[str, np.ndarray]
+
+
+def predict_utterances(
+    model: ESPnetSERModel,
+    speech: Mapping[str, np.ndarray],
+    batches: Sequence[Sequence[str]],
+    device: str = "cpu",
+) -> Iterator[UtterancePrediction]:
+    """Predict utterances batch by batch.
+
+    Args:
+        model: a trained model; it is put into evaluation mode and float64 (the
+            frontend stays as it is).
+        speech: features (T, D), (T, L, D) or audio (n,) of each utterance.
+        batches: the utterances to predict, those of a batch together.
+        device: "cpu" or "cuda".
+
+    Yields:
+        Predictions in the order of the batches.
+    """
+    model.eval().to(device).double()
+    model.frontend.float()
+    for batch in batches:
+        yield from _predict_batch(model, speech, batch, device)
+
+
+@torch.no_grad()
+def _predict_batch(
+    model: ESPnetSERModel,
+    speech: Mapping[str, np.ndarray],
+    ids: Sequence[str],
+    device: str,
+) -> list[UtterancePrediction]:
+    feats = [_features(model, np.array(speech[utt]), device) for utt in ids]  # (T, D)
+    lengths = torch.tensor([len(rows) for rows in feats], device=device)  # (B,)
+    padded = pad_sequence(feats, batch_first=True)  # (B, T, D)
+    hidden, lengths = model.encode(padded, lengths)
+    output = model.decoder(hidden, lengths)
+    probabilities = None if output.logits is None else output.logits.softmax(dim=-1)
+    return [
+        UtterancePrediction(
+            id=utt,
+            probabilities=_row(probabilities, row),
+            attributes=_row(output.attributes, row),
+            embeddings={
+                branch: values[row].float().cpu().numpy()
+                for branch, values in output.embeddings.items()
+            },
+            attention={
+                name: weights
+                for branch, values in output.attention.items()
+                for name, weights in _attention_of(
+                    branch, values[row, :, : lengths[row]]
+                ).items()
+            },
+        )
+        for row, utt in enumerate(ids)
+    ]
+
+
+def _features(model: ESPnetSERModel, speech: np.ndarray, device: str) -> Tensor:
+    row = torch.from_numpy(speech).to(device)[None]  # (1, T, ...)
+    lengths = torch.tensor([row.size(1)], device=device)
+    feats, lengths = model.extract_feats(row, lengths)
+    return feats[0, : lengths[0]]  # (T, D)
+
+
+def _row(values: Tensor | None, row: int) -> np.ndarray | None:
+    return None if values is None else values[row].double().cpu().numpy()
+
+
+def _attention_of(branch: str, weights: Tensor) -> dict[str, np.ndarray]:
+    """Name the weights (H, T) of one utterance's poolings."""
+    heads = weights.float().cpu().numpy()
+    if len(heads) == 1:
+        return {branch: heads[0]}
+    named = {f"{branch}_{n}": h for n, h in zip(ATTRIBUTES, heads, strict=True)}
+    return {branch: heads.mean(axis=0), **named}
