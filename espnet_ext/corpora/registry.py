@@ -2,7 +2,14 @@
 
 from collections.abc import Iterable
 
-from espnet_ext.corpora import iemocap, msp_podcast
+from espnet_ext.corpora import (
+    crema_d,
+    emodb,
+    iemocap,
+    meld,
+    msp_podcast,
+    ravdess,
+)
 from espnet_ext.corpora.corpus import Corpus
 from espnet_ext.corpora.splits import Scheme
 from espnet_ext.errors import UserError
@@ -12,6 +19,10 @@ CORPORA: dict[str, Corpus] = {
     for corpus in (
         iemocap.CORPUS,
         msp_podcast.CORPUS,
+        crema_d.CORPUS,
+        ravdess.CORPUS,
+        emodb.CORPUS,
+        meld.CORPUS,
     )
 }
 

@@ -42,8 +42,8 @@ class ReleaseCheck:
         if not self.differing:
             return [f"release: {self.release}; all {total} known counts agree"]
         lines = [
-            f"!!! WARNING: this looks like {self.release}, but {len(self.differing)} of "
-            f"{total} known counts differ",
+            f"!!! WARNING: this looks like {self.release}, but "
+            f"{len(self.differing)} of {total} known counts differ",
             *(
                 f"!!!   {what}: {found} found, {true} in {self.release}"
                 for what, true, found in self.differing[:_SHOWN]

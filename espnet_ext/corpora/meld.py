@@ -1,0 +1,193 @@
+"""MELD: dialogs of the series "Friends", as videos with tables of labels.
+
+Root (``MELD.Raw``, with the archives in it unpacked)::
+
+    train_sent_emo.csv   dev_sent_emo.csv   test_sent_emo.csv
+    train_splits/dia0_utt0.mp4
+    dev_splits_complete/dia0_utt0.mp4
+    output_repeated_splits_test/dia0_utt0.mp4
+
+The tables have a line an utterance; the columns that are used are::
+
+    Speaker,Emotion,Dialogue_ID,Utterance_ID
+    Phoebe,sadness,0,0
+
+A table may also lie in the folder of its videos. Where a wav file of the same name is
+beside a video, it is taken; otherwise ffmpeg extracts the audio at preparation. The id
+is ``train_dia0_utt0``, for dialogs are counted anew in each part. The same actors speak
+in all parts. There are no attributes.
+
+Licence GPL-3.0. Reference: S. Poria et al., "MELD: a multimodal multi-party dataset for
+emotion recognition in conversations", ACL 2019.
+"""
+
+import csv
+import math
+import re
+from pathlib import Path
+
+from espnet_ext.corpora.corpus import Corpus, LeftOut, Reading
+from espnet_ext.corpora.splits import (
+    Scheme,
+    Split,
+    SplitOptions,
+    Utterances,
+    split_by_part,
+)
+from espnet_ext.corpora.textio import read_lines
+from espnet_ext.corpora.utterance import UNKNOWN, Utterance
+from espnet_ext.errors import UserError
+
+NAME = "meld"
+LABELS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear")
+FOLDERS = {
+    "train": "train_splits",
+    "dev": "dev_splits_complete",
+    "test": "output_repeated_splits_test",
+}
+
+_COLUMNS = ("Emotion", "Dialogue_ID", "Utterance_ID")
+_FILE = re.compile(r"dia\d+_utt\d+")
+
+
+def read(root: Path) -> Reading:
+    """Read the three tables under `root`; the records name wav files or videos.
+
+    Raises:
+        UserError: With file and line, for anything in a table that does not fit, an
+            utterance that occurs twice, or a missing table or folder.
+    """
+    reading = Reading()
+    for split, name in FOLDERS.items():
+        folder = root / name
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; unpack {split}.tar.gz of MELD")
+        table = _find_table(root, folder, split)
+        _read_split(table, folder, split, reading)
+    return reading
+
+
+def _find_table(root: Path, folder: Path, split: str) -> Path:
+    name = f"{split}_sent_emo.csv"
+    for path in (root / name, folder / name):
+        if path.is_file():
+            return path
+    raise UserError(f"{root / name}: no such file; it comes with MELD's repository")
+
+
+def _read_split(table: Path, folder: Path, split: str, reading: Reading) -> None:
+    audio = _audio_files(folder)
+    rows = csv.DictReader((text for _, text in read_lines(table)), strict=True)
+    seen: set[str] = set()
+    try:
+        missing = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
+        if missing:
+            raise UserError(
+                f"{table}:1: no column {', '.join(missing)} in {rows.fieldnames}"
+            )
+        for row in rows:
+            where = f"{table}:{rows.line_num}"
+            stem = _stem(row, where)
+            if stem in seen:
+                raise UserError(f"{where}: {stem} has a label already")
+            seen.add(stem)
+            path = audio.get(stem)
+            utterance = _utterance(row, split, stem, path or folder / stem, where)
+            if path is None:
+                reading.left_out.append(
+                    LeftOut(utterance.id, "label without audio", where, utterance)
+                )
+            else:
+                reading.utterances[utterance.id] = utterance
+    except csv.Error as error:
+        raise UserError(f"{table}:{rows.line_num}: {error}") from error
+    for stem in sorted(audio.keys() - seen):
+        reading.left_out.append(
+            LeftOut(f"{split}_{stem}", "audio without a label", str(audio[stem]))
+        )
+
+
+def _audio_files(folder: Path) -> dict[str, Path]:
+    """Return the file of each utterance: a wav file before a video."""
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        # The test folder also has whole scenes, final_videos_testdia0_utt0.mp4.
+        if _FILE.fullmatch(path.stem) and path.suffix in (".mp4", ".wav"):
+            # In sorted order .mp4 is before .wav.
+            files[path.stem] = path
+    return files
+
+
+def _stem(row: dict[str, str], where: str) -> str:
+    """Return the name that a row's file has, without suffix."""
+    numbers = [(row[name] or "").strip() for name in ("Dialogue_ID", "Utterance_ID")]
+    if not all(number.isdecimal() for number in numbers):
+        raise UserError(
+            f"{where}: Dialogue_ID and Utterance_ID must be numbers, not {numbers}; is "
+            "the file cut off?"
+        )
+    return f"dia{numbers[0]}_utt{numbers[1]}"
+
+
+def _utterance(
+    row: dict[str, str], split: str, stem: str, path: Path, where: str
+) -> Utterance:
+    emotion = (row["Emotion"] or "").strip()
+    if emotion not in LABELS:
+        raise UserError(
+            f"{where}: unknown emotion {emotion!r}; there are {', '.join(LABELS)}"
+        )
+    # "Mrs. Green" is a speaker: an id in the data directory has no blanks.
+    speaker = "_".join((row.get("Speaker") or "").split())
+    return Utterance(
+        id=f"{split}_{stem}",
+        wav=str(path),
+        corpus=NAME,
+        speaker=speaker or UNKNOWN,
+        gender=UNKNOWN,
+        split=split,
+        emotion=emotion,
+        valence=math.nan,
+        arousal=math.nan,
+        dominance=math.nan,
+    )
+
+
+def official(utterances: Utterances, options: SplitOptions) -> Split:
+    """Train, dev and test as published."""
+    del options
+    return split_by_part(utterances, "train", "dev", "test")
+
+
+# Utterances with a video, in the order neutral joy surprise anger sadness disgust fear.
+_COUNTS = {
+    "train": (4709, 1743, 1205, 1109, 683, 271, 268),
+    "dev": (469, 163, 150, 153, 111, 22, 40),
+    "test": (1256, 402, 281, 345, 208, 68, 50),
+}
+
+
+CORPUS = Corpus(
+    name=NAME,
+    read=read,
+    labels=LABELS,
+    releases={
+        "MELD": {
+            (): 13706,
+            **{(split,): sum(counts) for split, counts in _COUNTS.items()},
+            **{
+                (split, label): count
+                for split, counts in _COUNTS.items()
+                for label, count in zip(LABELS, counts, strict=True)
+            },
+        }
+    },
+    schemes={
+        "meld": Scheme(
+            official,
+            folds=1,
+            description="official train, dev and test (they share speakers)",
+            unseen_test_speakers=False,
+        ),
+    },
+)
