@@ -22,12 +22,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-# What pip calls it, what uv calls it. Both take lists separated by white space, but
-# uv's --find-links, which takes commas.
+# What pip calls it, what uv calls it. Without pip's extra-index-url and find-links: pip
+# takes the best file of all places together, uv all files of a version from one place,
+# even where that has only one for another platform. No pin needs a second place.
 UV_NAMES = {
     "index-url": "UV_DEFAULT_INDEX",
-    "extra-index-url": "UV_INDEX",
-    "find-links": "UV_FIND_LINKS",
     "trusted-host": "UV_INSECURE_HOST",
     "cert": "SSL_CERT_FILE",
     "proxy": "HTTPS_PROXY",
@@ -143,16 +142,10 @@ def convert_to_uv(
         return {"SER_INSTALLER": "pip"}
     uv = {}
     for key, name in UV_NAMES.items():
-        values = settings.get(key, "").split()
-        if values:
-            uv[name] = ("," if key == "find-links" else " ").join(values)
-    if "UV_INDEX" in uv:
-        # pip takes the best version that any of its indexes has; uv would stop at the
-        # first index that knows the name.
-        uv["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+        if key in settings:
+            uv[name] = " ".join(settings[key].split())
     if has_uv_index(environ):
-        for name in (*UV_INDEX_NAMES, "UV_INSECURE_HOST", "UV_INDEX_STRATEGY"):
-            uv.pop(name, None)
+        uv.pop("UV_DEFAULT_INDEX", None)
     return {name: value for name, value in uv.items() if not environ.get(name)}
 
 

@@ -357,6 +357,10 @@ make_venv() {
     if reply=$(lacks "${venv}" "${extras}"); then
         give_up "the new environment lacks: ${reply}"
     fi
+    # What the metadata cannot tell: that the libraries inside the wheels load here.
+    say "Checking that it works ..."
+    run "${venv}/bin/python" -I -c 'import soundfile, torchaudio, espeakng_loader' ||
+        give_up "what was installed does not load"
 }
 
 give_up() { # REASON

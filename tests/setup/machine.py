@@ -36,7 +36,8 @@ case "$1 $2" in
         venv="${!#}"
         mkdir -p "${venv}/bin"
         touch "${venv}/pyvenv.cfg"
-        printf '#!/bin/sh\necho "env $*" >>"%s"\n' "${LOG}" >"${venv}/bin/python"
+        printf '#!/bin/sh\necho "env $*" >>"%s"\n%s\n' "${LOG}" "${ENV_DOES:-:}" \
+            >"${venv}/bin/python"
         chmod +x "${venv}/bin/python"
         ;;
     "pip install")

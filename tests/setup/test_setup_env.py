@@ -238,6 +238,16 @@ class TestInterrupted:
         assert "error: set-up failed: uv could not install the packages" in done.stderr
         assert not ready.venv.exists()
 
+    def test_packages_that_do_not_load_are_a_failure(self, ready):
+        """As wheels for another platform, or a system that is too old."""
+        done = ready.set_up(
+            ENV_DOES='case "$*" in *"import soundfile"*) echo no library; exit 1;; esac'
+        )
+
+        assert done.returncode == 1
+        assert "no library\nerror: set-up failed: what was installed" in done.stderr
+        assert not ready.venv.exists()
+
     def test_two_starts_at_once_install_once(self, ready):
         both = [ready.start_set_up(UV_DOES="install_slowly") for _ in range(2)]
 

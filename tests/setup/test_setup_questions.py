@@ -71,7 +71,9 @@ index-url = https://user:p%40ss@mirror.example/simple
 extra-index-url =
     file:///wheels/simple
     https://other.example/simple
-trusted_host = mirror.example
+trusted_host =
+    mirror.example
+    other.example
 [install]
 find-links = /wheels /more
 """
@@ -80,10 +82,12 @@ find-links = /wheels /more
         uv = self.convert(tmp_path, self.CONF)
 
         assert uv["UV_DEFAULT_INDEX"] == "https://user:p%40ss@mirror.example/simple"
-        assert uv["UV_INDEX"] == "file:///wheels/simple https://other.example/simple"
-        assert uv["UV_INDEX_STRATEGY"] == "unsafe-best-match"
-        assert uv["UV_FIND_LINKS"] == "/wheels,/more"
-        assert uv["UV_INSECURE_HOST"] == "mirror.example"
+        assert uv["UV_INSECURE_HOST"] == "mirror.example other.example"
+
+    def test_leaves_out_the_places_that_uv_does_not_merge(self, tmp_path):
+        uv = self.convert(tmp_path, self.CONF)
+
+        assert set(uv) & {"UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"} == set()
 
     def test_variables_win_over_files(self, tmp_path):
         uv = self.convert(
@@ -99,8 +103,8 @@ find-links = /wheels /more
     def test_what_is_set_for_uv_stays(self, tmp_path):
         uv = self.convert(tmp_path, self.CONF, UV_INDEX_URL="https://uv.example")
 
-        assert not [name for name in uv if name.startswith("UV_INDEX")]
         assert "UV_DEFAULT_INDEX" not in uv
+        assert uv["UV_INSECURE_HOST"] == "mirror.example other.example"
 
     def test_an_index_in_uvs_own_file_stays(self, tmp_path):
         (tmp_path / ".config" / "uv").mkdir(parents=True)
