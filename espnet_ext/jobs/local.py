@@ -12,7 +12,6 @@ import ctypes
 import fcntl
 import importlib
 import os
-import re
 import selectors
 import shlex
 import signal
@@ -23,11 +22,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 from tqdm import tqdm
 
 from espnet_ext.errors import UserError, describe_os_error
+from espnet_ext.jobs.progress import EpochProgress
 from espnet_ext.jobs.step import (
     Status,
     Step,
@@ -37,8 +37,6 @@ from espnet_ext.jobs.step import (
     status,
 )
 
-# ESPnet's own line at the start of each epoch
-EPOCH_LINE = re.compile(rb"(\d+)/(\d+)epoch started")
 PR_SET_PDEATHSIG = 1
 LOG_TAIL = 15
 LOG_HEADER = "# Started at "
@@ -53,7 +51,7 @@ class Child:
     pipe: int
     log: BinaryIO
     slot: int
-    bar: "tqdm[None] | None" = None
+    progress: EpochProgress | None = None
     started: float = field(default_factory=time.monotonic)
 
 
@@ -107,14 +105,16 @@ def _run(todo: Sequence[Step], jobs: int, gpus: Sequence[str]) -> dict[str, Step
                     slot = slots.pop(0)
                     child = _start(waiting.pop(0), slot, gpus)
                     if child.step.epochs:
-                        child.bar = _epoch_bar(child)
+                        child.progress = EpochProgress(
+                            child.step.name, child.step.epochs, slot
+                        )
                     selector.register(child.pipe, selectors.EVENT_READ, child)
                     running[child.pid] = child
                 for key, _ in selector.select(timeout=1.0):
                     child = key.data
                     data = os.read(child.pipe, 65536)
                     if data:
-                        _forward(child, data, echo=alone and child.bar is None)
+                        _forward(child, data, echo=alone and child.progress is None)
                         continue
                     selector.unregister(child.pipe)
                     del running[child.pid]
@@ -236,26 +236,11 @@ def _lock(output: Path) -> Iterator[None]:
 def _forward(child: Child, data: bytes, *, echo: bool) -> None:
     child.log.write(data)
     child.log.flush()
-    if child.bar is not None:
-        for match in EPOCH_LINE.finditer(data):
-            child.bar.n = int(match[1]) - 1
-            child.bar.refresh()
+    if child.progress is not None:
+        child.progress.feed(data)
     elif echo:
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
-
-
-def _epoch_bar(child: Child, stream: TextIO | None = None) -> "tqdm[None]":
-    quiet = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(
-        total=child.step.epochs,
-        desc=f"  {child.step.name}",
-        unit="epoch",
-        position=child.slot,
-        leave=False,
-        mininterval=quiet,
-        file=stream or sys.stderr,
-    )
 
 
 def _finish(child: Child) -> bool:
@@ -263,8 +248,8 @@ def _finish(child: Child) -> bool:
     os.close(child.pipe)
     child.log.close()
     _, wait_status = os.waitpid(child.pid, 0)
-    if child.bar is not None:
-        child.bar.close()
+    if child.progress is not None:
+        child.progress.close()
     code = os.waitstatus_to_exitcode(wait_status)
     seconds = time.monotonic() - child.started
     if code == 0:
