@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from espnet_ext.errors import UserError
 from espnet_ext.features.architecture import Architecture
@@ -113,43 +113,50 @@ def from_huggingface(
 
 
 def from_fairseq(
-    config: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str
-) -> tuple[Architecture, dict[str, Tensor]]:
+    model: nn.Module, where: str
+) -> tuple[Architecture, dict[str, Tensor]] | None:
     """Convert a model in fairseq's form, as s3prl holds it.
 
+    s3prl's classes do not keep their configuration, so that it is read off the modules.
+
     Args:
-        config: The model's configuration as a mapping.
-        tensors: The model's state dict.
+        model: ``HubertModel``, ``Wav2Vec2Model`` or ``WavLM`` of s3prl.
         where: Name of the upstream, for messages.
 
-    Raises:
-        UserError: A variant that the exact path does not compute.
+    Returns:
+        None for a variant that the exact path does not compute (conformer layers, a
+        deep position embedding, another activation).
     """
-    plain = {"layer_type": "transformer", "pos_conv_depth": 1, "activation_fn": "gelu"}
-    for key, value in plain.items():
-        if config.get(key, value) != value:
-            raise UserError(
-                f"{where}: {key} is {config[key]!r}, which the exact path does not "
-                f"compute (it knows {value!r})"
-            )
-    relative = bool(config.get("relative_position_embedding", False))
-    if relative and not config.get("gru_rel_pos", False):
-        raise UserError(f"{where}: a relative position bias without gate is not known")
+    parts: Any = model  # the modules' own attributes, which no type describes
+    encoder, layer = parts.encoder, parts.encoder.layers[0]
+    if (
+        not hasattr(layer, "fc1")
+        or not isinstance(encoder.pos_conv[0], nn.Conv1d)
+        or getattr(layer.activation_fn, "__name__", "") != "gelu"
+    ):
+        return None
+    relative = getattr(encoder, "relative_position_embedding", False)
+    if relative and not layer.self_attn.gru_rel_pos:
+        return None
+    tensors = model.state_dict()
+    convolutions = [block[0] for block in parts.feature_extractor.conv_layers]
+    layered = f"{_CONV}1.2.1.weight" in tensors
     architecture = Architecture(
-        conv_layers=parse_conv_layers(config["conv_feature_layers"]),
-        conv_bias=config.get("conv_bias", False),
-        extractor_norm=(
-            "layer" if str(config["extractor_mode"]) == "layer_norm" else "group"
+        conv_layers=tuple(
+            (conv.out_channels, conv.kernel_size[0], conv.stride[0])
+            for conv in convolutions
         ),
-        hidden=config["encoder_embed_dim"],
-        heads=config["encoder_attention_heads"],
-        ffn=config["encoder_ffn_embed_dim"],
-        layers=config["encoder_layers"],
-        norm_first=config["layer_norm_first"],
-        pos_kernel=config["conv_pos"],
-        pos_groups=config["conv_pos_groups"],
-        buckets=config["num_buckets"] if relative else 0,
-        max_distance=config["max_distance"] if relative else 0,
+        conv_bias=convolutions[0].bias is not None,
+        extractor_norm="layer" if layered else "group",
+        hidden=encoder.embedding_dim,
+        heads=layer.self_attn.num_heads,
+        ffn=layer.fc1.out_features,
+        layers=len(encoder.layers),
+        norm_first=encoder.layer_norm_first,
+        pos_kernel=encoder.pos_conv[0].kernel_size[0],
+        pos_groups=encoder.pos_conv[0].groups,
+        buckets=encoder.num_buckets if relative else 0,
+        max_distance=encoder.max_distance if relative else 0,
     )
     renamed = {}
     for name, tensor in tensors.items():
@@ -157,12 +164,10 @@ def from_fairseq(
             if re.fullmatch(pattern, name):
                 renamed[re.sub(pattern, replacement, name)] = tensor
                 break
-    width = architecture.conv_layers[-1][0]
-    projection = "feature_projection.projection."
-    if f"{projection}weight" not in renamed and width == architecture.hidden:
-        # fairseq leaves the projection out where the widths agree.
-        renamed[f"{projection}weight"] = torch.eye(width)
-        renamed[f"{projection}bias"] = torch.zeros(width)
+    if parts.post_extract_proj is None:  # left out where the widths agree
+        projection = "feature_projection.projection."
+        renamed[f"{projection}weight"] = torch.eye(architecture.hidden)
+        renamed[f"{projection}bias"] = torch.zeros(architecture.hidden)
     return architecture, _collect(architecture, renamed, where)
 
 
@@ -211,22 +216,6 @@ def from_torchaudio(
         else:
             renamed[name.replace(".attention.attention.", ".attention.")] = tensor
     return architecture, _collect(architecture, renamed, where)
-
-
-def parse_conv_layers(text: str) -> tuple[tuple[int, int, int], ...]:
-    """Read fairseq's description of the extractor.
-
-    It is a sum of lists, such as ``[(512,10,5)] + [(512,3,2)] * 4``.
-    """
-    layers: list[tuple[int, int, int]] = []
-    pattern = r"\[((?:\s*\([^)]*\)\s*,?)*)\s*\]\s*(?:\*\s*(\d+))?"
-    for items, times in re.findall(pattern, text):
-        found = [
-            (int(a), int(b), int(c))
-            for a, b, c in re.findall(r"\(\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)", items)
-        ]
-        layers += found * int(times or 1)
-    return tuple(layers)
 
 
 def canonical_names(architecture: Architecture) -> Iterator[str]:

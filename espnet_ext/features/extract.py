@@ -257,7 +257,7 @@ def _fill(
     upstream = upstream.to(resources.device)
     with ThreadPoolExecutor(resources.readers) as pool:
         bar: _Progress | None = None
-        for ids, writer in filling.claim():
+        for ids, writer in filling.claim(recordings.keys()):
             if bar is None:  # loading is over: the clock of the progress starts here
                 hours = sum(r.seconds for r in recordings.values()) / 3600
                 held = sum(

@@ -9,7 +9,7 @@ import errno
 import fcntl
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -121,25 +121,29 @@ class Filling:
                 self.path / PLAN_NAME, json.dumps({"shards": planned}, indent=0)
             )
 
-    def claim(self) -> Iterator[tuple[Sequence[str], ShardWriter]]:
+    def claim(self, wanted: Set[str]) -> Iterator[tuple[Sequence[str], ShardWriter]]:
         """Give shards to compute until all are complete, whoever computes them.
 
         Where only shards are left that other processes hold, it waits: a process that
         dies leaves its shard to the others.
+
+        Args:
+            wanted: Shards without any of these utterances are another run's affair.
 
         Yields:
             Utterances of a shard, and its writer, inside of whose ``with`` block they
             must be added or refused.
         """
         while True:
-            left = 0
+            left = held = 0
             for number, ids in enumerate(self._planned()):
                 path = self._shard_path(number)
-                if path.exists():
+                if path.exists() or wanted.isdisjoint(ids):
                     continue
+                left += 1
                 with self._try_lock(self.shards / f".claim-{number:05d}") as mine:
                     if not mine:
-                        left += 1
+                        held += 1
                     elif not path.exists():
                         for stale in self.shards.glob(f".tmp-{path.name}-*"):
                             stale.unlink()  # of a process that was killed
@@ -152,12 +156,9 @@ class Filling:
                                 self.description["dtype"],
                             ),
                         )
-            if left == 0 and all(
-                self._shard_path(number).exists()
-                for number in range(len(self._planned()))
-            ):
+            if left == 0:
                 return
-            if left:
+            if held:
                 time.sleep(_POLL_SECONDS)
 
     def finish(self) -> None:

@@ -5,6 +5,7 @@ HuBERT, wav2vec 2.0 and WavLM weights of any of the three run on the exact path 
 time, since only that is sure not to depend on batch mates.
 """
 
+import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from espnet_ext.features.architecture import Architecture
 from espnet_ext.features.config import FeatureConfig, UpstreamConfig
 from espnet_ext.features.packed import PackedUpstream
 
-# fp16 ends at 65504. A value beyond would be read back as infinity.
-FLOAT16_MAX = torch.finfo(torch.float16).max
+# The first one that a model has is read.
+_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class Upstream(Protocol):
@@ -235,38 +236,32 @@ def fetch_huggingface(name: str) -> dict[str, Path]:
         UserError: They are neither there nor to be had.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError
 
-    def find(file: str) -> Path | None:
-        try:
-            return Path(hf_hub_download(name, file))
-        except LocalEntryNotFoundError:
-            raise
-        except EntryNotFoundError:
-            return None
-
-    files = {}
+    files: dict[str, Path] = {}
+    wanted = ("config.json", "preprocessor_config.json", *_WEIGHT_FILES)
+    reason = "it has no weights that we know"
     try:
-        for file in ("config.json", "preprocessor_config.json"):
-            path = find(file)
-            if path is not None:
-                files[file] = path
-        for file in ("model.safetensors", "pytorch_model.bin"):
-            path = find(file)
-            if path is not None:
-                files[file] = path
-                break
+        for file in wanted:
+            try:
+                files[file] = Path(hf_hub_download(name, file))
+            except EntryNotFoundError as error:
+                # Not there, or (without a network) not in the cache.
+                if file == "config.json":
+                    raise
+                reason = _first_line(error)
+            if file in _WEIGHT_FILES and file in files:
+                return files
     except Exception as error:  # its errors share no base class
-        raise UserError(
-            f"Hugging Face model {name!r} is not in the local cache and could not be "
-            f"downloaded ({_first_line(error)}). On a machine with a network run\n"
-            f"    hf download {name}\n"
-            "and copy the cache (~/.cache/huggingface, or $HF_HOME) here; or copy the "
-            "model's folder (config.json, preprocessor_config.json and "
-            "model.safetensors or pytorch_model.bin) anywhere and pass it with "
-            "--upstream FOLDER"
-        ) from error
-    return files
+        reason = _first_line(error)
+    raise UserError(
+        f"Hugging Face model {name!r} is not in the local cache and could not be "
+        f"downloaded ({reason}). On a machine with a network run\n"
+        f"    hf download {name}\n"
+        "and copy the cache (~/.cache/huggingface, or $HF_HOME) here; or copy the "
+        "model's folder (config.json, preprocessor_config.json and model.safetensors "
+        "or pytorch_model.bin) anywhere and pass it with --upstream FOLDER"
+    )
 
 
 def _read_tensors(name: str, files: Mapping[str, Path]) -> dict[str, Tensor]:
@@ -283,36 +278,64 @@ def _read_tensors(name: str, files: Mapping[str, Path]) -> dict[str, Tensor]:
 
 def _load_s3prl(upstream: UpstreamConfig) -> "_Checkpoint | S3prlUpstream":
     """Load by s3prl's name; the known families are taken out of its wrapper."""
-    hub = _import_s3prl_hub()
-    if not hasattr(hub, upstream.name):
-        raise UserError(
-            f"s3prl has no upstream {upstream.name!r}; its names are listed by "
-            "'python -c \"import s3prl.hub; print(s3prl.hub.options())\"'"
-        )
+    name = upstream.name
+    make = _find_s3prl_upstream(name)
     arguments = {} if upstream.path is None else {"ckpt": upstream.path}
     if upstream.path is not None and not Path(upstream.path).is_file():
         raise UserError(f"upstream.path {upstream.path}: no such file")
     expert = _or_explain(
-        lambda: getattr(hub, upstream.name)(**arguments),
-        f"s3prl upstream {upstream.name!r}",
+        lambda: make(**arguments),
+        f"s3prl upstream {name!r}",
         "run this command there once, and copy s3prl's cache "
         "(~/.cache/s3prl/download) here; or download the checkpoint and name it as "
         "upstream.path, with the matching *_local name as upstream.name",
     )
-    model: Any = getattr(expert, "model", None)
-    kind = f"{type(model).__module__}.{type(model).__name__}"
+    normalize = _s3prl_normalizes(expert)
+    if normalize is None:
+        return S3prlUpstream(expert, name)
+    found = convert.from_fairseq(expert.model, f"s3prl upstream {name}")
+    if found is None:
+        return S3prlUpstream(expert, name)
+    return _Checkpoint(*found, normalize)
+
+
+def _s3prl_normalizes(expert: Any) -> bool | None:
+    """Say whether a known kind of upstream normalises waveforms; None for others."""
+    model = type(getattr(expert, "model", None))
+    kind = f"{model.__module__}.{model.__name__}"
     if kind == "s3prl.upstream.hubert.hubert_model.HubertModel":
-        config, normalize = _attributes(model.cfg), expert.task_cfg.normalize
-    elif kind == "s3prl.upstream.wav2vec2.wav2vec2_model.Wav2Vec2Model":
-        config, normalize = _attributes(model.cfg), expert.wav_normalize
-    elif kind == "s3prl.upstream.wavlm.WavLM.WavLM":
-        config, normalize = _attributes(expert.cfg), expert.cfg.normalize
-    else:
-        return S3prlUpstream(expert, upstream.name)
-    architecture, weights = convert.from_fairseq(
-        config, model.state_dict(), f"s3prl upstream {upstream.name}"
-    )
-    return _Checkpoint(architecture, weights, bool(normalize))
+        return bool(expert.task_cfg.normalize)
+    if kind == "s3prl.upstream.wav2vec2.wav2vec2_model.Wav2Vec2Model":
+        return bool(expert.wav_normalize)
+    if kind == "s3prl.upstream.wavlm.WavLM.WavLM":
+        return bool(expert.cfg.normalize)
+    return None
+
+
+def _find_s3prl_upstream(name: str) -> Callable[..., Any]:
+    """Find what makes an upstream of that name.
+
+    The three families are looked up in their own modules first: importing all of
+    ``s3prl.hub`` takes half a minute.
+    """
+    try:
+        for family in ("hubert", "wavlm", "wav2vec2"):
+            module = importlib.import_module(f"s3prl.upstream.{family}.hubconf")
+            if hasattr(module, name) and not name.startswith("_"):
+                return getattr(module, name)
+        hub = importlib.import_module("s3prl.hub")
+    except ImportError as error:
+        raise UserError(
+            f"s3prl cannot be imported ({error}). Install espnet-s3prl (the package "
+            "named s3prl does not work with current torchaudio, and the two must not "
+            "be installed together), or use upstream.source: huggingface"
+        ) from error
+    if name not in hub.options():
+        raise UserError(
+            f"s3prl has no upstream {name!r}; its names are listed by "
+            "'python -c \"import s3prl.hub; print(s3prl.hub.options())\"'"
+        )
+    return getattr(hub, name)
 
 
 def _load_torchaudio(upstream: UpstreamConfig) -> _Checkpoint:
@@ -346,18 +369,6 @@ def _load_torchaudio(upstream: UpstreamConfig) -> _Checkpoint:
     return _Checkpoint(architecture, weights, bundle._normalize_waveform)
 
 
-def _import_s3prl_hub() -> Any:
-    try:
-        from s3prl import hub
-    except ImportError as error:
-        raise UserError(
-            f"s3prl cannot be imported ({error}). Install espnet-s3prl (the package "
-            "named s3prl does not work with current torchaudio, and the two must not "
-            "be installed together), or use upstream.source: huggingface"
-        ) from error
-    return hub
-
-
 def _or_explain[T](load: Callable[[], T], what: str, advice: str) -> T:
     """Run a third party's loader; say what to do where it could not get the weights."""
     try:
@@ -367,10 +378,6 @@ def _or_explain[T](load: Callable[[], T], what: str, advice: str) -> T:
             f"{what} could not be loaded ({_first_line(error)}). If its weights are "
             f"missing: on a machine with a network, {advice}"
         ) from error
-
-
-def _attributes(config: Any) -> dict[str, Any]:
-    return {key: value for key, value in vars(config).items() if key[0] != "_"}
 
 
 def _first_line(error: BaseException) -> str:

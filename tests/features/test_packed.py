@@ -1,0 +1,154 @@
+"""The exact path against transformers' and torchaudio's own models."""
+
+import pytest
+import torch
+import torchaudio
+from torch.nn import functional as F
+from torchaudio.models.wav2vec2.utils import import_huggingface_model
+
+from espnet_ext.features import convert, packed
+from espnet_ext.features.packed import PackedUpstream
+
+from .models import (
+    FAMILIES,
+    FORMS,
+    LARGE,
+    SMALL,
+    random_model,
+    random_waves,
+    reference_states,
+    worst_frame,
+)
+
+# 400 samples are one frame; 719 still one, 720 two; the rest have all remainders
+# that a frame mask could get wrong.
+LENGTHS = (400, 719, 720, 1039, 1040, 5000, 16000, 16079, 16080, 33001)
+TOLERANCE = 1e-5
+
+
+def packed_of(model, normalize=True, **options):
+    architecture, weights = convert.from_huggingface(
+        model.config.to_dict(), model.state_dict(), "test"
+    )
+    return PackedUpstream(architecture, weights, normalize, **options)
+
+
+def states_of(upstream, waves):
+    """Hidden states of each wave, from one call: [(L, T, D)]."""
+    last = upstream.architecture.layers
+    states = torch.stack([x.clone() for x in upstream.states(waves, last)])  # (L, N, D)
+    frames = [upstream.architecture.num_frames(len(wave)) for wave in waves]
+    return states.split(frames, dim=1)
+
+
+def normalized(wave):
+    return F.layer_norm(wave, wave.shape)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_batch_equals_transformers_alone(family, form):
+    model = random_model(family, form, SMALL)
+    waves = random_waves(LENGTHS)
+    for wave, found in zip(waves, states_of(packed_of(model), waves), strict=True):
+        expected = reference_states(model, normalized(wave))
+        assert found.shape[1] == 1 + (len(wave) - 400) // 320
+        assert worst_frame(found, expected) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("family", "form"), [("hubert", "layer"), ("wavlm", "layer"), ("hubert", "group")]
+)
+def test_large_shape_equals_transformers_alone(family, form):
+    model = random_model(family, form, LARGE)
+    waves = random_waves((400, 9999, 24321))
+    for wave, found in zip(waves, states_of(packed_of(model), waves), strict=True):
+        expected = reference_states(model, normalized(wave))
+        assert worst_frame(found, expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_equals_torchaudio(form):
+    model = random_model("wav2vec2", form, SMALL)
+    theirs = import_huggingface_model(model).eval()
+    (wave,) = random_waves((20001,))
+    (found,) = states_of(packed_of(model), [wave])
+    with torch.no_grad():
+        expected, _ = theirs.extract_features(normalized(wave)[None])
+    # torchaudio has no state 0, and its last state comes before a final norm.
+    last = len(expected) if form == "group" else len(expected) - 1
+    expected = torch.cat(expected[:last])
+    assert worst_frame(found[1 : last + 1], expected) < TOLERANCE
+
+
+def test_large_shape_equals_torchaudio_hubert_large():
+    params = {**torchaudio.pipelines.HUBERT_LARGE._params, "encoder_num_layers": 2}
+    torch.manual_seed(0)
+    theirs = torchaudio.models.wav2vec2_model(**params).eval()
+    upstream = PackedUpstream(
+        *convert.from_torchaudio(params, theirs.state_dict(), "test"), normalize=True
+    )
+    waves = random_waves((400, 7777, 16000))
+    for wave, found in zip(waves, states_of(upstream, waves), strict=True):
+        with torch.no_grad():
+            expected, _ = theirs.extract_features(normalized(wave)[None])
+        assert worst_frame(found[1:2], expected[0]) < TOLERANCE
+        with torch.no_grad():
+            final = theirs.encoder.transformer.layer_norm(expected[-1])
+        assert worst_frame(found[2:], final) < TOLERANCE
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_chunks_of_the_extractor_change_nothing(form):
+    model = random_model("hubert", form, SMALL)
+    waves = random_waves((33001, 3000))
+    whole = states_of(packed_of(model), waves)
+    pieces = states_of(packed_of(model, chunk_frames=7), waves)
+    for a, b in zip(pieces, whole, strict=True):
+        assert worst_frame(a, b) < TOLERANCE
+
+
+def test_wavlm_bias_in_blocks_of_queries(monkeypatch):
+    model = random_model("wavlm", "layer", SMALL)
+    monkeypatch.setattr(packed, "BIAS_ROWS", 10)
+    (wave,) = random_waves((33001,))
+    (found,) = states_of(packed_of(model), [wave])
+    assert worst_frame(found, reference_states(model, normalized(wave))) < TOLERANCE
+
+
+def test_wavlm_distances_beyond_the_last_bucket():
+    shape = {**SMALL, "num_hidden_layers": 1, "max_bucket_distance": 100}
+    model = random_model("wavlm", "group", {**shape, "num_buckets": 32})
+    (wave,) = random_waves((48000,))
+    (found,) = states_of(packed_of(model, normalize=False), [wave])
+    assert worst_frame(found, reference_states(model, wave)) < TOLERANCE
+
+
+def test_fewer_layers_are_the_same_states():
+    model = random_model("hubert", "layer", SMALL)
+    upstream = packed_of(model)
+    waves = random_waves((5000, 7000))
+    short = [x.clone() for x in upstream.states(waves, 1)]
+    whole = [x.clone() for x in upstream.states(waves, 3)]
+    assert len(short) == 2
+    assert torch.equal(short[1], whole[1])
+
+
+def test_bfloat16_error_is_what_the_docs_say():
+    model = random_model("hubert", "layer", SMALL)
+    waves = random_waves((16000, 20000))
+    exact = states_of(packed_of(model), waves)
+    rough = states_of(packed_of(model, compute=torch.bfloat16), waves)
+    for a, b in zip(rough, exact, strict=True):
+        error = ((a - b).norm() / b.norm()).item()
+        assert 1e-4 < error < 2e-2
+
+
+def test_frozen():
+    model = random_model("hubert", "group", SMALL)
+    upstream = packed_of(model).train()
+    assert not upstream.training
+    assert not any(module.training for module in upstream.modules())
+    assert not any(p.requires_grad for p in upstream.parameters())
+    (found,) = states_of(upstream, random_waves((5000,)))
+    assert not found.requires_grad

@@ -1,0 +1,225 @@
+"""One set of weights through Hugging Face, s3prl and torchaudio."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+import torchaudio
+from s3prl.upstream.hubert import hubconf as s3prl_hubert
+from s3prl.upstream.hubert.hubert_model import (
+    HubertConfig,
+    HubertModel,
+    HubertPretrainingConfig,
+)
+from s3prl.upstream.wavlm import hubconf as s3prl_wavlm
+from s3prl.upstream.wavlm.WavLM import WavLM, WavLMConfig
+from safetensors.torch import save_file
+from torchaudio.models.wav2vec2.utils import import_huggingface_model
+
+from espnet_ext.errors import UserError
+from espnet_ext.features.config import FeatureConfig, UpstreamConfig
+from espnet_ext.features.upstream import load_upstream
+
+from .models import SMALL, random_model, random_waves, worst_frame
+
+CONV = "[(32,10,5)] + [(32,3,2)] * 4 + [(32,2,2)] * 2"
+FAIRSEQ = {
+    "extractor_mode": "layer_norm",
+    "encoder_layers": 3,
+    "encoder_embed_dim": 48,
+    "encoder_ffn_embed_dim": 96,
+    "encoder_attention_heads": 4,
+    "layer_norm_first": True,
+    "conv_feature_layers": CONV,
+    "conv_bias": True,
+    "conv_pos": 16,
+    "conv_pos_groups": 4,
+}
+WAVES = (400, 5000, 16079)
+
+
+def config_of(source, name, path=None):
+    return FeatureConfig(UpstreamConfig(source, str(name), path and str(path)))
+
+
+def s3prl_states(expert, wave):
+    """s3prl's hidden states of one utterance: (L, T, D)."""
+    expert.eval()
+    with torch.no_grad():
+        return torch.cat(expert([wave])["hidden_states"])
+
+
+@pytest.fixture
+def s3prl_hubert_file(tmp_path):
+    torch.manual_seed(3)
+    model_config = HubertConfig(label_rate=50, **FAIRSEQ)
+    task_config = HubertPretrainingConfig(normalize=True)
+    symbols = [[str(i) for i in range(8)]]
+    model = HubertModel(model_config, task_config, symbols)
+    path = tmp_path / "hubert.pt"
+    torch.save(
+        {
+            "task_cfg": dataclasses.asdict(task_config),
+            "model_cfg": dataclasses.asdict(model_config),
+            "model_weight": model.state_dict(),
+            "dictionaries_symbols": symbols,
+        },
+        path,
+    )
+    return path
+
+
+def test_s3prl_hubert(s3prl_hubert_file):
+    upstream = load_upstream(config_of("s3prl", "hubert_local", s3prl_hubert_file))
+    assert upstream.normalize is True
+    expert = s3prl_hubert.hubert_local(ckpt=str(s3prl_hubert_file))
+    waves = random_waves(WAVES)
+    states = upstream.extract(waves, range(4), torch.float32)
+    for wave, found in zip(waves, states, strict=True):
+        assert worst_frame(found, s3prl_states(expert, wave)) < 1e-5
+
+
+def test_s3prl_wavlm(tmp_path):
+    torch.manual_seed(4)
+    values = {**FAIRSEQ, "relative_position_embedding": True, "gru_rel_pos": True}
+    values |= {"num_buckets": 32, "max_distance": 80, "normalize": True}
+    path = tmp_path / "wavlm.pt"
+    model = WavLM(WavLMConfig(values))
+    torch.save({"cfg": values, "model": model.state_dict()}, path)
+    upstream = load_upstream(config_of("s3prl", "wavlm_local", path))
+    expert = s3prl_wavlm.wavlm_local(ckpt=str(path))
+    waves = random_waves((5000, 40000))
+    states = upstream.extract(waves, range(4), torch.float32)
+    for wave, found in zip(waves, states, strict=True):
+        assert worst_frame(found, s3prl_states(expert, wave)) < 1e-5
+
+
+@pytest.mark.parametrize("form", ["layer", "group"])
+def test_huggingface_and_torchaudio_agree(form, tmp_path, monkeypatch):
+    model = random_model("hubert", form, SMALL)
+    model.save_pretrained(tmp_path / "folder")
+    first = load_upstream(config_of("huggingface", tmp_path / "folder"))
+
+    theirs = import_huggingface_model(model)
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.save(theirs.state_dict(), cache / "random.pth")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    params = {
+        **torchaudio.pipelines.HUBERT_BASE._params,
+        "extractor_mode": f"{form}_norm",
+        "extractor_conv_layer_config": [(32, 10, 5)]
+        + [(32, 3, 2)] * 4
+        + [(32, 2, 2)] * 2,
+        "extractor_conv_bias": form == "layer",
+        "encoder_embed_dim": 48,
+        "encoder_pos_conv_kernel": 16,
+        "encoder_pos_conv_groups": 4,
+        "encoder_num_layers": 3,
+        "encoder_num_heads": 4,
+        "encoder_ff_interm_features": 96,
+        "encoder_layer_norm_first": form == "layer",
+    }
+    bundle = torchaudio.pipelines.Wav2Vec2Bundle(
+        "random.pth", params, 16000, form == "layer", "Wav2Vec2"
+    )
+    monkeypatch.setattr(torchaudio.pipelines, "RANDOM", bundle, raising=False)
+    second = load_upstream(config_of("torchaudio", "RANDOM"))
+
+    assert first.weights == second.weights
+    assert first.normalize == second.normalize == (form == "layer")
+    waves = random_waves(WAVES)
+    for a, b in zip(
+        first.extract(waves, [0, 3], torch.float32),
+        second.extract(waves, [0, 3], torch.float32),
+        strict=True,
+    ):
+        assert torch.equal(a, b)
+
+
+def test_s3prl_and_huggingface_agree(s3prl_hubert_file, tmp_path):
+    one = load_upstream(config_of("s3prl", "hubert_local", s3prl_hubert_file))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shape = {**SMALL, "num_hidden_layers": 3}
+    model = random_model("hubert", "layer", shape)
+    names = {name.replace("parametrizations.", "") for name in model.state_dict()}
+    state = torch.load(s3prl_hubert_file)["model_weight"]
+    # The same tensors in the order and naming of transformers, by hand for a few.
+    pairs = {
+        "encoder.layers.1.fc1.weight": (
+            "encoder.layers.1.feed_forward.intermediate_dense.weight"
+        ),
+        "encoder.layers.2.self_attn.k_proj.bias": (
+            "encoder.layers.2.attention.k_proj.bias"
+        ),
+        "post_extract_proj.weight": "feature_projection.projection.weight",
+        "layer_norm.weight": "feature_projection.layer_norm.weight",
+    }
+    from espnet_ext.features.convert import from_fairseq
+
+    expert = s3prl_hubert.hubert_local(ckpt=str(s3prl_hubert_file))
+    _, tensors = from_fairseq(expert.model, "test")
+    for theirs, ours in pairs.items():
+        assert torch.equal(state[theirs], tensors[ours])
+        assert ours in names
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(model.config.to_dict()))
+    other = load_upstream(config_of("huggingface", folder))
+    assert one.weights == other.weights
+    waves = random_waves(WAVES)
+    for a, b in zip(
+        one.extract(waves, range(4), torch.float32),
+        other.extract(waves, range(4), torch.float32),
+        strict=True,
+    ):
+        assert torch.equal(a, b)
+
+
+def test_weights_absent_and_no_network(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match="hf download facebook/hubert-large-ll60k"):
+        load_upstream(config_of("huggingface", "facebook/hubert-large-ll60k"))
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "message"),
+    [
+        ("huggingface", "/no/such/folder", "no such folder"),
+        ("torchaudio", "HUBERT_HUGE", "it has .*HUBERT_LARGE"),
+    ],
+)
+def test_wrong_names(source, name, message):
+    with pytest.raises(UserError, match=message):
+        load_upstream(config_of(source, name))
+
+
+def test_incomplete_folder(tmp_path):
+    random_model("hubert", "group", SMALL).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"neither model\.safetensors nor"):
+        load_upstream(config_of("huggingface", tmp_path))
+
+
+def test_unknown_kind_of_model(tmp_path):
+    random_model("hubert", "group", SMALL).save_pretrained(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**values, "model_type": "bert"}))
+    with pytest.raises(UserError, match="model_type 'bert'"):
+        load_upstream(config_of("huggingface", tmp_path))
+
+
+@pytest.mark.slow
+def test_any_other_s3prl_upstream_runs_through_s3prl():
+    from s3prl import hub
+
+    upstream = load_upstream(config_of("s3prl", "fbank"))
+    waves = random_waves((8000, 12345))
+    states = upstream.extract(waves, [0], torch.float32)
+    expert = hub.fbank().eval()
+    for wave, found in zip(waves, states, strict=True):
+        torch.testing.assert_close(found, s3prl_states(expert, wave))
