@@ -1,0 +1,143 @@
+"""The plan of a recipe: what depends on what, and what an edit makes to do again."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnet_ext.errors import UserError
+from espnet_ext.jobs.recipe import MODELS, STAGES, Mini, Recipe, build_plan
+from espnet_ext.jobs.step import Status, mark_done, status
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return Recipe(
+        corpus="iemocap",
+        corpus_root=tmp_path / "downloads" / "IEMOCAP_full_release",
+        scheme="iemocap_5fold",
+        fold=1,
+        labels=CONF / "labels" / "paper5.yaml",
+        features=CONF / "features" / "mini.yaml",
+        models={name: CONF / f"train_{name}.yaml" for name in MODELS},
+        upstream=str(tmp_path / "downloads" / "hubert_tiny"),
+        overlay=CONF / "mini.yaml",
+        mini=Mini(),
+        datadir=tmp_path / "data",
+        dumpdir=tmp_path / "dump",
+        expdir=tmp_path / "exp",
+    )
+
+
+def pretend(recipe):
+    """Finish every step with stand-ins for its products."""
+    for step in build_plan(recipe):
+        for name in step.products:
+            path = step.output / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{name} of {step.name}")
+        mark_done(step)
+
+
+def unfinished(recipe):
+    return [s.stage for s in build_plan(recipe) if status(s) is not Status.DONE]
+
+
+def test_every_stage_has_steps_in_order(recipe):
+    stages = [step.stage for step in build_plan(recipe)]
+    assert stages == sorted(stages)
+    assert set(stages) == set(STAGES)
+    names = [step.name for step in build_plan(recipe)]
+    assert len(set(names)) == len(names)
+    outputs = [step.output for step in build_plan(recipe)]
+    assert len(set(outputs)) == len(outputs)
+
+
+def test_every_input_is_made_by_an_earlier_step_or_is_the_users(recipe):
+    made = []
+    for step in build_plan(recipe):
+        for item in step.inputs:
+            by_user = item.path.is_relative_to(CONF)
+            assert by_user or any(item.path.is_relative_to(m) for m in made), item
+        made.append(step.output)
+
+
+def test_everything_that_is_finished_is_skipped(recipe):
+    pretend(recipe)
+    assert unfinished(recipe) == []
+
+
+def test_another_seed_trains_again_and_keeps_the_first(recipe):
+    pretend(recipe)
+    other = replace(recipe, seed=1)
+    assert set(unfinished(other)) == {5, 6, 7}
+    assert other.run("multitask") != recipe.run("multitask")
+    assert unfinished(recipe) == []
+
+
+def test_another_fold_shares_the_features(recipe):
+    pretend(recipe)
+    assert set(unfinished(replace(recipe, fold=2))) == {4, 5, 6, 7}
+
+
+def test_an_edited_yaml_trains_that_model_again(recipe, tmp_path):
+    pretend(recipe)
+    edited = tmp_path / "train_multitask.yaml"
+    config = yaml.safe_load((CONF / edited.name).read_text())
+    config["loss_conf"]["alpha"] = 0.5
+    edited.write_text(yaml.safe_dump(config))
+    plan = build_plan(replace(recipe, models={**recipe.models, "multitask": edited}))
+    todo = {step.name for step in plan if status(step) is not Status.DONE}
+    assert todo == {"train multitask on iemocap_5fold_1 (seed 0)"}
+
+
+def test_a_comment_in_a_yaml_trains_nothing_again(recipe, tmp_path):
+    pretend(recipe)
+    edited = tmp_path / "train_multitask.yaml"
+    edited.write_text("# mine\n" + (CONF / edited.name).read_text())
+    models = {**recipe.models, "multitask": edited}
+    assert unfinished(replace(recipe, models=models)) == []
+
+
+def test_other_audio_is_noticed(recipe):
+    pretend(recipe)
+    (recipe.corpus_root / "new.wav").write_bytes(b"RIFF")
+    assert set(unfinished(recipe)) == {1, 2}
+
+
+def test_how_many_processes_or_gpus_decides_nothing(recipe):
+    pretend(recipe)
+    assert unfinished(replace(recipe, nj=8, ngpu=1)) == []
+
+
+def test_one_model_is_shown_beside_those_finished_before(recipe):
+    alone = replace(recipe, models={"multitask": recipe.models["multitask"]})
+    pretend(alone)
+    both = replace(recipe, models={"baseline_c": recipe.models["baseline_c"]})
+    score = build_plan(both)[-1]
+    assert score.settings["models"] == ["baseline_c", "multitask"]
+    # predictions of another test set do not belong into the table
+    (recipe.sets / "test" / "utt2class").write_text("changed")
+    assert build_plan(both)[-1].settings["models"] == ["baseline_c"]
+
+
+def test_the_overlay_changes_schedule_and_batch_only(recipe):
+    overlay = yaml.safe_load((CONF / "mini.yaml").read_text())
+    assert set(overlay) <= {
+        *("max_epoch", "patience", "scheduler_conf", "keep_nbest_models"),
+        *("batch_bins", "min_batch_size"),
+    }
+    for name, path in recipe.models.items():
+        (step,) = [s for s in build_plan(recipe) if s.name.startswith(f"train {name}")]
+        merged, own = step.settings["config"], yaml.safe_load(path.read_text())
+        assert {k: v for k, v in merged.items() if k not in overlay} == {
+            k: v for k, v in own.items() if k not in overlay
+        }
+
+
+def test_a_missing_config_is_named(recipe):
+    with pytest.raises(UserError, match=r"no such config file: .*nowhere\.yaml"):
+        build_plan(replace(recipe, labels=Path("conf/labels/nowhere.yaml")))
