@@ -6,7 +6,9 @@ audio, which is checked) to a temporary folder and prepares each in its own proc
 
     python benchmarks/corpora.py --utterances 265000
 
-The time of the audio check grows with the hours of the real corpus. Memory is the peak of the process less that of preparing a tree of 1,000 utterances,
+The time of the audio check grows with the hours of the real corpus.
+
+Memory is the peak of the process less that of preparing a tree of 1,000 utterances,
 divided by the number of utterances.
 """
 

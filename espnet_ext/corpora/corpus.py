@@ -1,11 +1,13 @@
 """What a corpus module hands over: its records and its registration."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from espnet_ext.corpora.splits import Scheme
 from espnet_ext.corpora.utterance import Utterance
+from espnet_ext.errors import UserError
 
 Counts = Mapping[tuple[str, ...], int]
 """Number of labelled utterances of which a set of properties holds.
@@ -42,6 +44,39 @@ class Reading:
     utterances: dict[str, Utterance] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+
+def read_file_names(
+    files: Iterable[Path],
+    pattern: re.Pattern[str],
+    record: Callable[[Path, re.Match[str]], Utterance],
+) -> Reading:
+    """Read a corpus that has its labels in the names of its files.
+
+    Args:
+        files: The recordings; hidden files among them are skipped.
+        pattern: Of a name without suffix. A file with another name is left out.
+        record: Makes the record of a file from its path and the match.
+
+    Raises:
+        UserError: Two files make the same utterance.
+    """
+    reading = Reading()
+    for path in sorted(files):
+        if path.name.startswith("."):
+            continue
+        match = pattern.fullmatch(path.stem)
+        if match is None:
+            reading.left_out.append(
+                LeftOut(path.stem, "name does not tell a label", str(path))
+            )
+            continue
+        utterance = record(path, match)
+        if utterance.id in reading.utterances:
+            first = reading.utterances[utterance.id].wav
+            raise UserError(f"{path}: the same utterance as {first}; remove one")
+        reading.utterances[utterance.id] = utterance
+    return reading
 
 
 @dataclass(frozen=True)

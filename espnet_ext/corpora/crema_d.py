@@ -15,13 +15,12 @@ actors dataset", IEEE Transactions on Affective Computing 5(4), 2014.
 """
 
 import csv
-import math
 import re
 from pathlib import Path
 
 import numpy as np
 
-from espnet_ext.corpora.corpus import Corpus, LeftOut, Reading
+from espnet_ext.corpora.corpus import Corpus, Reading, read_file_names
 from espnet_ext.corpora.splits import (
     Scheme,
     Split,
@@ -36,7 +35,7 @@ from espnet_ext.errors import UserError
 NAME = "crema_d"
 LABELS = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
 
-_FILE = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_[A-Z]{1,2}")
+_FILE = re.compile(rf"(\d{{4}})_[A-Z]{{3}}_({'|'.join(LABELS)})_[A-Z]{{1,2}}")
 _GENDERS = {"male": "m", "female": "f"}
 
 # Left out by the usual split: one clip with an odd name, and three that are the same
@@ -47,31 +46,16 @@ _NOT_IN_USUAL_SPLIT = frozenset(
 
 
 def read(root: Path) -> Reading:
-    """Read the recordings under `root`; everything is in their names.
+    """Read the recordings under `root`; all but the gender is in their names.
 
     Raises:
-        UserError: No audio folder, or an emotion that the corpus does not have.
+        UserError: No recordings, or a table of actors that does not fit.
     """
-    folder = root / "AudioWAV"
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the root of CREMA-D")
     genders = _genders(root / "VideoDemographics.csv")
-    reading = Reading()
-    if not genders:
-        reading.notes.append("no VideoDemographics.csv, so genders are unknown")
-    for path in sorted(folder.glob("*.wav")):
-        if path.name.startswith("."):
-            continue
-        match = _FILE.fullmatch(path.stem)
-        if match is None:
-            reading.left_out.append(
-                LeftOut(path.stem, "name without a label", str(path))
-            )
-            continue
-        actor, _, emotion = match.groups()
-        if emotion not in LABELS:
-            raise UserError(f"{path}: unknown emotion {emotion!r} in the name")
-        reading.utterances[path.stem] = Utterance(
+
+    def record(path: Path, match: re.Match[str]) -> Utterance:
+        actor, emotion = match.groups()
+        return Utterance(
             id=path.stem,
             wav=str(path),
             corpus=NAME,
@@ -79,12 +63,13 @@ def read(root: Path) -> Reading:
             gender=genders.get(actor, UNKNOWN),
             split=UNKNOWN,
             emotion=emotion,
-            valence=math.nan,
-            arousal=math.nan,
-            dominance=math.nan,
         )
+
+    reading = read_file_names((root / "AudioWAV").glob("*.wav"), _FILE, record)
     if not reading.utterances:
-        raise UserError(f"{folder}: no recordings like 1001_DFA_ANG_XX.wav")
+        raise UserError(f"{root}: no recordings like AudioWAV/1001_DFA_ANG_XX.wav")
+    if not genders:
+        reading.notes.append("no VideoDemographics.csv, so genders are unknown")
     return reading
 
 

@@ -12,11 +12,10 @@ Licence CC BY 4.0. Reference: F. Burkhardt et al., "A database of German emotion
 speech", Interspeech 2005.
 """
 
-import math
 import re
 from pathlib import Path
 
-from espnet_ext.corpora.corpus import Corpus, LeftOut, Reading
+from espnet_ext.corpora.corpus import Corpus, Reading, read_file_names
 from espnet_ext.corpora.splits import (
     Scheme,
     Split,
@@ -41,46 +40,32 @@ EMOTIONS = {
 MEN = frozenset({"03", "10", "11", "12", "15"})
 WOMEN = frozenset({"08", "09", "13", "14", "16"})
 
-_FILE = re.compile(r"(\d\d)([ab]\d\d)([A-Z])([a-z])")
+_FILE = re.compile(rf"(\d\d)[ab]\d\d([{''.join(EMOTIONS)}])[a-z]")
 
 
 def read(root: Path) -> Reading:
     """Read the recordings under `root`; everything is in their names.
 
     Raises:
-        UserError: No recordings, or an emotion that the corpus does not have.
+        UserError: No recordings.
     """
-    folder = root / "wav"
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the root of EmoDB")
-    reading = Reading()
-    for path in sorted(folder.glob("*.wav")):
-        if path.name.startswith("."):
-            continue
-        match = _FILE.fullmatch(path.stem)
-        if match is None:
-            reading.left_out.append(
-                LeftOut(path.stem, "name without a label", str(path))
-            )
-            continue
-        speaker, _, emotion, _ = match.groups()
-        if emotion not in EMOTIONS:
-            raise UserError(f"{path}: unknown emotion {emotion!r} in the name")
-        reading.utterances[path.stem] = Utterance(
-            id=path.stem,
-            wav=str(path),
-            corpus=NAME,
-            speaker=speaker,
-            gender="m" if speaker in MEN else "f" if speaker in WOMEN else UNKNOWN,
-            split=UNKNOWN,
-            emotion=EMOTIONS[emotion],
-            valence=math.nan,
-            arousal=math.nan,
-            dominance=math.nan,
-        )
+    reading = read_file_names((root / "wav").glob("*.wav"), _FILE, _record)
     if not reading.utterances:
-        raise UserError(f"{folder}: no recordings like 03a01Fa.wav")
+        raise UserError(f"{root}: no recordings like wav/03a01Fa.wav")
     return reading
+
+
+def _record(path: Path, match: re.Match[str]) -> Utterance:
+    speaker, emotion = match.groups()
+    return Utterance(
+        id=path.stem,
+        wav=str(path),
+        corpus=NAME,
+        speaker=speaker,
+        gender="m" if speaker in MEN else "f" if speaker in WOMEN else UNKNOWN,
+        split=UNKNOWN,
+        emotion=EMOTIONS[emotion],
+    )
 
 
 def five_fold(utterances: Utterances, options: SplitOptions) -> Split:

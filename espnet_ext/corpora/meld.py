@@ -22,7 +22,6 @@ emotion recognition in conversations", ACL 2019.
 """
 
 import csv
-import math
 import re
 from pathlib import Path
 
@@ -147,9 +146,6 @@ def _utterance(
         gender=UNKNOWN,
         split=split,
         emotion=emotion,
-        valence=math.nan,
-        arousal=math.nan,
-        dominance=math.nan,
     )
 
 

@@ -417,9 +417,6 @@ def _add_unlabelled(
             gender=UNKNOWN,
             split="test3",
             emotion=UNKNOWN,
-            valence=math.nan,
-            arousal=math.nan,
-            dominance=math.nan,
         )
     if test3:
         reading.notes.append(f"{test3} utterances of test3 have audio and no labels")

@@ -13,11 +13,10 @@ Licence CC BY-NC-SA 4.0. Reference: S. Livingstone and F. Russo, "The Ryerson
 audio-visual database of emotional speech and song (RAVDESS)", PLoS ONE 13(5), 2018.
 """
 
-import math
 import re
 from pathlib import Path
 
-from espnet_ext.corpora.corpus import Corpus, LeftOut, Reading
+from espnet_ext.corpora.corpus import Corpus, Reading, read_file_names
 from espnet_ext.corpora.splits import (
     Scheme,
     Split,
@@ -41,53 +40,39 @@ EMOTIONS = {
 }
 FOLDS = 6
 
-_FILE = re.compile(r"03-(\d\d)-(\d\d)-\d\d-\d\d-\d\d-(\d\d)")
-_SPEECH = "01"
+_FILE = re.compile(rf"03-01-({'|'.join(EMOTIONS)})-\d\d-\d\d-\d\d-(\d\d)")
+_SONG = "03-02-"
 
 
 def read(root: Path) -> Reading:
     """Read the recordings under `root`; everything is in their names.
 
     Raises:
-        UserError: No recordings, an emotion that the corpus does not have, or a
-            recording that occurs twice (in two copies of a folder).
+        UserError: No recordings, or a recording that occurs twice (in two copies of a
+            folder).
     """
-    reading = Reading()
-    for path in sorted(root.glob("**/Actor_*/*.wav")):
-        if path.name.startswith("."):
-            continue
-        match = _FILE.fullmatch(path.stem)
-        if match is None:
-            reading.left_out.append(
-                LeftOut(path.stem, "name without a label", str(path))
-            )
-            continue
-        channel, emotion, actor = match.groups()
-        if channel != _SPEECH:
-            reading.left_out.append(
-                LeftOut(path.stem, "song", str(path), expected=True)
-            )
-            continue
-        if emotion not in EMOTIONS:
-            raise UserError(f"{path}: unknown emotion {emotion!r} in the name")
-        if path.stem in reading.utterances:
-            first = reading.utterances[path.stem].wav
-            raise UserError(f"{path}: the same recording is {first}; remove one")
-        reading.utterances[path.stem] = Utterance(
-            id=path.stem,
-            wav=str(path),
-            corpus=NAME,
-            speaker=f"Actor_{actor}",
-            gender="m" if int(actor) % 2 else "f",
-            split=UNKNOWN,
-            emotion=EMOTIONS[emotion],
-            valence=math.nan,
-            arousal=math.nan,
-            dominance=math.nan,
-        )
+    files = [
+        path
+        for path in root.glob("**/Actor_*/*.wav")
+        if not path.name.startswith(_SONG)
+    ]
+    reading = read_file_names(files, _FILE, _record)
     if not reading.utterances:
         raise UserError(f"{root}: no recordings like Actor_12/03-01-05-01-02-01-12.wav")
     return reading
+
+
+def _record(path: Path, match: re.Match[str]) -> Utterance:
+    emotion, actor = match.groups()
+    return Utterance(
+        id=path.stem,
+        wav=str(path),
+        corpus=NAME,
+        speaker=f"Actor_{actor}",
+        gender="m" if int(actor) % 2 else "f",
+        split=UNKNOWN,
+        emotion=EMOTIONS[emotion],
+    )
 
 
 def six_fold(utterances: Utterances, options: SplitOptions) -> Split:

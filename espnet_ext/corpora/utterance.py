@@ -1,5 +1,6 @@
 """One labelled recording, as its corpus tells it."""
 
+import math
 from dataclasses import dataclass
 
 UNKNOWN = "<unk>"
@@ -36,6 +37,6 @@ class Utterance:
     gender: str
     split: str
     emotion: str
-    valence: float
-    arousal: float
-    dominance: float
+    valence: float = math.nan
+    arousal: float = math.nan
+    dominance: float = math.nan

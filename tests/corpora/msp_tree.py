@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from iemocap_tree import SHORT, wav_bytes
+from corpora.iemocap_tree import SHORT, wav_bytes
 
 HEADER = [
     "FileName",

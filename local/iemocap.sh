@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Prepares IEMOCAP in data/iemocap: reads its labels and checks its audio. The corpus'
+# place is IEMOCAP in db.sh, or --root DIR; further options are those of ser_prepare.
+set -euo pipefail
+top=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/..
+. "${top}/path.sh" || exit 1
+. "${top}/db.sh"
+
+# Of an option that is given twice the later one counts.
+if [ -n "${IEMOCAP}" ]; then
+    set -- --root "${IEMOCAP}" "$@"
+fi
+exec python -m espnet_ext.bin.ser_prepare --corpus iemocap --output data/iemocap "$@"
