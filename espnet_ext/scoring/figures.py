@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from espnet_ext.scoring import plots
 from espnet_ext.scoring.attention import choose_examples, read_wav_scp
 from espnet_ext.scoring.names import model_name
-from espnet_ext.scoring.predictions import Predictions
+from espnet_ext.scoring.predictions import UNKNOWN, Predictions
 from espnet_ext.scoring.report import Report
 from espnet_ext.scoring.train_log import read_train_log
 
@@ -32,6 +32,14 @@ def draw_figures(
     Returns:
         File name without ending -> (caption, figure).
     """
+    # All inputs are read before anything is drawn: an error should come at once.
+    curves = {n: read_train_log(train_logs[n]) for n in systems if n in train_logs}
+    wavs = read_wav_scp(wav_scp) if wav_scp and attention else {}
+    examples = {
+        name: choose_examples(attention[name][-1], systems[name], wavs)
+        for name in systems
+        if name in attention
+    }
     figures = {
         "scores": (
             "Scores with 95 % intervals",
@@ -46,6 +54,9 @@ def draw_figures(
             "Confusion matrices",
             plots.plot_confusion(pickers),
         )
+    sure = {n: s for n, s in pickers.items() if s.probabilities is not None}
+    if sure and (some.true_class >= 0).any():
+        figures["calibration"] = ("Calibration", plots.plot_calibration(sure))
     rated = [n for n in report.chance if n.startswith("ccc_")]
     if {"ccc_valence", "ccc_arousal"} <= set(rated):
         figures["valence_arousal"] = (
@@ -57,19 +68,16 @@ def draw_figures(
             "Predicted against annotated attributes",
             plots.plot_attributes(raters),
         )
-    if train_logs:
-        curves = {
-            name: read_train_log(train_logs[name])
-            for name in systems
-            if name in train_logs
-        }
+    if len(set(some.speaker) - {UNKNOWN}) > 1:
+        figures["speakers"] = (
+            "Spread over speakers and genders",
+            plots.plot_speakers(systems),
+        )
+    if curves:
         figures["training_curves"] = ("Training curves", plots.plot_training(curves))
-    wavs = read_wav_scp(wav_scp) if wav_scp and attention else {}
-    for name in systems:
-        if name in attention:
-            examples = choose_examples(attention[name][-1], systems[name], wavs)
-            figures[f"attention_{name}"] = (
-                f"Where the pooling of {model_name(name)} attends",
-                plots.plot_attention(name, examples),
-            )
+    for name, chosen in examples.items():
+        figures[f"attention_{name}"] = (
+            f"Where the pooling of {model_name(name)} attends",
+            plots.plot_attention(name, chosen),
+        )
     return figures

@@ -222,6 +222,54 @@ def class_scores(true: ArrayLike, pred: ArrayLike) -> dict[str, float]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How often a system is right at each level of confidence.
+
+    Attributes:
+        confidence: Mean probability of the predicted class in each bin, shape (B,).
+        accuracy: Share of right rows in each bin, shape (B,).
+        count: Rows of each bin, shape (B,).
+        ece: Expected calibration error: the bins' mean ``|accuracy - confidence|``,
+            weighted by their rows.
+    """
+
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    count: NDArray[np.int64]
+    ece: float
+
+
+def calibration(
+    right: ArrayLike, confidence: ArrayLike, num_bins: int = 10
+) -> Calibration:
+    """Reliability of the predicted classes, in bins of equally many rows.
+
+    Bins of equal width would leave the low ones nearly empty, and their noise would be
+    read as miscalibration. Source: C. Guo et al., "On Calibration of Modern Neural
+    Networks", ICML 2017, with the bins of M. Naeini et al., AAAI 2015, made equal in
+    rows.
+
+    Args:
+        right: Whether each row's class is right, booleans of shape (N,).
+        confidence: Probability given to the predicted class, shape (N,).
+        num_bins: At most this many bins; fewer with fewer rows.
+
+    Raises:
+        ValueError: No row, two lengths, or a non-finite value.
+    """
+    hits = np.asarray(right, dtype=np.float64)
+    sure = _values(confidence, "confidence")
+    _check_lengths(hits, sure)
+    order = np.argsort(sure, kind="stable")
+    bins = np.array_split(order, min(num_bins, len(order)))
+    means = np.array([sure[rows].mean() for rows in bins])
+    shares = np.array([hits[rows].mean() for rows in bins])
+    counts = np.array([len(rows) for rows in bins])
+    ece = float(np.average(np.abs(shares - means), weights=counts))
+    return Calibration(means, shares, counts, ece)
+
+
 def _class_counts(
     true: ArrayLike, pred: ArrayLike
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

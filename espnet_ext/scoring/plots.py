@@ -10,7 +10,7 @@ Sources:
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +24,17 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from espnet_ext.scoring.bootstrap import Interval
-from espnet_ext.scoring.metrics import ATTRIBUTES, METRICS, ccc, confusion_matrix
+from espnet_ext.scoring.metrics import (
+    ATTRIBUTES,
+    METRICS,
+    accuracy,
+    attribute_scores,
+    calibration,
+    ccc,
+    confusion_matrix,
+)
 from espnet_ext.scoring.names import METRIC_NAMES, class_name, model_name
-from espnet_ext.scoring.predictions import Predictions
+from espnet_ext.scoring.predictions import UNKNOWN, Predictions
 from espnet_ext.scoring.train_log import Curve
 
 DPI = 150
@@ -116,14 +124,11 @@ def plot_scores(
                 markeredgecolor="white",
                 markeredgewidth=0.7,
             )
-        if metric in chance:
-            axes.axvline(
-                chance[metric], color=_INK["faint"], linestyle=(0, (4, 3)), linewidth=1
-            )
+        shown = [row[metric] for row in scores.values() if metric in row]
+        _zoom(axes, shown, chance.get(metric))
         axes.set_title(METRIC_NAMES[metric], fontsize=11)
-        axes.set_ylim(-0.6, len(models) - 0.4)
+        axes.set_ylim(-0.9, len(models) - 0.4)
         axes.set_yticks(heights, [model_name(model) for model in models])
-        axes.margins(x=0.08)
         axes.grid(axis="x", color=_INK["grid"])
         axes.xaxis.set_major_locator(MaxNLocator(5))
         _tidy(axes)
@@ -133,13 +138,35 @@ def plot_scores(
             axes.tick_params(labelleft=False)
     for axes in list(grid.flat)[len(metrics) :]:
         axes.set_visible(False)
-    # The key stands in the first empty place of the grid, or below where none is.
     figure.supxlabel(
-        "dot: whole test set   bar: 95 % bootstrap interval   dashed: chance",
+        "dot: whole test set    bar: 95 % bootstrap interval    dashed: chance",
         fontsize=9,
         color=_INK["faint"],
     )
     return figure
+
+
+def _zoom(axes: Axes, shown: Sequence[Interval], chance: float | None) -> None:
+    """Fill the panel with the intervals; draw chance where it is near, else name it.
+
+    Intervals of a large test set would be hidden behind their dots on an axis that
+    reaches down to chance.
+    """
+    low, high = min(i.low for i in shown), max(i.high for i in shown)
+    span = max(high - low, 1e-3)
+    if chance is not None and low - span <= chance <= high + span:
+        axes.axvline(chance, color=_INK["faint"], linestyle=(0, (4, 3)), linewidth=1)
+        low, high = min(low, chance), max(high, chance)
+    elif chance is not None:
+        axes.text(
+            0.02,
+            0.03,
+            f"chance {chance:.2f}",
+            transform=axes.transAxes,
+            fontsize=8,
+            color=_INK["faint"],
+        )
+    axes.set_xlim(low - 0.12 * span, high + 0.12 * span)
 
 
 # ------------------------------------------------------------------------ classes
@@ -214,6 +241,51 @@ def _draw_confusion(axes: Axes, system: Predictions) -> AxesImage:
     axes.tick_params(length=0, labelsize=8.5)
     axes.spines[:].set_visible(False)
     return image
+
+
+def plot_calibration(systems: Mapping[str, Predictions]) -> Figure:
+    """Reliability diagrams: share of right classes against confidence, a panel each.
+
+    Args:
+        systems: Models that give probabilities.
+    """
+    names = list(systems)
+    columns = min(len(names), 4)
+    rows = math.ceil(len(names) / columns)
+    figure = Figure(
+        figsize=(2.7 * columns + 0.5, 2.75 * rows + 0.3), layout="constrained"
+    )
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for number, (axes, name) in enumerate(zip(grid.flat, names, strict=False)):
+        system = systems[name]
+        assert system.probabilities is not None
+        assert system.pred_class is not None
+        known = np.flatnonzero(system.true_class >= 0)
+        said = system.pred_class[known]
+        found = calibration(
+            said == system.true_class[known], system.probabilities[known, said]
+        )
+        axes.plot([0, 1], [0, 1], color=_INK["faint"], linewidth=1, linestyle="--")
+        axes.plot(
+            found.confidence, found.accuracy, "o-", color=_colour(0), ms=5, lw=1.4
+        )
+        axes.text(
+            0.04, 0.95, f"ECE {found.ece:.3f}", transform=axes.transAxes, va="top"
+        )
+        axes.set_title(model_name(name), fontsize=11)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_aspect("equal")
+        if number % columns == 0:
+            axes.set_ylabel("share right")
+        if number + columns >= len(names):
+            axes.set_xlabel("confidence")
+            axes.tick_params(labelbottom=True)
+        axes.grid(color=_INK["grid"])
+        _tidy(axes)
+    for axes in list(grid.flat)[len(names) :]:
+        axes.set_visible(False)
+    return figure
 
 
 # --------------------------------------------------------------------- attributes
@@ -404,9 +476,15 @@ def _draw_scatter(
         axes.text(0.5, 0.5, "no annotation", transform=axes.transAxes, ha="center")
         return
     true, pred = true[known], pred[known]
-    alpha = float(np.clip(10 / math.sqrt(len(true)), 0.06, 0.5))
+    alpha = float(np.clip(200 / len(true), 0.03, 0.5))
     axes.scatter(
-        true, pred, s=10, color=_colour(0), alpha=alpha, linewidths=0, rasterized=True
+        true,
+        pred,
+        s=10 if len(true) < 2000 else 5,
+        color=_colour(0),
+        alpha=alpha,
+        linewidths=0,
+        rasterized=True,
     )
     ends = [min(true.min(), pred.min()), max(true.max(), pred.max())]
     axes.plot(ends, ends, color=_INK["faint"], linewidth=1, linestyle="--", zorder=0)
@@ -420,6 +498,88 @@ def _draw_scatter(
         bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.5},
     )
     _tidy(axes)
+
+
+# ------------------------------------------------------------------------ speakers
+
+# A score of fewer utterances is mostly chance.
+MIN_SPEAKER_ROWS = 10
+_GENDER_STYLES = {"f": ("#CC79A7", "o", "women"), "m": ("#0072B2", "s", "men")}
+
+
+def plot_speakers(systems: Mapping[str, Predictions]) -> Figure:
+    """Spread over speakers and genders: a dot a speaker, a bar for their median.
+
+    Mean CCC and accuracy of each speaker's utterances; speakers with fewer than
+    `MIN_SPEAKER_ROWS` rows that can be scored are left out.
+
+    Args:
+        systems: Models, aligned.
+    """
+    panels = [("CCC of a speaker", _speaker_ccc), ("Acc of a speaker", _speaker_acc)]
+    drawn = []
+    for title, score in panels:
+        found = {name: _by_speaker(system, score) for name, system in systems.items()}
+        if found := {name: dots for name, dots in found.items() if dots}:
+            drawn.append((title, found))
+    height = 0.55 * max([len(found) for _, found in drawn], default=1) + 1.4
+    figure = Figure(figsize=(4.6 * max(len(drawn), 1), height), layout="constrained")
+    grid = figure.subplots(1, max(len(drawn), 1), squeeze=False)[0]
+    genders: dict[str, tuple[str, str, str]] = {}
+    for axes, (title, found) in zip(grid, drawn, strict=False):
+        heights = np.arange(len(found))[::-1]
+        for level, dots in zip(heights, found.values(), strict=True):
+            # Spread over the height of a row by rank, so that dots do not hide others.
+            steps = np.linspace(-0.26, 0.26, len(dots)) if len(dots) > 1 else [0.0]
+            for step, (value, gender) in zip(steps, dots, strict=True):
+                style = _GENDER_STYLES.get(gender, (_INK["faint"], "^", "not known"))
+                genders[gender] = style
+                axes.plot(value, level + step, style[1], color=style[0], ms=5, mew=0)
+            middle = float(np.median([value for value, _ in dots]))
+            axes.plot([middle] * 2, [level - 0.36, level + 0.36], "k-", lw=1.5)
+        axes.set_yticks(heights, [model_name(name) for name in found])
+        axes.set_title(title, fontsize=11)
+        axes.grid(axis="x", color=_INK["grid"])
+        _tidy(axes)
+        axes.tick_params(axis="y", length=0)
+    handles = [
+        grid[0].plot([], [], marker, color=colour, label=label)[0]
+        for colour, marker, label in (genders[g] for g in sorted(genders))
+    ]
+    handles.append(grid[0].plot([], [], "k-", lw=1.5, label="median")[0])
+    _legend_below(figure, handles)
+    return figure
+
+
+def _by_speaker(
+    system: Predictions, score: Callable[[Predictions], float | None]
+) -> list[tuple[float, str]]:
+    """Score and gender of each speaker, sorted by speaker."""
+    speakers = np.array(system.speaker)
+    dots = []
+    for speaker in sorted(set(system.speaker) - {UNKNOWN}):
+        own = system.select(speakers == speaker)
+        value = score(own)
+        if value is not None:
+            dots.append((value, own.gender[0]))
+    return dots
+
+
+def _speaker_ccc(own: Predictions) -> float | None:
+    if not own.predicts_attributes:
+        return None
+    known = ~np.any([np.isnan(values) for values in own.true.values()], axis=0)
+    if known.sum() < MIN_SPEAKER_ROWS:
+        return None
+    rated = own.select(known)
+    return attribute_scores(rated.true, rated.pred)["ccc"]
+
+
+def _speaker_acc(own: Predictions) -> float | None:
+    known = own.true_class >= 0
+    if own.pred_class is None or known.sum() < MIN_SPEAKER_ROWS:
+        return None
+    return accuracy(own.true_class[known], own.pred_class[known])
 
 
 # ----------------------------------------------------------------------- training

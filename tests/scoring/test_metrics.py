@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from sklearn import metrics as sk
+from sklearn.calibration import calibration_curve
 
 from espnet_ext.scoring import metrics
 
@@ -151,3 +152,23 @@ def test_class_metrics_refuse(metric, true, pred, message):
 def test_confusion_matrix_refuses_a_class_beyond_the_last():
     with pytest.raises(ValueError, match="class id 3 with only 3 classes"):
         metrics.confusion_matrix([0, 3], [0, 0], 3)
+
+
+def test_calibration_equals_scikit_learn(rng):
+    sure = rng.permutation(np.linspace(0.2, 0.99, 500))
+    right = rng.random(500) < sure**2
+    found = metrics.calibration(right, sure)
+    share, mean = calibration_curve(right, sure, n_bins=10, strategy="quantile")
+    np.testing.assert_allclose(found.accuracy, share)
+    np.testing.assert_allclose(found.confidence, mean)
+    assert (found.count == 50).all()
+    assert found.ece == pytest.approx(np.abs(share - mean).mean())
+
+
+def test_calibration_by_hand():
+    # bins (.2, .4) and (.6, .8): shares 0 and 1, means .3 and .7
+    found = metrics.calibration([True, False, True, False], [0.6, 0.2, 0.8, 0.4], 2)
+    assert found.ece == pytest.approx(0.3)
+    assert metrics.calibration([True], [0.9]).ece == pytest.approx(0.1)
+    with pytest.raises(ValueError, match="has no row"):
+        metrics.calibration([], [])

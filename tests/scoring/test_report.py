@@ -1,0 +1,308 @@
+"""RESULTS.md, scores.json and scores.csv against a hand-made set of predictions.
+
+Ten utterances, six neutral and four angry, of which four and three are right::
+
+    accuracy 7/10   UAR (4/6 + 3/4) / 2 = .70833
+    F1 neutral 2*4/(6+5) = .72727, angry 2*3/(4+5) = .66667, macro .69697
+
+Valence is predicted perfectly (CCC 1), arousal (five times 1, five times 3) one too
+high (2 / (1 + 1 + 1) = .66667), dominance as a constant (0); their mean is .55556.
+"""
+
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import balanced_accuracy_score
+
+from espnet_ext.errors import UserError
+from espnet_ext.scoring import metrics
+from espnet_ext.scoring.predictions import read_predictions
+from espnet_ext.scoring.report import (
+    align,
+    build_report,
+    default_pairs,
+    format_csv,
+    format_latex,
+    format_markdown,
+    format_table,
+    read_environment,
+    report_json,
+)
+
+HEADER = (
+    "utterance,corpus,speaker,gender,emotion,emotion_pred,prob_neu,prob_ang,"
+    "valence,arousal,dominance,valence_pred,arousal_pred,dominance_pred"
+)
+TRUE = ["neu"] * 6 + ["ang"] * 4
+HAND = ["neu"] * 4 + ["ang"] * 2 + ["neu"] + ["ang"] * 3
+EXPECTED = {
+    "ccc": 5 / 9,
+    "ccc_valence": 1.0,
+    "ccc_arousal": 2 / 3,
+    "ccc_dominance": 0.0,
+    "accuracy": 0.7,
+    "uar": 17 / 24,
+    "macro_f1": (8 / 11 + 2 / 3) / 2,
+}
+CHANCE = {
+    "ccc": 0.0,
+    "ccc_valence": 0.0,
+    "ccc_arousal": 0.0,
+    "ccc_dominance": 0.0,
+    "accuracy": 0.6,
+    "uar": 0.5,
+    "macro_f1": 12 / 16 / 2,
+}
+
+
+def rows(said, attributes=True, speakers=2):
+    lines = []
+    for i, (true, pred) in enumerate(zip(TRUE, said, strict=True)):
+        arousal = 1 + 2 * (i % 2)
+        probability = "0.9,0.1" if pred == "neu" else "0.2,0.8"
+        lines.append(
+            f"u{i},mini,s{i % speakers},f,{true},"
+            + (f"{pred},{probability}" if pred else ",,")
+            + f",{i / 2},{arousal},{i}"
+            + (f",{i / 2},{arousal + 1},3" if attributes else ",,,")
+        )
+    return lines
+
+
+@pytest.fixture
+def systems(write_csv):
+    """The hand-made model, a perfect classifier and a model of attributes."""
+    return {
+        name: read_predictions(write_csv(lines, HEADER, f"{name}.csv"))
+        for name, lines in {
+            "hierarchical_dc": rows(HAND),
+            "baseline_d": rows(TRUE, attributes=False),
+            "baseline_c": rows([""] * 10),
+        }.items()
+    }
+
+
+@pytest.fixture
+def report(systems):
+    return build_report(systems, "Hand-made", resamples=500, seed=1)
+
+
+def test_every_number_of_the_scores(report):
+    found = {m: i.estimate for m, i in report.scores["hierarchical_dc"].items()}
+    assert found == pytest.approx(EXPECTED)
+    assert list(found) == list(metrics.METRICS)
+    perfect = report.scores["baseline_d"]
+    assert list(perfect) == ["accuracy", "uar", "macro_f1"]
+    assert all((i.low, i.estimate, i.high) == (1, 1, 1) for i in perfect.values())
+    assert set(report.scores["baseline_c"]) == set(list(EXPECTED)[:4])
+    assert report.chance == pytest.approx(CHANCE)
+    assert report.class_counts == {"neu": 6, "ang": 4}
+    assert (report.utterances, report.speakers, report.corpora) == (10, 2, ("mini",))
+    assert report.by_speaker == {}
+
+
+def test_every_number_of_the_markdown(report):
+    text = format_markdown(report, read_environment(), {"A plot": "plots/a.png"})
+    table = re.search(r"\|model\|.*?\|chance\|[^\n]*", text, re.DOTALL)[0].splitlines()
+    assert table[0] == "|model|CCC|CCC-V|CCC-A|CCC-D|Acc|UAR|macro-F1|"
+    row = dict(zip(metrics.METRICS, table[2].split("|")[2:-1], strict=True))
+    for metric, cell in row.items():
+        interval = report.scores["hierarchical_dc"][metric]
+        expected = [EXPECTED[metric], interval.low, interval.high]
+        numbers = [float(n) for n in re.findall(r"-?\d+\.\d+", cell)]
+        assert numbers == pytest.approx(expected, abs=5.01e-4), metric
+    assert table[3] == (
+        "|Baseline D|||||1.000 [1.000, 1.000]|1.000 [1.000, 1.000]|"
+        "1.000 [1.000, 1.000]|"
+    )
+    assert table[4].startswith("|Baseline C|0.556 [")
+    assert table[4].endswith("|0.000 [0.000, 0.000]||||")
+    assert table[5] == "|chance|0.000|0.000|0.000|0.000|0.600|0.500|0.375|"
+    assert "(neutral 6, angry 4)" in text
+    assert "![A plot](plots/a.png)" in text
+    # -3 rights of 10; McNemar 0 against 3: 2 / 2^3, mid-p minus 1/8
+    cells = next(x for x in text.splitlines() if "|Acc|-" in x).split("|")
+    assert cells[1] == "Hierarchical D-C − Baseline D"
+    assert cells[3].startswith("-0.300 [")
+    assert cells[4:6] == ["McNemar (mid-p)", "0.125"]
+    assert cells[7] == "n/a"
+
+
+def test_terminal_table(report):
+    lines = format_table(report).splitlines()
+    assert lines[1].split() == [
+        "CCC", "CCC-V", "CCC-A", "CCC-D", "Acc", "UAR", "macro-F1"
+    ]  # fmt: skip
+    assert lines[3].split()[2:] == [
+        "0.556", "1.000", "0.667", "0.000", "0.700", "0.708", "0.697"
+    ]  # fmt: skip
+    assert lines[5].split()[2:] == ["-", "-", "-", "-", "1.000", "1.000", "1.000"]
+    assert lines[10].split() == ["chance"] + [f"{v:.3f}" for v in CHANCE.values()]
+    # scores, intervals and headings stand in the same columns
+    assert lines[1].index("macro-F1") == lines[3].index("0.697")
+    assert lines[1].index("macro-F1") == lines[6].rindex("[1.000")
+    assert all(len(line) < 125 for line in lines)
+
+
+def test_json_and_csv_say_the_same(report):
+    content = json.loads(report_json(report, read_environment()))
+    for name, scores in content["scores"].items():
+        for metric, interval in scores.items():
+            assert interval["estimate"] == report.scores[name][metric].estimate
+    table = list(csv.DictReader(io.StringIO(format_csv(report))))
+    assert len(table) == 7 + 3 + 4 + 7
+    for row in table[:7]:
+        assert float(row["score"]) == pytest.approx(EXPECTED[row["metric"]], abs=1e-6)
+        interval = content["scores"][row["model"]][row["metric"]]
+        assert float(row["low"]) == pytest.approx(interval["low"], abs=1e-6)
+    assert [float(row["score"]) for row in table[-7:]] == pytest.approx(
+        list(CHANCE.values()), abs=1e-6
+    )
+
+
+def test_every_number_of_the_latex(report):
+    lines = format_latex(report).splitlines()
+    assert lines[3].split(" & ") == [
+        "Model", "CCC", "CCC-V", "CCC-A", "CCC-D", "Acc", "UAR", r"macro-F1 \\"
+    ]  # fmt: skip
+    scores = lines[5].removesuffix(r" \\").split(" & ")
+    assert scores[0] == "Hierarchical D-C"
+    assert [float(s) for s in scores[1:]] == pytest.approx(
+        list(EXPECTED.values()), abs=5.01e-4
+    )
+    ends = [
+        [float(n) for n in re.findall(r"-?\d\.\d+", cell)]
+        for cell in lines[6].split(" & ")[1:]
+    ]
+    for (low, high), interval in zip(
+        ends, report.scores["hierarchical_dc"].values(), strict=True
+    ):
+        assert (low, high) == pytest.approx((interval.low, interval.high), abs=5.01e-4)
+    assert lines[7].count("--") == 4
+    assert lines[12] == (
+        r"Chance & 0.000 & 0.000 & 0.000 & 0.000 & 0.600 & 0.500 & 0.375 \\"
+    )
+
+
+def test_intervals_agree_with_scipy(report, systems):
+    system = systems["hierarchical_dc"]
+    true, pred = system.true_class, system.pred_class
+
+    def uar(*said):  # within classes: scipy draws each sample for itself
+        recalls = [np.mean(s == label) for label, s in enumerate(said)]
+        return np.mean(recalls)
+
+    assert uar(pred[true == 0], pred[true == 1]) == pytest.approx(
+        balanced_accuracy_score(true, pred)
+    )
+    theirs = stats.bootstrap(
+        (pred[true == 0], pred[true == 1]),
+        uar,
+        vectorized=False,
+        n_resamples=3000,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    ours = build_report(systems, "", resamples=3000).scores["hierarchical_dc"]["uar"]
+    assert ours.low == pytest.approx(theirs.low, abs=0.05)
+    assert ours.high == pytest.approx(theirs.high, abs=0.05)
+
+
+def test_same_inputs_same_report_and_other_models_change_nothing(systems, report):
+    assert build_report(systems, "Hand-made", resamples=500, seed=1) == report
+    assert build_report(systems, "Hand-made", resamples=500, seed=2) != report
+    alone = build_report(
+        {"hierarchical_dc": systems["hierarchical_dc"]}, "x", resamples=500, seed=1
+    )
+    assert alone.scores["hierarchical_dc"] == report.scores["hierarchical_dc"]
+
+
+def test_pairs_and_holm(report, systems):
+    names = ["baseline_c", "multitask", "hierarchical_dc", "other"]
+    assert default_pairs(names) == [
+        ("hierarchical_dc", "baseline_c"),
+        ("hierarchical_dc", "multitask"),
+    ]
+    assert [(p.second, p.metric) for p in report.pairs] == [
+        ("baseline_c", "ccc"),
+        ("baseline_d", "accuracy"),
+        ("baseline_d", "uar"),
+        ("baseline_d", "macro_f1"),
+    ]
+    assert report.pairs[0].result.p == 1.0  # the same attributes
+    p = sorted(pair.result.p for pair in report.pairs)
+    assert min(pair.p_holm for pair in report.pairs) == pytest.approx(4 * p[0])
+    assert build_report(systems, "", resamples=100, pairs=[]).pairs == ()
+    with pytest.raises(UserError, match="cannot compare 'x': no predictions of that"):
+        build_report(systems, "", pairs=[("hierarchical_dc", "x")])
+
+
+def test_intervals_over_speakers_where_there_are_enough(write_csv):
+    header = "utterance,speaker,emotion,emotion_pred"
+    lines = [f"u{i:03d},s{i % 20},a,{'ab'[i % 3 == 0]}" for i in range(100)]
+    lines += [f"v{i:03d},s{i % 20},b,{'ba'[i % 4 == 0]}" for i in range(100)]
+    system = read_predictions(write_csv(lines, header))
+    found = build_report({"x": system, "y": system}, "t", 300, pairs=[("x", "y")])
+    interval = found.by_speaker["x"]["uar"]
+    assert interval.low < interval.estimate < interval.high
+    assert found.pairs[0].by_speaker.p == 1.0
+    assert "### Intervals over speakers" in format_markdown(
+        found, read_environment(), {}
+    )
+    row = next(csv.DictReader(io.StringIO(format_csv(found))))
+    assert float(row["speaker_low"]) < float(row["score"])
+
+
+def test_partly_rated_sets(write_csv):
+    header = "utterance,valence,valence_pred,arousal_pred,dominance_pred"
+    lines = ["a,1,1,1,1", "b,2,2,2,2", "c,,3,3,3", "d,4,4,4,4"]
+    found = build_report({"x": read_predictions(write_csv(lines, header))}, "t", 100)
+    assert list(found.scores["x"]) == ["ccc_valence"]
+    assert found.scores["x"]["ccc_valence"].estimate == pytest.approx(1)
+    assert found.chance == {"ccc_valence": 0.0}
+
+
+def test_align_fills_truth_and_class_order(write_csv):
+    header = "utterance,emotion,emotion_pred,prob_x,prob_y"
+    first = write_csv(["a,x,x,.6,.4", "b,,y,.1,.9"], header, "1.csv")
+    second = write_csv(["b,y,y", "a,,y"], "utterance,emotion,emotion_pred", "2.csv")
+    found = align({"1": read_predictions(first), "2": read_predictions(second)})
+    for system in found.values():
+        assert system.classes == ("x", "y")
+        np.testing.assert_array_equal(system.true_class, [0, 1])
+    np.testing.assert_array_equal(found["2"].pred_class, [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (["a,x,x"], r"2\.csv: 1 utterances missing that .*1\.csv has, such as b"),
+        (["a,x,x", "b,y,y", "c,x,x"], r"1\.csv: 1 utterances missing that .*2\.csv"),
+        (["a,x,x", "b,x,y"], r"2\.csv: b: its annotated emotion differs from that in"),
+        (["a,x,x", "b,z,y"], r"2\.csv: unknown class 'z'; expected x, y"),
+    ],
+)
+def test_files_that_do_not_fit_together(write_csv, other, message):
+    header = "utterance,emotion,emotion_pred"
+    first = write_csv(
+        ["a,x,x,.6,.4", "b,y,y,.1,.9"], f"{header},prob_x,prob_y", "1.csv"
+    )
+    systems = {
+        "1": read_predictions(first),
+        "2": read_predictions(write_csv(other, header, "2.csv")),
+    }
+    with pytest.raises(UserError, match=message):
+        align(systems)
+
+
+def test_environment_is_read_without_imports():
+    found = read_environment()
+    assert re.fullmatch(r"3\.1\d\.\d+", found.python)
+    assert found.numpy == np.__version__
+    assert found.espnet[:3] == "202"
+    assert found.git == "none" or re.match(r"[0-9a-f]{40}", found.git)
