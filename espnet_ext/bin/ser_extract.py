@@ -60,7 +60,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
     config = load_feature_config(args.config, args.upstream)
     recordings = _read_recordings(args.data, args.labels)
-    if is_finished(args.output, config, recordings):
+    if is_finished(args.output, config, recordings, args.on_bad_audio):
         print(f"{args.output}: finished already ({len(recordings)} utterances)")
         return
     resources = Resources(

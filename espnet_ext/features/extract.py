@@ -80,9 +80,14 @@ def measure_durations(paths: Mapping[str, str]) -> dict[str, float]:
 
 
 def is_finished(
-    output: Path, config: FeatureConfig, recordings: Mapping[str, Recording]
+    output: Path,
+    config: FeatureConfig,
+    recordings: Mapping[str, Recording],
+    on_bad_audio: str = "error",
 ) -> bool:
     """Say, without loading the upstream, whether the store holds all this already.
+
+    With `on_bad_audio` ``skip`` it need not hold what it found unusable before.
 
     Raises:
         UserError: It does, but made from other audio.
@@ -93,7 +98,10 @@ def is_finished(
     if description is None or description.get("request") != request_of(config):
         return False
     store = FeatureStore(output)
-    if any(u not in store and u not in store.unusable for u in recordings):
+    missing = [u for u in recordings if u not in store]
+    if on_bad_audio == "skip":
+        missing = [u for u in missing if u not in store.unusable]
+    if missing:
         return False
     if not store.is_whole():
         return False

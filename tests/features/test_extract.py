@@ -1,0 +1,265 @@
+"""The command: what it makes, goes on with, and refuses."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from transformers import HubertModel
+
+from espnet_ext.bin.ser_extract import main
+from espnet_ext.features import extract
+from espnet_ext.features.store import FeatureStore
+
+from .models import reference_states
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = [sys.executable, "-m", "espnet_ext.bin.ser_extract"]
+
+
+def shards_of(corpus):
+    return {
+        path.name: path.read_bytes()
+        for path in (corpus.store / "shards").glob("*.safetensors")
+    }
+
+
+def fails_with(corpus, capsys, text, **changes):
+    with pytest.raises(SystemExit) as caught:
+        main(corpus.command(**changes))
+    assert caught.value.code == 1
+    assert text in capsys.readouterr().err
+
+
+def test_features_are_those_of_transformers(corpus):
+    main(corpus.command())
+    store = FeatureStore(corpus.store)
+    assert store.ids == tuple(corpus.lengths)
+    model = HubertModel.from_pretrained(corpus.upstream).eval()
+    for utterance in store.ids:
+        wave, _ = soundfile.read(corpus.wav(utterance), dtype="float32")
+        expected = reference_states(model, torch.from_numpy(wave))  # (L, T, D)
+        found = torch.from_numpy(store[utterance].astype(np.float32)).transpose(0, 1)
+        error = (found - expected).norm(dim=-1) / expected.norm(dim=-1)
+        assert error.max() < 5e-4  # fp16
+    lines = (corpus.store / "speech_shape").read_text().splitlines()
+    frames = 1 + (corpus.lengths["u00"] - 400) // 320
+    assert lines[0] == f"u00 {frames},3,64"
+
+
+def test_same_bytes_again(corpus):
+    main(corpus.command())
+    first = shards_of(corpus)
+    assert len(first) > 2
+    shutil.rmtree(corpus.store)
+    main(corpus.command())
+    assert shards_of(corpus) == first
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float32", 1e-6), ("float16", 4e-4), ("int8", 1.5e-2)]
+)
+def test_precision_of_the_store(corpus, dtype, tolerance):
+    corpus.write_config(dtype="float32", layers="last")
+    main(corpus.command(output=corpus.folder / "exact"))
+    corpus.write_config(dtype=dtype, layers="last")
+    main(corpus.command())
+    exact, store = FeatureStore(corpus.folder / "exact"), FeatureStore(corpus.store)
+    for utterance in store.ids:
+        expected = exact[utterance]
+        error = np.linalg.norm(store[utterance] - expected) / np.linalg.norm(expected)
+        assert error <= tolerance
+
+
+def test_layers(corpus):
+    main(corpus.command())
+    corpus.write_config(layers=[-1, 0])
+    main(corpus.command(output=corpus.folder / "two"))
+    whole, two = FeatureStore(corpus.store), FeatureStore(corpus.folder / "two")
+    assert two.layers == (2, 0)
+    np.testing.assert_allclose(
+        two["u01"].astype(np.float32),
+        whole["u01"][:, [2, 0]].astype(np.float32),
+        rtol=2e-3,
+        atol=1e-3,
+    )
+
+
+def test_finished_store_needs_no_torch(corpus):
+    main(corpus.command())
+    code = (
+        "import sys; from espnet_ext.bin.ser_extract import main; main(sys.argv[1:]);"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *corpus.command()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "finished already" in done.stdout
+
+
+def test_labels_keep_only_what_has_a_class(corpus):
+    main(corpus.command(labels=ROOT / "conf/labels/paper5.yaml"))
+    assert "u03" not in FeatureStore(corpus.store)  # xxx
+    first = shards_of(corpus)
+    main(corpus.command())
+    assert "u03" in FeatureStore(corpus.store)
+    assert first.items() <= shards_of(corpus).items()
+
+
+def test_unusable_recordings_are_named_and_the_others_kept(corpus, capsys):
+    rng = np.random.default_rng(1)
+    corpus.write_wav("u90", rng, 320)  # 0.02 s
+    corpus.write_wav("u91", rng, 399)
+    corpus.write_wav("u92", rng, 400)
+    corpus.write_wav("u05x", rng, 5000)
+    corpus.write_data()
+    corpus.wav("u05x").write_bytes(b"RIFF, but not really")
+    fails_with(corpus, capsys, "u90: 320 samples at 16 kHz; the upstream needs 400")
+    text = (corpus.store / "unusable.txt").read_text()
+    assert [line.split()[0] for line in text.splitlines()] == ["u05x", "u90", "u91"]
+    kept = shards_of(corpus)
+
+    main(corpus.command(on_bad_audio="skip"))
+    assert shards_of(corpus) == kept
+    store = FeatureStore(corpus.store)
+    assert set(store.ids) == set(corpus.lengths) - {"u05x", "u90", "u91"}
+    assert store["u92"].shape == (1, 3, 64)
+    assert set(store.unusable) == {"u05x", "u90", "u91"}
+
+    for utterance in ("u05x", "u90", "u91"):
+        corpus.write_wav(utterance, rng, 3000)
+    main(corpus.command())
+    assert set(FeatureStore(corpus.store).ids) == set(corpus.lengths)
+    assert not (corpus.store / "unusable.txt").exists()
+    assert kept.items() <= shards_of(corpus).items()
+
+
+def test_samples_that_are_no_numbers(corpus, capsys):
+    wave = np.zeros(4000, dtype=np.float32)
+    wave[100] = np.nan
+    soundfile.write(corpus.wav("u04"), wave, 16000, subtype="FLOAT")
+    fails_with(corpus, capsys, "u04")
+
+
+def test_other_audio_is_refused(corpus, capsys):
+    main(corpus.command())
+    wave, _ = soundfile.read(corpus.wav("u02"))
+    soundfile.write(corpus.wav("u02"), -wave, 16000)
+    fails_with(corpus, capsys, "the features of u02 were made from another recording")
+
+
+def test_the_same_audio_with_a_new_date_is_not(corpus):
+    main(corpus.command())
+    os.utime(corpus.wav("u02"), (1, 1))
+    main(corpus.command())
+
+
+def test_other_weights_are_refused(corpus, capsys):
+    from espnet_ext.mini.upstream import write_tiny_hubert
+
+    main(corpus.command())
+    write_tiny_hubert(corpus.upstream, seed=1)
+    fails_with(corpus, capsys, "this store was made with weights")
+
+
+def test_the_same_weights_elsewhere_are_not(corpus, capsys):
+    main(corpus.command())
+    shutil.copytree(corpus.upstream, corpus.folder / "copy")
+    first = shards_of(corpus)
+    main(corpus.command(upstream=corpus.folder / "copy"))
+    assert shards_of(corpus) == first
+
+
+def test_a_lost_shard_is_made_again(corpus):
+    main(corpus.command())
+    first = shards_of(corpus)
+    (corpus.store / "shards" / "00001.safetensors").unlink()
+    main(corpus.command())
+    assert shards_of(corpus) == first
+
+
+def test_too_little_space(corpus, capsys, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(
+        extract.shutil, "disk_usage", lambda path: usage(10**6, 10**6, 1000)
+    )
+    fails_with(corpus, capsys, "where 1 kB are free")
+    assert not list((corpus.store / "shards").glob("*.safetensors"))
+
+
+def test_disk_full_on_the_way(corpus, capsys, monkeypatch):
+    from espnet_ext.features.format import ShardWriter
+
+    add, calls = ShardWriter.add, []
+
+    def full(self, *args):
+        calls.append(args)
+        if len(calls) > 7:
+            raise OSError(28, "No space left on device", str(self.path))
+        add(self, *args)
+
+    monkeypatch.setattr(ShardWriter, "add", full)
+    fails_with(corpus, capsys, "free some space")
+    kept = shards_of(corpus)
+    assert kept
+    monkeypatch.undo()
+    main(corpus.command())
+    assert kept.items() <= shards_of(corpus).items()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layer": "all"}, "unknown key 'layer'; did you mean 'layers'?"),
+        ({"layers": [7]}, "7 is outside of the upstream's 3 hidden states"),
+        ({"layers": "first"}, "'all', 'last' or a list"),
+        ({"dtype": "float8"}, "dtype is one of float16, float32, int8"),
+    ],
+)
+def test_wrong_config(corpus, capsys, changes, message):
+    corpus.write_config(**changes)
+    fails_with(corpus, capsys, message)
+
+
+def test_killed_at_any_moment(corpus):
+    """Three kills at different times; every shard that is visible is complete."""
+    whole = corpus.folder / "whole"
+    main(corpus.command(output=whole, shard_seconds=1))
+    command = [*PROGRAM, *corpus.command(shard_seconds=1)]
+    for shards in (1, 3, 5):
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while len(shards_of(corpus)) < shards and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        for name, content in shards_of(corpus).items():
+            assert content == (whole / "shards" / name).read_bytes()
+    main(corpus.command(shard_seconds=1))
+    assert shards_of(corpus).keys() == {p.name for p in (whole / "shards").iterdir()}
+    assert not list((corpus.store / "shards").glob(".tmp-*"))
+    assert FeatureStore(corpus.store).ids == tuple(corpus.lengths)
+
+
+def test_two_processes_fill_one_store(corpus):
+    alone = corpus.folder / "alone"
+    main(corpus.command(output=alone, shard_seconds=1))
+    command = [*PROGRAM, *corpus.command(shard_seconds=1)]
+    processes = [subprocess.Popen(command, cwd=ROOT) for _ in range(2)]
+    assert [process.wait(timeout=100) for process in processes] == [0, 0]
+    for name, content in shards_of(corpus).items():
+        assert content == (alone / "shards" / name).read_bytes()
+    assert FeatureStore(corpus.store).ids == tuple(corpus.lengths)

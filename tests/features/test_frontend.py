@@ -1,0 +1,121 @@
+"""Cached and online features in a model, and ESPnet's loader type."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from espnet2.train.dataset import ESPnetDataset
+
+from espnet_ext.bin.ser_extract import main
+from espnet_ext.errors import UserError
+from espnet_ext.features.frontend import CachedFeatures, OnlineUpstream
+from espnet_ext.features.loader import FeatureLoader
+from espnet_ext.features.store import FeatureStore
+
+
+def waves_of(corpus, ids):
+    waves = [soundfile.read(corpus.wav(u), dtype="float32")[0] for u in ids]
+    lengths = torch.tensor([len(wave) for wave in waves])
+    batch = torch.zeros(len(waves), int(lengths.max()))
+    for row, wave in zip(batch, waves, strict=True):
+        row[: len(wave)] = torch.from_numpy(wave)
+    return batch, lengths
+
+
+def test_one_layer_passes_through():
+    frontend = CachedFeatures(6)
+    x = torch.randn(2, 5, 6).half()
+    feats, lengths = frontend(x, torch.tensor([5, 3]))
+    assert feats.dtype == torch.float32
+    assert torch.equal(feats, x.float())
+    assert lengths.tolist() == [5, 3]
+    assert frontend.output_size() == 6
+    assert not list(frontend.parameters())
+
+
+def test_weighted_sum_by_hand():
+    frontend = CachedFeatures(2, num_layers=3)
+    x = torch.arange(12.0).view(1, 2, 3, 2)
+    mean = x.mean(dim=2)  # equal weights at the start
+    torch.testing.assert_close(frontend(x, torch.tensor([2]))[0], mean)
+    with torch.no_grad():
+        frontend.weights.copy_(torch.tensor([1.0, 2.0, 5.0]).log())
+    expected = (1 * x[:, :, 0] + 2 * x[:, :, 1] + 5 * x[:, :, 2]) / 8
+    feats, _ = frontend(x, torch.tensor([2]))
+    torch.testing.assert_close(feats, expected)
+    feats.sum().backward()
+    assert frontend.weights.grad.abs().sum() > 0
+
+
+def test_wrong_store_is_named():
+    with pytest.raises(UserError, match="made for 3 hidden states of width 2"):
+        CachedFeatures(2, num_layers=3)(torch.zeros(1, 4, 5, 2), torch.tensor([4]))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8", "float32"])
+@pytest.mark.parametrize("layers", ["all", "last"])
+def test_online_numbers_are_the_cached_ones(corpus, dtype, layers):
+    corpus.write_config(dtype=dtype, layers=layers)
+    main(corpus.command())
+    store = FeatureStore(corpus.store)
+    online = OnlineUpstream(
+        str(corpus.config), weights_hash=store.description["weights"]
+    )
+    ids = ["u02", "u05", "u09"]
+    states, frames = online.states(*waves_of(corpus, ids))
+    close = {"float16": 1e-3, "float32": 1e-5, "int8": 2e-2}[dtype]
+    for row, length, utterance in zip(states, frames, ids, strict=True):
+        cached = torch.from_numpy(store[utterance].copy())
+        assert row.dtype == cached.dtype
+        assert length == len(cached)
+        # Batches differ in the last bit of fp32, so a number may round the other way.
+        difference = (row[:length].float() - cached.float()).abs()
+        assert (difference > 0).float().mean() < 0.01
+        assert difference.max() <= close * cached.float().abs().max()
+
+    cached = CachedFeatures(store.dim, store.num_layers)
+    feats, lengths = online(*waves_of(corpus, ids))
+    for row, length, utterance in zip(feats, lengths, ids, strict=True):
+        one = torch.from_numpy(store[utterance].copy())[None]
+        expected, _ = cached(one, torch.tensor([len(one[0])]))
+        torch.testing.assert_close(row[:length], expected[0], rtol=1e-3, atol=2e-3)
+
+
+def test_upstream_is_frozen_and_not_saved(corpus):
+    online = OnlineUpstream(str(corpus.config))
+    assert list(online.state_dict()) == ["reduce.weights"]
+    assert [name for name, _ in online.named_parameters()] == ["reduce.weights"]
+    batch = waves_of(corpus, ["u02", "u05"])
+    online.train()
+    first, _ = online(*batch)
+    second, _ = online(*batch)
+    assert torch.equal(first, second)
+    first.sum().backward()
+    assert online.reduce.weights.grad is not None
+
+
+def test_other_weights_are_refused(corpus):
+    with pytest.raises(UserError, match="other weights"):
+        OnlineUpstream(str(corpus.config), weights_hash="0" * 64)
+
+
+def test_too_short_a_waveform(corpus):
+    online = OnlineUpstream(str(corpus.config))
+    with pytest.raises(UserError, match="300 samples"):
+        online(torch.zeros(2, 900), torch.tensor([900, 300]))
+
+
+def test_loader_in_espnet_dataset(corpus):
+    main(corpus.command())
+    store = FeatureStore(corpus.store)
+    loader = FeatureLoader(str(corpus.store))
+    assert list(loader) == list(store.ids)
+    assert list(loader.keys()) == list(store.ids)
+    assert len(loader) == len(store)
+    assert "u01" in loader
+    assert "nobody" not in loader
+    assert loader["u01"].dtype == np.float16
+    dataset = ESPnetDataset([(str(corpus.store), "speech", "ser_features")])
+    utterance, data = dataset["u01"]
+    assert utterance == "u01"
+    np.testing.assert_array_equal(data["speech"], store["u01"].astype(np.float32))
