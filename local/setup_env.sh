@@ -232,6 +232,7 @@ on_exit() {
         wait "${child}" 2>/dev/null || true
     fi
     if [[ -n ${building} ]]; then
+        say "Removing ${venv}, which is not finished (some seconds) ..."
         discard || say "error: ${venv} could not be removed; delete it before the next start"
         if [[ -n ${signal} ]]; then say "Set-up interrupted; nothing of it is left behind."; fi
     fi

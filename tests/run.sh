@@ -41,5 +41,7 @@ check "mypy" python -m mypy
 if [ "${#failed[@]}" -gt 0 ]; then
     printf '== FAILED: %s (see above)\n' "${failed[@]}"
 fi
-check "pytest" python -m pytest "${pytest_args[@]}"
+# -W: a compiled package says this while Python ends, after pytest's last line.
+check "pytest" python -W "ignore:builtin type swig:DeprecationWarning" \
+    -m pytest "${pytest_args[@]}"
 [ "${#failed[@]}" -eq 0 ]

@@ -10,6 +10,7 @@ def checks(machine):
     machine.add(
         env / "bin" / "python",
         f'#!/bin/sh\necho "$PWD: $*" >>"{machine.log}"\n'
+        'if [ "$1" = -W ]; then shift 2; fi\n'
         'if [ "$2" = pytest ]; then echo "== 3 passed in 0.10s =="; fi\n'
         'case " $FAILS " in *" $2 "*) exit 1 ;; esac\n',
     )
@@ -18,8 +19,8 @@ def checks(machine):
 
 
 def calls(machine):
-    prefix = f"{machine.root}: -m "
-    return [line.removeprefix(prefix) for line in machine.calls(prefix)]
+    prefix = f"{machine.root}: -"
+    return [line.partition("-m ")[2] for line in machine.calls(prefix) if "-m " in line]
 
 
 def test_all_checks_pass(checks):
