@@ -253,7 +253,7 @@ def plot_calibration(systems: Mapping[str, Predictions]) -> Figure:
     columns = min(len(names), 4)
     rows = math.ceil(len(names) / columns)
     figure = Figure(
-        figsize=(2.7 * columns + 0.5, 2.75 * rows + 0.3), layout="constrained"
+        figsize=(2.7 * columns + 0.5, 3.0 * rows + 0.2), layout="constrained"
     )
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for number, (axes, name) in enumerate(zip(grid.flat, names, strict=False)):
@@ -267,7 +267,13 @@ def plot_calibration(systems: Mapping[str, Predictions]) -> Figure:
         )
         axes.plot([0, 1], [0, 1], color=_INK["faint"], linewidth=1, linestyle="--")
         axes.plot(
-            found.confidence, found.accuracy, "o-", color=_colour(0), ms=5, lw=1.4
+            found.confidence,
+            found.accuracy,
+            "o-",
+            color=_colour(0),
+            ms=5,
+            lw=1.4,
+            clip_on=False,
         )
         axes.text(
             0.04, 0.95, f"ECE {found.ece:.3f}", transform=axes.transAxes, va="top"
@@ -275,7 +281,7 @@ def plot_calibration(systems: Mapping[str, Predictions]) -> Figure:
         axes.set_title(model_name(name), fontsize=11)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
-        axes.set_aspect("equal")
+        axes.set_box_aspect(1)
         if number % columns == 0:
             axes.set_ylabel("share right")
         if number + columns >= len(names):
@@ -674,7 +680,14 @@ class AttentionExample:
     rate: int = 16000
 
 
-_BRANCH_STYLES = {"discrete": ("#D55E00", "-"), "continuous": ("#0072B2", "--")}
+# With a pooling for each attribute, "continuous" is the mean of the three.
+_BRANCH_STYLES = {
+    "discrete": ("#D55E00", "-"),
+    "continuous": ("#0072B2", "--"),
+    "continuous_valence": ("#009E73", "-."),
+    "continuous_arousal": ("#CC79A7", "-."),
+    "continuous_dominance": ("#E69F00", "-."),
+}
 
 
 def plot_attention(name: str, examples: Sequence[AttentionExample]) -> Figure:
@@ -697,7 +710,7 @@ def plot_attention(name: str, examples: Sequence[AttentionExample]) -> Figure:
             end = len(example.waveform) / example.rate
             _draw_waveform(axes, example.waveform, end)
         for branch, weights in example.weights.items():
-            colour, line = _BRANCH_STYLES.get(branch, ("#009E73", "-."))
+            colour, line = _BRANCH_STYLES.get(branch, ("#000000", "-."))
             branches[branch] = (colour, line)
             middles = (np.arange(len(weights)) + 0.5) * end / len(weights)
             axes.plot(
@@ -713,11 +726,13 @@ def plot_attention(name: str, examples: Sequence[AttentionExample]) -> Figure:
     figure.supylabel("pooling weight (multiples of 1/T)", fontsize=9.5)
     figure.suptitle(f"{model_name(name)}: where the pooling attends", fontsize=11)
     handles = [
-        grid[0].plot([], [], color=colour, linestyle=line, label=f"{branch} branch")[0]
+        grid[0].plot(
+            [], [], color=colour, linestyle=line, label=branch.replace("_", ": ")
+        )[0]
         for branch, (colour, line) in branches.items()
     ]
     handles.append(
-        grid[0].plot([], [], color=_INK["faint"], ls=":", label="uniform")[0]
+        grid[0].plot([], [], color=_INK["faint"], ls=":", label="uniform weight")[0]
     )
     _legend_below(figure, handles)
     return figure
