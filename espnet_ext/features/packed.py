@@ -211,16 +211,18 @@ class _Convolution(nn.Module):
         channels, self.kernel, self.stride = architecture.conv_layers[index]
         weight = weights[f"{name}conv.weight"]  # (out, in, kernel)
         # Taps in groups of `stride`: group j of all windows is a plain matrix, the rows
-        # of x from j on, taken `stride` at a time.
+        # of x from j on, taken `stride` at a time. The first layer has one channel
+        # only: there a copy of all windows is small, and one product is faster.
+        group = self.kernel if weight.shape[1] == 1 else self.stride
         self.taps = nn.ParameterList(
             nn.Parameter(
-                weight[:, :, start : start + self.stride]
+                weight[:, :, start : start + group]
                 .permute(2, 1, 0)
                 .reshape(-1, channels)
                 .contiguous(),
                 requires_grad=False,
             )
-            for start in range(0, self.kernel, self.stride)
+            for start in range(0, self.kernel, group)
         )
         bias = weights[f"{name}conv.bias"] if architecture.conv_bias else None
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
@@ -241,10 +243,14 @@ class _Convolution(nn.Module):
                 (self.stride * channels, 1),
                 x.storage_offset() + j * self.stride * channels,
             )
-            if out is None:
-                out = rows @ tap if self.bias is None else self.bias + rows @ tap
-            else:
+            if len(tap) > self.stride * channels:  # windows overlap within the matrix
+                rows = rows.contiguous()
+            if out is not None:
                 out.addmm_(rows, tap)
+            elif self.bias is not None:
+                out = torch.addmm(self.bias, rows, tap)
+            else:
+                out = rows @ tap
         assert out is not None
         return out  # (T, C')
 

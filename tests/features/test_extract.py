@@ -1,8 +1,8 @@
 """The command: what it makes, goes on with, and refuses."""
 
+import multiprocessing
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -22,7 +22,7 @@ from espnet_ext.features.store import FeatureStore
 from .models import reference_states
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = [sys.executable, "-m", "espnet_ext.bin.ser_extract"]
+FORK = multiprocessing.get_context("fork")
 
 
 def shards_of(corpus):
@@ -233,19 +233,25 @@ def test_wrong_config(corpus, capsys, changes, message):
     fails_with(corpus, capsys, message)
 
 
+def start(corpus):
+    """Run the command in a process of its own, without importing everything again."""
+    process = FORK.Process(target=main, args=(corpus.command(shard_seconds=1),))
+    process.start()
+    return process
+
+
 def test_killed_at_any_moment(corpus):
-    """Three kills at different times; every shard that is visible is complete."""
+    """Kills at different times; every shard that is visible is complete."""
     whole = corpus.folder / "whole"
     main(corpus.command(output=whole, shard_seconds=1))
-    command = [*PROGRAM, *corpus.command(shard_seconds=1)]
-    for shards in (1, 3, 5):
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    for shards in (0, 1, 2, 3, 5):
+        process = start(corpus)
         deadline = time.monotonic() + 60
-        while len(shards_of(corpus)) < shards and process.poll() is None:
+        while len(shards_of(corpus)) < shards and process.is_alive():
             assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+            time.sleep(0.002)
+        process.kill()
+        process.join()
         for name, content in shards_of(corpus).items():
             assert content == (whole / "shards" / name).read_bytes()
     main(corpus.command(shard_seconds=1))
@@ -254,12 +260,13 @@ def test_killed_at_any_moment(corpus):
     assert FeatureStore(corpus.store).ids == tuple(corpus.lengths)
 
 
-def test_two_processes_fill_one_store(corpus):
+def test_several_processes_fill_one_store(corpus):
     alone = corpus.folder / "alone"
     main(corpus.command(output=alone, shard_seconds=1))
-    command = [*PROGRAM, *corpus.command(shard_seconds=1)]
-    processes = [subprocess.Popen(command, cwd=ROOT) for _ in range(2)]
-    assert [process.wait(timeout=100) for process in processes] == [0, 0]
+    processes = [start(corpus) for _ in range(3)]
+    for process in processes:
+        process.join(timeout=60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
     for name, content in shards_of(corpus).items():
         assert content == (alone / "shards" / name).read_bytes()
     assert FeatureStore(corpus.store).ids == tuple(corpus.lengths)
