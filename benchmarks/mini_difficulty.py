@@ -79,7 +79,8 @@ def leave_sessions_out(utterances: list[Utterance], features: np.ndarray) -> Non
     for session in sorted(set(sessions)):
         test = sessions == session
         classifier = make_pipeline(
-            StandardScaler(), LogisticRegression(C=0.02, max_iter=2000)
+            StandardScaler(),
+            LogisticRegression(C=0.02, max_iter=2000, class_weight="balanced"),
         ).fit(features[~test], labels[~test])
         regression = make_pipeline(
             StandardScaler(), RidgeCV(alphas=np.logspace(0, 5, 11))

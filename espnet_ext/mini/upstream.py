@@ -7,10 +7,11 @@ strides 5 2 2 2 2 2 2: a frame every 320 samples), so frame counts are those of 
 real models; the channels are 64 and the layers few.
 
 A random network at the usual initial scale forgets most of the sound: seven layers
-of small weights average it away. Here the scale is He's (He et al. 2015, "Delving
-deep into rectifiers"), the biases spread the units' thresholds, and the first
-convolution, whose ten taps see 0.6 ms, takes random band filters. Frozen and pooled
-over time its states then tell emotions well above chance.
+of small, rough filters average it away. Here the first convolution, whose ten taps
+see 0.6 ms, takes random band filters, and the others mostly smooth over time, so that
+what reaches the encoder is near the envelope of random bands, compressed; their scale
+is He's (He et al. 2015, "Delving deep into rectifiers"). Frozen and pooled over time
+its states then tell emotions well above chance (benchmarks/mini_difficulty.py).
 
 The tensors are drawn with numpy, one after another in the order below, and written
 without torch: the same seed gives the same bytes, whatever else the process drew.
@@ -34,6 +35,8 @@ POSITION_KERNEL = 16
 POSITION_GROUPS = 4
 KERNELS = (10, 3, 3, 3, 3, 2, 2)
 STRIDES = (5, 2, 2, 2, 2, 2, 2)
+# Share of a filter's variance that is constant over its taps, from the second on.
+SMOOTHNESS = 0.85
 
 CONFIG = {
     "architectures": ["HubertModel"],
@@ -110,8 +113,7 @@ def draw_weights(seed: int) -> dict[str, np.ndarray]:
             tensors[f"{name}.layer_norm.weight"] = draw.scale(CHANNELS)
             tensors[f"{name}.layer_norm.bias"] = draw.bias(CHANNELS, 0.5)
         else:
-            shape = (CHANNELS, CHANNELS, kernel)
-            tensors[f"{name}.conv.weight"] = draw.he(shape)
+            tensors[f"{name}.conv.weight"] = draw.smoothing_filters(kernel)
     tensors |= draw.norm("feature_projection.layer_norm", CHANNELS)
     tensors |= draw.linear("feature_projection.projection", CHANNELS, HIDDEN)
     tensors |= _position(draw)
@@ -159,6 +161,17 @@ class _Draw:
         """Draw weights (out, in, ...) of variance 2 / fan-in."""
         deviation = np.sqrt(2 / np.prod(shape[1:]))
         return (deviation * self._rng.standard_normal(shape)).astype(np.float32)
+
+    def smoothing_filters(self, kernel: int) -> np.ndarray:
+        """Draw a later layer: a random mixture of channels, mostly averaged over time.
+
+        Returns:
+            Shape (CHANNELS, CHANNELS, kernel) of He's variance.
+        """
+        rough = self.he((CHANNELS, CHANNELS, kernel))
+        flat = self.he((CHANNELS, CHANNELS, 1)) / np.sqrt(kernel)
+        weight = np.sqrt(SMOOTHNESS) * flat + np.sqrt(1 - SMOOTHNESS) * rough
+        return weight.astype(np.float32)
 
     def bias(self, size: int, deviation: float) -> np.ndarray:
         return (deviation * self._rng.standard_normal(size)).astype(np.float32)
