@@ -93,8 +93,10 @@ class _StrictLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for (key_node, _), key in zip(node.value, keys, strict=True):
-            if keys.count(key) > 1:
+        for index, ((key_node, _), key) in enumerate(
+            zip(node.value, keys, strict=True)
+        ):
+            if key in keys[:index]:
                 raise yaml.MarkedYAMLError(
                     problem=f"key {key!r} is written twice",
                     problem_mark=key_node.start_mark,

@@ -2,24 +2,12 @@
 
 from pathlib import Path
 
-from iemocap_tree import SHORT
+from corpora.iemocap_tree import SHORT
 
-CREMA_D_COUNTS = dict.fromkeys(("ANG", "DIS", "FEA", "HAP", "SAD"), 1271) | {
-    "NEU": 1087
-}
-RAVDESS_LABELS = [
-    "neutral",
-    "calm",
-    "happy",
-    "sad",
-    "angry",
-    "fearful",
-    "disgust",
-    "surprised",
-]
+CREMA_D_COUNTS = dict(ANG=1271, DIS=1271, FEA=1271, HAP=1271, SAD=1271, NEU=1087)
 EMODB_COUNTS = {"W": 127, "L": 81, "N": 79, "F": 71, "A": 69, "T": 62, "E": 46}
 EMODB_SPEAKERS = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")
-MELD_LABELS = ["neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear"]
+MELD_LABELS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear")
 MELD_COUNTS = {
     "train": (4709, 1743, 1205, 1109, 683, 271, 268),
     "dev": (469, 163, 150, 153, 111, 22, 40),

@@ -15,7 +15,12 @@ from espnet_ext.errors import UserError
 
 
 def expected(found: list[Row]) -> dict[str, tuple]:
-    splits = {"Development": "validation", "Test": "test1", "TEST_2": "test2"}
+    splits = {
+        "development": "validation",
+        "Development": "validation",
+        "Test": "test1",
+        "TEST_2": "test2",
+    }
     return {
         row.file.removesuffix(".wav"): (
             row.emotion,

@@ -1,0 +1,176 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile as sf
+
+from corpora import iemocap_tree as tree
+from espnet_ext.bin import ser_check_audio, ser_prepare
+from espnet_ext.corpora import registry
+from espnet_ext.corpora.datadir import read_data_dir
+
+ROOT = Path(__file__).parents[2]
+
+
+def prepare(root, output, *options, corpus="iemocap"):
+    ser_prepare.main(
+        ["--corpus", corpus, "--root", str(root), "--output", str(output), *options]
+    )
+
+
+def fails(capsys, root, output, *options, corpus="iemocap") -> str:
+    with pytest.raises(SystemExit) as end:
+        prepare(root, output, *options, corpus=corpus)
+    assert end.value.code == 1
+    # No data directory and no rest of one.
+    assert not output.exists()
+    assert not [path for path in output.parent.iterdir() if ".tmp-" in path.name]
+    return capsys.readouterr().err
+
+
+def wav_file(root: Path, id_: str) -> Path:
+    dialog = id_.rpartition("_")[0]
+    return root / f"Session{id_[4]}/sentences/wav/{dialog}/{id_}.wav"
+
+
+@pytest.fixture
+def bad_audio(small_iemocap):
+    """The small tree with one file of each kind; returns the kinds by utterance."""
+    ids = [f"Ses01F_impro01_F00{n}" for n in range(5)] + ["Ses01F_impro01_M000"]
+    paths = [wav_file(small_iemocap, id_) for id_ in ids]
+    paths[0].unlink()
+    paths[1].write_bytes(b"RIFF but no more")
+    paths[2].write_bytes(tree.wav_bytes(0))
+    paths[3].write_bytes(tree.wav_bytes(1000))
+    sf.write(paths[4], [[0.1, 0.2]] * 9600, 48000, subtype="FLOAT")
+    sf.write(paths[5], [1.0] * 3200, 16000)
+    return small_iemocap, ids
+
+
+def test_real_size_agrees_in_every_count(real_iemocap):
+    _, data = real_iemocap
+    text = (data / "summary.txt").read_text()
+    assert "all 82 known counts agree" in text
+    assert "WARNING" not in text
+    summary = json.loads((data / "summary.json").read_text())
+    assert summary["utterances"] == 10039
+    assert summary["speaker"]["Ses03M"] == 1088
+    # 0.12 s each, but two of 31 s.
+    assert summary["hours"] == pytest.approx((10037 * 0.12 + 62) / 3600, abs=1e-4)
+    outside = {n: a["outside_scale"] for n, a in summary["attributes"].items()}
+    assert set(sum(outside.values(), [])) == set(tree.OUTSIDE)
+    assert len(outside["valence"]) == 4
+    assert len(outside["dominance"]) == 3
+
+
+def test_bad_audio_is_left_out_and_told(bad_audio, tmp_path, capsys):
+    root, ids = bad_audio
+    prepare(root, tmp_path / "data")
+    out = capsys.readouterr().out
+    data = read_data_dir(tmp_path / "data")
+    assert len(data.utterances) == 96
+    assert data.durations[ids[4]] == 0.2
+    for reason in (
+        "label without audio",
+        "audio: unreadable",
+        "audio: empty",
+        "audio: under 0.1 s",
+    ):
+        assert f"1 {reason}" in out
+    rows = (tmp_path / "data" / "left_out.tsv").read_text().splitlines()[1:]
+    assert sorted(row.split("\t")[0] for row in rows) == ids[:4]
+    table = (tmp_path / "data" / "audio_check.tsv").read_text()
+    remarks = {row.split("\t")[0]: row.split("\t")[3] for row in table.splitlines()}
+    assert remarks[ids[4]] == (
+        "rate 48000 (resampled on reading); 2 channels (averaged on reading); "
+        "float samples"
+    )
+    assert remarks[ids[5]] == "clipped"
+    assert "!!! WARNING: this looks like IEMOCAP_full_release, but" in out
+
+
+def test_strict_ends_on_bad_audio(bad_audio, tmp_path, capsys):
+    root, ids = bad_audio
+    error = fails(capsys, root, tmp_path / "data", "--strict", "true")
+    assert "4 utterances would be left out" in error
+    assert f"Ses01F_impro01.txt:3: {ids[0]}: label without audio" in error
+    assert str(wav_file(root, ids[3])) in error
+
+
+def test_labels_first_then_audio(bad_audio, tmp_path, capsys):
+    root, ids = bad_audio
+    prepare(root, tmp_path / "local", "--check_audio", "false")
+    labels = read_data_dir(tmp_path / "local")
+    assert len(labels.utterances) == 99  # the missing file is seen without reading
+    assert not labels.durations
+    command = ["--data", str(tmp_path / "local"), "--output", str(tmp_path / "two")]
+    ser_check_audio.main(command)
+    prepare(root, tmp_path / "one")
+    for name in ("wav.scp", "utt2dur", "emotion", "attributes", "left_out.tsv"):
+        one, two = (tmp_path / stage / name for stage in ("one", "two"))
+        assert one.read_text() == two.read_text()
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        ser_check_audio.main([*command[:3], str(tmp_path / "x"), "--strict", "true"])
+    assert "3 utterances would be left out" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_check_in_place_and_own_limit(small_iemocap, tmp_path):
+    data = str(tmp_path / "data")
+    prepare(small_iemocap, data, "--check_audio", "false")
+    long = wav_file(small_iemocap, "Ses02F_impro01_M001")
+    long.write_bytes(tree.wav_bytes(16000))
+    ser_check_audio.main(["--data", data, "--output", data, "--min_seconds", "0.5"])
+    assert list(read_data_dir(data).durations.items()) == [("Ses02F_impro01_M001", 1.0)]
+
+
+def test_a_fault_keeps_the_older_data_directory(small_iemocap, tmp_path, capsys):
+    prepare(small_iemocap, tmp_path / "data")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "data").iterdir()}
+    labels = small_iemocap / "Session3/dialog/EmoEvaluation/Ses03F_impro01.txt"
+    labels.write_text("")
+    with pytest.raises(SystemExit):
+        prepare(small_iemocap, tmp_path / "data")
+    assert f"{labels}:1: the file is empty" in capsys.readouterr().err
+    assert {p.name: p.read_bytes() for p in (tmp_path / "data").iterdir()} == before
+
+
+def test_again_gives_the_same_files(small_msp, tmp_path):
+    for _ in range(2):
+        prepare(small_msp, tmp_path / "data", corpus="msp_podcast")
+        found = {p.name: p.read_bytes() for p in (tmp_path / "data").iterdir()}
+        before = locals().get("before", found)
+        assert found == before
+
+
+def test_paths_and_names_that_do_not_exist(tmp_path, capsys):
+    output = tmp_path / "data"
+    assert "no such folder" in fails(capsys, tmp_path / "none", output)
+    error = fails(capsys, tmp_path, output, corpus="timit")
+    for name in registry.CORPORA:
+        assert name in error
+
+
+def test_strict_lets_known_peculiarities_pass(small_msp, tmp_path, capsys):
+    path = small_msp / "Labels" / "labels_concensus.csv"
+    row = "MSP-PODCAST_1909_1017.wav,N,4,4,4,12,Male,Train\n"
+    path.write_text(path.read_text() + row)
+    options = ("--strict", "true")
+    prepare(small_msp, tmp_path / "data", *options, corpus="msp_podcast")
+    assert "1 label without audio" in capsys.readouterr().out
+    path.write_text(path.read_text() + row.replace("1017", "1018"))
+    error = fails(capsys, small_msp, tmp_path / "x", *options, corpus="msp_podcast")
+    assert f"{path}:44: MSP-PODCAST_1909_1018: label without audio" in error
+
+
+@pytest.mark.parametrize("name", ["ser_prepare", "ser_check_audio", "ser_make_sets"])
+def test_help_imports_nothing_heavy(name):
+    code = (
+        f"import sys\nfrom espnet_ext.bin import {name}\n{name}.get_parser()\n"
+        "heavy = {'torch', 'transformers', 's3prl', 'pandas'} & sys.modules.keys()\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
