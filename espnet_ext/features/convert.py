@@ -112,6 +112,33 @@ def from_huggingface(
     return architecture, _collect(architecture, _modern_weight_norm(bare), where)
 
 
+def to_huggingface_config(architecture: Architecture) -> dict[str, Any]:
+    """Describe an architecture as ``config.json`` does; see `from_huggingface`."""
+    channels, kernels, strides = zip(*architecture.conv_layers, strict=True)
+    config = {
+        "model_type": "wavlm" if architecture.buckets else "hubert",
+        "conv_dim": channels,
+        "conv_kernel": kernels,
+        "conv_stride": strides,
+        "conv_bias": architecture.conv_bias,
+        "num_feat_extract_layers": len(channels),
+        "feat_extract_norm": architecture.extractor_norm,
+        "feat_proj_layer_norm": architecture.projection_norm,
+        "hidden_size": architecture.hidden,
+        "num_attention_heads": architecture.heads,
+        "intermediate_size": architecture.ffn,
+        "num_hidden_layers": architecture.layers,
+        "do_stable_layer_norm": architecture.norm_first,
+        "num_conv_pos_embeddings": architecture.pos_kernel,
+        "num_conv_pos_embedding_groups": architecture.pos_groups,
+        "layer_norm_eps": architecture.eps,
+    }
+    if architecture.buckets:
+        config["num_buckets"] = architecture.buckets
+        config["max_bucket_distance"] = architecture.max_distance
+    return config
+
+
 def from_fairseq(
     model: nn.Module, where: str
 ) -> tuple[Architecture, dict[str, Tensor]] | None:

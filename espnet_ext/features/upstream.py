@@ -20,6 +20,7 @@ from espnet_ext.features import convert
 from espnet_ext.features.architecture import Architecture
 from espnet_ext.features.config import FeatureConfig, UpstreamConfig
 from espnet_ext.features.packed import PackedUpstream
+from espnet_ext.utils.atomic import atomic_dir
 
 # The first one that a model has is read.
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -166,12 +167,7 @@ def load_upstream(config: FeatureConfig) -> Upstream:
     Raises:
         UserError: The weights are not at hand, or not of a kind that we can use.
     """
-    load = {
-        "huggingface": _load_huggingface,
-        "s3prl": _load_s3prl,
-        "torchaudio": _load_torchaudio,
-    }[config.upstream.source]
-    loaded = load(config.upstream)
+    loaded = load_checkpoint(config.upstream)
     if isinstance(loaded, S3prlUpstream):
         if config.compute != "float32" or config.normalize != "auto":
             raise UserError(
@@ -185,15 +181,60 @@ def load_upstream(config: FeatureConfig) -> Upstream:
 
 
 @dataclass(frozen=True)
-class _Checkpoint:
-    """Weights for the exact path, and whether they were trained on normalised audio."""
+class Checkpoint:
+    """Weights for the exact path.
+
+    Attributes:
+        architecture: Sizes and variants.
+        weights: Tensors under canonical names.
+        normalize: Whether the model was trained on normalised waveforms.
+    """
 
     architecture: Architecture
     weights: Mapping[str, Tensor]
     normalize: bool
 
 
-def _load_huggingface(upstream: UpstreamConfig) -> _Checkpoint:
+def load_checkpoint(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
+    """Load weights by source and name; a Hugging Face folder goes with any source.
+
+    Raises:
+        UserError: As `load_upstream`.
+    """
+    if (Path(upstream.name).expanduser() / "config.json").is_file():
+        return _load_huggingface(upstream)
+    load = {
+        "huggingface": _load_huggingface,
+        "s3prl": _load_s3prl,
+        "torchaudio": _load_torchaudio,
+    }[upstream.source]
+    return load(upstream)
+
+
+def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write a Hugging Face folder, for machines that have no network.
+
+    The weights' hash stays the same, and with it what a store is made from.
+    """
+    from safetensors.torch import save_file
+
+    config = convert.to_huggingface_config(checkpoint.architecture)
+    preprocessor = {
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+        "do_normalize": checkpoint.normalize,
+        "sampling_rate": 16000,
+    }
+    with atomic_dir(folder) as new:
+        (new / "config.json").write_text(json.dumps(config, indent=2))
+        (new / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+        save_file(
+            dict(checkpoint.weights),
+            new / "model.safetensors",
+            metadata={"format": "pt"},
+        )
+
+
+def _load_huggingface(upstream: UpstreamConfig) -> Checkpoint:
     """Load a folder, or a name from the cache or the Hub."""
     name = upstream.name
     folder = Path(name).expanduser()
@@ -218,7 +259,7 @@ def _load_huggingface(upstream: UpstreamConfig) -> _Checkpoint:
     # Published group-norm models were trained on plain audio, whatever their
     # preprocessor_config.json says; s3prl, the reference, treats them so.
     layer = architecture.extractor_norm == "layer"
-    return _Checkpoint(
+    return Checkpoint(
         architecture, weights, layer and preprocessor.get("do_normalize", True)
     )
 
@@ -256,11 +297,10 @@ def fetch_huggingface(name: str) -> dict[str, Path]:
         reason = _first_line(error)
     raise UserError(
         f"Hugging Face model {name!r} is not in the local cache and could not be "
-        f"downloaded ({reason}). On a machine with a network run\n"
-        f"    hf download {name}\n"
-        "and copy the cache (~/.cache/huggingface, or $HF_HOME) here; or copy the "
-        "model's folder (config.json, preprocessor_config.json and model.safetensors "
-        "or pytorch_model.bin) anywhere and pass it with --upstream FOLDER"
+        f"downloaded ({reason}). On a machine with a network run ser_fetch_weights "
+        f"with this config (or 'hf download {name}'), copy the folder with "
+        "config.json, preprocessor_config.json and model.safetensors or pytorch_model.bin here and "
+        "pass it with --upstream FOLDER"
     )
 
 
@@ -276,7 +316,7 @@ def _read_tensors(name: str, files: Mapping[str, Path]) -> dict[str, Tensor]:
     raise UserError(f"{name}: neither model.safetensors nor pytorch_model.bin is there")
 
 
-def _load_s3prl(upstream: UpstreamConfig) -> "_Checkpoint | S3prlUpstream":
+def _load_s3prl(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
     """Load by s3prl's name; the known families are taken out of its wrapper."""
     name = upstream.name
     make = _find_s3prl_upstream(name)
@@ -286,8 +326,8 @@ def _load_s3prl(upstream: UpstreamConfig) -> "_Checkpoint | S3prlUpstream":
     expert = _or_explain(
         lambda: make(**arguments),
         f"s3prl upstream {name!r}",
-        "run this command there once, and copy s3prl's cache "
-        "(~/.cache/s3prl/download) here; or download the checkpoint and name it as "
+        "run ser_fetch_weights with this config, copy the folder that it writes here "
+        "and pass it with --upstream FOLDER; or download the checkpoint and name it as "
         "upstream.path, with the matching *_local name as upstream.name",
     )
     normalize = _s3prl_normalizes(expert)
@@ -296,7 +336,7 @@ def _load_s3prl(upstream: UpstreamConfig) -> "_Checkpoint | S3prlUpstream":
     found = convert.from_fairseq(expert.model, f"s3prl upstream {name}")
     if found is None:
         return S3prlUpstream(expert, name)
-    return _Checkpoint(*found, normalize)
+    return Checkpoint(*found, normalize)
 
 
 def _s3prl_normalizes(expert: Any) -> bool | None:
@@ -338,7 +378,7 @@ def _find_s3prl_upstream(name: str) -> Callable[..., Any]:
     return getattr(hub, name)
 
 
-def _load_torchaudio(upstream: UpstreamConfig) -> _Checkpoint:
+def _load_torchaudio(upstream: UpstreamConfig) -> Checkpoint:
     """Load one of ``torchaudio.pipelines``' bundles."""
     from torchaudio import pipelines
 
@@ -356,8 +396,8 @@ def _load_torchaudio(upstream: UpstreamConfig) -> _Checkpoint:
     model = _or_explain(
         bundle.get_model,
         f"torchaudio bundle {upstream.name!r}",
-        "run this command there once, and copy torch's cache "
-        "(~/.cache/torch/hub/checkpoints, or $TORCH_HOME) here",
+        "run ser_fetch_weights with this config, copy the folder that it writes here "
+        "and pass it with --upstream FOLDER",
     )
     tensors = {
         name.removeprefix("model."): tensor
@@ -366,7 +406,7 @@ def _load_torchaudio(upstream: UpstreamConfig) -> _Checkpoint:
     architecture, weights = convert.from_torchaudio(
         bundle._params, tensors, f"torchaudio bundle {upstream.name}"
     )
-    return _Checkpoint(architecture, weights, bundle._normalize_waveform)
+    return Checkpoint(architecture, weights, bundle._normalize_waveform)
 
 
 def _or_explain[T](load: Callable[[], T], what: str, advice: str) -> T:

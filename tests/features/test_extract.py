@@ -16,6 +16,7 @@ import torch
 from transformers import HubertModel
 
 from espnet_ext.bin.ser_extract import main
+from espnet_ext.bin.ser_verify_store import main as verify
 from espnet_ext.features import extract
 from espnet_ext.features.store import FeatureStore
 
@@ -233,6 +234,42 @@ def test_wrong_config(corpus, capsys, changes, message):
     fails_with(corpus, capsys, message)
 
 
+def test_a_recording_longer_than_a_batch(corpus):
+    rng = np.random.default_rng(2)
+    corpus.write_wav("u50", rng, 90 * 16000)
+    corpus.write_data()
+    main(corpus.command(batch_seconds=5))
+    assert FeatureStore(corpus.store)["u50"].shape == (4499, 3, 64)
+
+
+@pytest.mark.slow
+def test_ten_minutes(corpus):
+    rng = np.random.default_rng(2)
+    corpus.write_wav("u50", rng, 600 * 16000)
+    corpus.write_data()
+    main(corpus.command())
+    assert FeatureStore(corpus.store)["u50"].shape == (29999, 3, 64)
+
+
+def test_verify_names_what_is_damaged(corpus, capsys):
+    main(corpus.command())
+    verify(["--store", str(corpus.store)])
+    assert f"{len(corpus.lengths)} utterances, all of them sound" in (
+        capsys.readouterr().out
+    )
+    path = FeatureStore(corpus.store).shard_path("u01")
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(SystemExit):
+        verify(["--store", str(corpus.store)])
+    message = capsys.readouterr().err
+    assert f"rm {path}" in message
+    path.unlink()
+    main(corpus.command())
+    verify(["--store", str(corpus.store)])
+
+
 def start(corpus):
     """Run the command in a process of its own, without importing everything again."""
     process = FORK.Process(target=main, args=(corpus.command(shard_seconds=1),))
@@ -240,6 +277,7 @@ def start(corpus):
     return process
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_killed_at_any_moment(corpus):
     """Kills at different times; every shard that is visible is complete."""
     whole = corpus.folder / "whole"
@@ -260,6 +298,7 @@ def test_killed_at_any_moment(corpus):
     assert FeatureStore(corpus.store).ids == tuple(corpus.lengths)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_several_processes_fill_one_store(corpus):
     alone = corpus.folder / "alone"
     main(corpus.command(output=alone, shard_seconds=1))

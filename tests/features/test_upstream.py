@@ -6,6 +6,8 @@ import json
 import pytest
 import torch
 import torchaudio
+import transformers
+import yaml
 from s3prl.upstream.hubert import hubconf as s3prl_hubert
 from s3prl.upstream.hubert.hubert_model import (
     HubertConfig,
@@ -14,14 +16,15 @@ from s3prl.upstream.hubert.hubert_model import (
 )
 from s3prl.upstream.wavlm import hubconf as s3prl_wavlm
 from s3prl.upstream.wavlm.WavLM import WavLM, WavLMConfig
-from safetensors.torch import save_file
+from torch.nn import functional as F
 from torchaudio.models.wav2vec2.utils import import_huggingface_model
 
+from espnet_ext.bin.ser_fetch_weights import main as fetch
 from espnet_ext.errors import UserError
 from espnet_ext.features.config import FeatureConfig, UpstreamConfig
 from espnet_ext.features.upstream import load_upstream
 
-from .models import SMALL, random_model, random_waves, worst_frame
+from .models import SMALL, random_model, random_waves, reference_states, worst_frame
 
 CONV = "[(32,10,5)] + [(32,3,2)] * 4 + [(32,2,2)] * 2"
 FAIRSEQ = {
@@ -138,43 +141,31 @@ def test_huggingface_and_torchaudio_agree(form, tmp_path, monkeypatch):
         assert torch.equal(a, b)
 
 
-def test_s3prl_and_huggingface_agree(s3prl_hubert_file, tmp_path):
-    one = load_upstream(config_of("s3prl", "hubert_local", s3prl_hubert_file))
+def test_fetched_weights_are_the_same_anywhere(s3prl_hubert_file, tmp_path):
+    """Through ser_fetch_weights' folder, which transformers reads too."""
+    config = tmp_path / "features.yaml"
+    upstream = {"source": "s3prl", "name": "hubert_local"}
+    upstream["path"] = str(s3prl_hubert_file)
+    config.write_text(yaml.safe_dump({"upstream": upstream}))
     folder = tmp_path / "folder"
-    folder.mkdir()
-    shape = {**SMALL, "num_hidden_layers": 3}
-    model = random_model("hubert", "layer", shape)
-    names = {name.replace("parametrizations.", "") for name in model.state_dict()}
-    state = torch.load(s3prl_hubert_file)["model_weight"]
-    # The same tensors in the order and naming of transformers, by hand for a few.
-    pairs = {
-        "encoder.layers.1.fc1.weight": (
-            "encoder.layers.1.feed_forward.intermediate_dense.weight"
-        ),
-        "encoder.layers.2.self_attn.k_proj.bias": (
-            "encoder.layers.2.attention.k_proj.bias"
-        ),
-        "post_extract_proj.weight": "feature_projection.projection.weight",
-        "layer_norm.weight": "feature_projection.layer_norm.weight",
-    }
-    from espnet_ext.features.convert import from_fairseq
+    fetch(["--config", str(config), "--output", str(folder)])
 
-    expert = s3prl_hubert.hubert_local(ckpt=str(s3prl_hubert_file))
-    _, tensors = from_fairseq(expert.model, "test")
-    for theirs, ours in pairs.items():
-        assert torch.equal(state[theirs], tensors[ours])
-        assert ours in names
-    save_file(tensors, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(model.config.to_dict()))
-    other = load_upstream(config_of("huggingface", folder))
-    assert one.weights == other.weights
+    one = load_upstream(config_of("s3prl", "hubert_local", s3prl_hubert_file))
     waves = random_waves(WAVES)
-    for a, b in zip(
-        one.extract(waves, range(4), torch.float32),
-        other.extract(waves, range(4), torch.float32),
-        strict=True,
-    ):
-        assert torch.equal(a, b)
+    states = one.extract(waves, range(4), torch.float32)
+    for source in ("s3prl", "huggingface"):
+        other = load_upstream(config_of(source, folder))
+        assert other.weights == one.weights
+        assert other.normalize is True
+        for a, b in zip(
+            states, other.extract(waves, range(4), torch.float32), strict=True
+        ):
+            assert torch.equal(a, b)
+
+    model = transformers.HubertModel.from_pretrained(folder).eval()
+    for wave, found in zip(waves, states, strict=True):
+        expected = reference_states(model, F.layer_norm(wave, wave.shape))
+        assert worst_frame(found, expected) < 1e-5
 
 
 def test_weights_absent_and_no_network(monkeypatch, tmp_path):
@@ -182,7 +173,9 @@ def test_weights_absent_and_no_network(monkeypatch, tmp_path):
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match="hf download facebook/hubert-large-ll60k"):
+    with pytest.raises(
+        UserError, match=r"facebook/hubert-large-ll60k.*ser_fetch_weights"
+    ):
         load_upstream(config_of("huggingface", "facebook/hubert-large-ll60k"))
 
 
