@@ -41,9 +41,11 @@ class ReleaseCheck:
         total = self.agreeing + len(self.differing)
         if not self.differing:
             return [f"release: {self.release}; all {total} known counts agree"]
+        looks = f"this looks like {self.release}, but {len(self.differing)} of {total}"
+        if not self.agreeing:
+            looks = f"this is no known release; of {self.release}, the nearest, all"
         lines = [
-            f"!!! WARNING: this looks like {self.release}, but "
-            f"{len(self.differing)} of {total} known counts differ",
+            f"!!! WARNING: {looks} known counts differ",
             *(
                 f"!!!   {what}: {found} found, {true} in {self.release}"
                 for what, true, found in self.differing[:_SHOWN]

@@ -178,7 +178,7 @@ class TestMeld:
         assert str(error.value).startswith(f"{path}:{line}: ")
 
     def test_videos_need_ffmpeg(self, tmp_path, monkeypatch, capsys):
-        root = trees.meld_tree(tmp_path / "MELD.Raw", suffix=".mp4", share=40)
+        root = trees.meld_tree(tmp_path / "MELD.Raw", suffix=".mp4", share=100)
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(SystemExit) as end:
             ser_prepare.main(command(root, tmp_path / "data"))
@@ -187,7 +187,7 @@ class TestMeld:
         assert not (tmp_path / "data").exists()
 
     def test_videos_are_converted_once(self, tmp_path, monkeypatch, capsys):
-        root = trees.meld_tree(tmp_path / "MELD.Raw", suffix=".mp4", share=40)
+        root = trees.meld_tree(tmp_path / "MELD.Raw", suffix=".mp4", share=100)
         bad = root / trees.MELD_FOLDERS["train"] / "dia0_utt3.mp4"
         bad.write_bytes(b"broken")
         log = write_converter(tmp_path / "bin", tmp_path / "log")

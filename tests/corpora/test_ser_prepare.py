@@ -60,7 +60,7 @@ def test_real_size_agrees_in_every_count(real_iemocap):
     # 0.12 s each, but two of 31 s.
     assert summary["hours"] == pytest.approx((10037 * 0.12 + 62) / 3600, abs=1e-4)
     outside = {n: a["outside_scale"] for n, a in summary["attributes"].items()}
-    assert set(sum(outside.values(), [])) == set(tree.OUTSIDE)
+    assert {id_ for ids in outside.values() for id_ in ids} == set(tree.OUTSIDE)
     assert len(outside["valence"]) == 4
     assert len(outside["dominance"]) == 3
 
@@ -100,7 +100,7 @@ def test_strict_ends_on_bad_audio(bad_audio, tmp_path, capsys):
 
 
 def test_labels_first_then_audio(bad_audio, tmp_path, capsys):
-    root, ids = bad_audio
+    root, _ = bad_audio
     prepare(root, tmp_path / "local", "--check_audio", "false")
     labels = read_data_dir(tmp_path / "local")
     assert len(labels.utterances) == 99  # the missing file is seen without reading
