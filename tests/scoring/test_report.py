@@ -258,6 +258,17 @@ def test_intervals_over_speakers_where_there_are_enough(write_csv):
     assert float(row["speaker_low"]) < float(row["score"])
 
 
+def test_uar_is_resampled_within_classes(write_csv):
+    # Recalls .6, .6 and 1 of a single row. Within classes the standard error is
+    # sqrt(2 * .24 / 50) / 3 = .033; plain resamples, which lose that row, have .09.
+    lines = [f"a{i:02d},a,{'ab'[i % 5 > 2]}" for i in range(50)]
+    lines += [f"b{i:02d},b,{'ba'[i % 5 > 2]}" for i in range(50)] + ["c,c,c"]
+    system = read_predictions(write_csv(lines, "utterance,emotion,emotion_pred"))
+    found = build_report({"x": system}, "t", 1000).scores["x"]["uar"]
+    assert found.estimate == pytest.approx(2.2 / 3)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.0327, rel=0.15)
+
+
 def test_partly_rated_sets(write_csv):
     header = "utterance,valence,valence_pred,arousal_pred,dominance_pred"
     lines = ["a,1,1,1,1", "b,2,2,2,2", "c,,3,3,3", "d,4,4,4,4"]
