@@ -373,12 +373,23 @@ def sets_text(description: Mapping[str, Any], class_map: ClassMap) -> str:
                 for number, name in zip(numbers, columns, strict=True)
             )
         )
+    for part in ("train", "valid"):
+        shared = description[f"speakers_in_test_and_{part}"]
+        if shared:
+            lines.append(
+                f"!!! WARNING: {len(shared)} test speakers are also in {part}: "
+                f"{_some(shared)}"
+            )
     shared = description["speakers_in_valid_and_train"]
     if shared:
         lines.append(
             f"note: {len(shared)} validation speakers are also training speakers "
-            f"({', '.join(shared[:10])}{', ...' if len(shared) > 10 else ''})"
+            f"({_some(shared)})"
         )
     else:
         lines.append("no validation speaker is a training speaker")
     return "\n".join(lines) + "\n"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")

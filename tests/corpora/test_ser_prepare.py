@@ -139,11 +139,11 @@ def test_a_fault_keeps_the_older_data_directory(small_iemocap, tmp_path, capsys)
 
 
 def test_again_gives_the_same_files(small_msp, tmp_path):
+    runs = []
     for _ in range(2):
         prepare(small_msp, tmp_path / "data", corpus="msp_podcast")
-        found = {p.name: p.read_bytes() for p in (tmp_path / "data").iterdir()}
-        before = locals().get("before", found)
-        assert found == before
+        runs.append({p.name: p.read_bytes() for p in (tmp_path / "data").iterdir()})
+    assert runs[0] == runs[1]
 
 
 def test_paths_and_names_that_do_not_exist(tmp_path, capsys):

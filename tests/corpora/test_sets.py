@@ -216,6 +216,19 @@ def test_clipping_keeps_missing_values():
     assert found["b"].arousal == 1.0
 
 
+def test_shared_test_speakers_are_told_loudly():
+    class_map = load_class_map(PAPER5)
+
+    def part(id_: str, speaker: str):
+        return make_data_dir([replace(record(), id=id_, speaker=speaker)])
+
+    made = sets.Sets(part("a", "Ann"), part("b", UNKNOWN), part("c", "Ann"))
+    text = sets.sets_text(sets.describe_sets(made, class_map), class_map)
+    assert "!!! WARNING: 1 test speakers are also in train: Ann" in text
+    assert "in valid" not in text
+    assert "no validation speaker is a training speaker" in text
+
+
 def test_scale_must_be_known():
     data = make_data_dir([record(valence=1.0, arousal=1.0, dominance=1.0)])
     with pytest.raises(UserError, match="scale is not known"):
