@@ -55,7 +55,7 @@ class EmotionOutput:
         logits: (B, K) scores of the K classes; None without a discrete branch.
         attributes: (B, 3) valence, arousal, dominance on the corpus' raw scale; None
             without a continuous branch.
-        embeddings: E_D (B, 32) and E_C (B, 32) by branch name.
+        embeddings: E_D (B, 32) and E_C (B, 32 H) by branch name.
         attention: SAP weights (B, H, T) by branch name.
     """
 
@@ -68,7 +68,7 @@ class EmotionOutput:
 class Branch(nn.Module):
     """Encoder output to task embedding: pooling, then 64 and 32 units (section 3.2).
 
-    With several poolings the perceptron is shared and the embeddings are concatenated.
+    Several poolings share the perceptron and give an embedding each.
 
     Args:
         input_size: D, width of the encoder output.
@@ -106,7 +106,8 @@ class Branch(nn.Module):
             make_activation(),
             nn.Dropout(dropout_rate),
         )
-        self.embedding_size = num_poolings * embedding_size
+        self.num_poolings = num_poolings
+        self.embedding_size = embedding_size
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Embed each row.
@@ -116,11 +117,10 @@ class Branch(nn.Module):
             lengths: (B,) true numbers of frames.
 
         Returns:
-            The embedding (B, H * embedding_size) and the attention (B, H, T).
+            The embeddings (B, H, embedding_size) and the attention (B, H, T).
         """
         pooled, attention = self.pooling(hidden, lengths)  # (B, H, D), (B, H, T)
-        embedding = self.mlp(self.pooled(pooled))  # (B, H, E)
-        return embedding.flatten(1), attention  # (B, H * E)
+        return self.mlp(self.pooled(pooled)), attention  # (B, H, E), (B, H, T)
 
 
 class EmotionDecoder(nn.Module):
@@ -142,7 +142,9 @@ class EmotionDecoder(nn.Module):
         initial_attribute: value that the attributes start from, put into the output
             bias. A ReLU unit whose bias happens to be drawn negative never wakes up;
             one that starts on the scale cannot be born dead. None: torch's own draw.
-        attribute_poolings: 1 (paper) or 3, one for each attribute (released recipe).
+        attribute_poolings: 1 (paper) or 3, one for each attribute (released recipe):
+            then E_C is 96-d where it helps the classes, and one output layer with a
+            single unit reads each attribute's own 32.
         pooled_activation: ReLU and dropout on the pooled vector (released recipe).
         detach_auxiliary: stop the gradient into the embedding of the other branch.
 
@@ -199,8 +201,13 @@ class EmotionDecoder(nn.Module):
         num_outputs = {"discrete": num_classes, "continuous": len(ATTRIBUTES)}
         outputs = {
             branch: nn.Linear(
-                sum(built[source].embedding_size for source in sources),
-                num_outputs[branch],
+                built[branch].embedding_size
+                + sum(
+                    built[source].embedding_size * built[source].num_poolings
+                    for source in sources
+                    if source != branch
+                ),
+                num_outputs[branch] // built[branch].num_poolings,
             )
             for branch, sources in self.sources.items()
         }
@@ -222,28 +229,32 @@ class EmotionDecoder(nn.Module):
         """
         embeddings, attention = {}, {}
         for name, branch in self.branches.items():
-            embeddings[name], attention[name] = branch(hidden, lengths)
+            embeddings[name], attention[name] = branch(hidden, lengths)  # (B, H, E)
         raw = {
-            name: layer(self._output_input(name, embeddings))
+            name: layer(self._output_input(name, embeddings)).flatten(1)
             for name, layer in self.outputs.items()
         }
         attributes = raw.get("continuous")  # (B, 3)
         return EmotionOutput(
             logits=raw.get("discrete"),  # (B, K)
             attributes=None if attributes is None else self._activate(attributes),
-            embeddings=embeddings,
+            embeddings={name: e.flatten(1) for name, e in embeddings.items()},
             attention=attention,
         )
 
     def _output_input(self, name: str, embeddings: dict[str, Tensor]) -> Tensor:
-        """Concatenate what the output layer of branch `name` reads."""
-        parts = [
-            embeddings[source].detach()
-            if self.detach_auxiliary and source != name
-            else embeddings[source]
-            for source in self.sources[name]
-        ]
-        return torch.cat(parts, dim=-1)  # (B, sum of sizes)
+        """Concatenate what the output layer of branch `name` reads, (B, H, sizes)."""
+        own = embeddings[name]  # (B, H, E)
+        parts = []
+        for source in self.sources[name]:
+            if source == name:
+                parts.append(own)
+                continue
+            other = embeddings[source].flatten(1)[:, None]  # (B, 1, H' E)
+            if self.detach_auxiliary:
+                other = other.detach()
+            parts.append(other.expand(-1, own.size(1), -1))  # (B, H, H' E)
+        return torch.cat(parts, dim=-1)
 
     def _activate(self, raw: Tensor) -> Tensor:
         if self.attribute_output == "relu":

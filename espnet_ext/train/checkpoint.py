@@ -80,13 +80,14 @@ def completed_epochs(output_dir: Path) -> int:
 
 
 def prepare_resume(
-    output_dir: Path, best_model_criterion: Sequence[Sequence[str]]
+    output_dir: Path, best_model_criterion: Sequence[Sequence[str]], nbest: int
 ) -> None:
     """Put right what a kill left behind, so that ESPnet's own resume is exact.
 
     Removes unfinished temporary files, falls back to the previous checkpoint if the
     last one cannot be read, writes the last epoch's model if the kill came before it,
-    and points the links where they belong. Does nothing where nothing was trained.
+    points the links where they belong and removes models that are not among the
+    `nbest` of any criterion. Does nothing where nothing was trained.
 
     Raises:
         UserError: neither the checkpoint nor the previous one can be read.
@@ -105,10 +106,14 @@ def prepare_resume(
         with atomic_saves():
             torch.save(states["model"], model_file)
     _link(output_dir / "latest.pth", model_file.name)
+    wanted = {epoch}
     for phase, key, mode in best_model_criterion:
         if reporter.has(phase, key):
-            best = reporter.get_best_epoch(phase, key, mode)
-            _link(output_dir / f"{phase}.{key}.best.pth", f"{best}epoch.pth")
+            best = reporter.sort_epochs(phase, key, mode)[:nbest]
+            wanted.update(best)
+            _link(output_dir / f"{phase}.{key}.best.pth", f"{best[0]}epoch.pth")
+    for unwanted in set(range(1, epoch)) - wanted:
+        (output_dir / f"{unwanted}epoch.pth").unlink(missing_ok=True)
 
 
 def _last_readable(output_dir: Path) -> dict[str, Any] | None:

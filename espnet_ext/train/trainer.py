@@ -127,7 +127,11 @@ class SERTrainer(Trainer):
         done = 0
         if trainer_options.resume:
             if _is_first(distributed_option):
-                prepare_resume(output_dir, trainer_options.best_model_criterion)
+                prepare_resume(
+                    output_dir,
+                    trainer_options.best_model_criterion,
+                    _largest_nbest(trainer_options.keep_nbest_models),
+                )
             if distributed_option.distributed:
                 dist.barrier()
             done = completed_epochs(output_dir)
@@ -281,6 +285,13 @@ def _no_stop_until(
         "counts from there"
     )
     return warmup_epochs + options.full_patience
+
+
+def _largest_nbest(keep_nbest_models: int | Sequence[int]) -> int:
+    """Return of how many best epochs the models are kept."""
+    if isinstance(keep_nbest_models, int):
+        return keep_nbest_models
+    return max(keep_nbest_models, default=1)
 
 
 def _unwrap(model: nn.Module) -> ESPnetSERModel:

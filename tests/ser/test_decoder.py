@@ -106,12 +106,22 @@ def test_range_of_the_attributes(kind, low, high):
     assert attributes.max() <= high
 
 
-def test_three_poolings_give_a_96_wide_embedding():
-    decoder = EmotionDecoder(8, 5, hierarchy="dc", attribute_poolings=3)
+def test_three_poolings_share_perceptron_and_output_unit():
+    torch.manual_seed(0)
+    decoder = EmotionDecoder(
+        8, 5, hierarchy="mutual", attribute_poolings=3, attribute_output="linear"
+    ).eval()
     output = decode(decoder)
-    assert output.embeddings["continuous"].shape == (6, 96)
+    e_d, e_c = output.embeddings["discrete"], output.embeddings["continuous"]
+    assert e_c.shape == (6, 96)
     assert output.attention["continuous"].shape == (6, 3, 7)
-    assert decoder.outputs["continuous"].in_features == 128
+    torch.testing.assert_close(
+        output.logits, decoder.outputs["discrete"](torch.cat([e_c, e_d], 1))
+    )
+    for column in range(3):
+        own = e_c[:, 32 * column : 32 * (column + 1)]
+        expected = decoder.outputs["continuous"](torch.cat([e_d, own], 1))
+        torch.testing.assert_close(output.attributes[:, [column]], expected)
 
 
 @pytest.mark.parametrize(

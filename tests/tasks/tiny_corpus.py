@@ -111,3 +111,34 @@ def training_args(folder, output, model, **options):
         for item in values:
             args += [f"--{name}", str(item)]
     return args
+
+
+# A conformer that trains in milliseconds, with no dropout anywhere.
+SMALL = {
+    "encoder_conf": [
+        "output_size=16",
+        "linear_units=16",
+        "attention_heads=2",
+        "num_blocks=1",
+        "cnn_module_kernel=7",
+        "dropout_rate=0.0",
+        "positional_dropout_rate=0.0",
+        "attention_dropout_rate=0.0",
+    ],
+    "decoder_conf": ["dropout_rate=0.0"],
+    "preencoder_conf": ["output_size=16"],
+    "use_tensorboard": "false",
+    "keep_nbest_models": 3,
+    "patience": "none",
+}
+
+
+def small(**options):
+    """Return `SMALL` with more options; lists are appended."""
+    merged = dict(SMALL)
+    for name, value in options.items():
+        if isinstance(value, list):
+            merged[name] = [*merged.get(name, []), *value]
+        else:
+            merged[name] = value
+    return merged

@@ -1,0 +1,167 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnet_ext.bin.ser_train import main as ser_train
+from espnet_ext.errors import UserError
+from espnet_ext.tasks.config import check_config, merge_configs, read_config
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+MODELS = [
+    CONF / f"train_{name}.yaml"
+    for name in (
+        "baseline_c",
+        "baseline_d",
+        "multitask",
+        "hierarchical_dc",
+        "hierarchical_cd",
+    )
+]
+OVERLAYS = sorted((CONF / "tuning").glob("*.yaml"))
+RELEASED = sorted((CONF / "released").glob("*/*.yaml"))
+
+
+def write(folder, name, text):
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def leaves(config, prefix=()):
+    found = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            found |= leaves(value, (*prefix, key))
+        else:
+            found[".".join((*prefix, key))] = value
+    return found
+
+
+def differences(a, b):
+    a, b = leaves(a), leaves(b)
+    return {key for key in a.keys() | b.keys() if a.get(key) != b.get(key)}
+
+
+# --- the files that are shipped
+
+
+@pytest.mark.parametrize("path", MODELS + RELEASED, ids=str)
+def test_every_model_file_is_valid_and_complete(path):
+    config = read_config(path)
+    check_config(config, [path])
+    for key in ("encoder_conf", "decoder_conf", "loss_conf", "optim_conf"):
+        assert config[key]
+    for key in ("batch_bins", "max_epoch", "best_model_criterion"):
+        assert key in config
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=str)
+def test_every_overlay_changes_something_valid(path):
+    base = CONF / "train_multitask.yaml"
+    merged = merge_configs([base, path])
+    check_config(merged, [base, path])
+    assert differences(merged, read_config(base))
+
+
+def test_the_five_models_differ_in_a_handful_of_lines():
+    multitask = read_config(CONF / "train_multitask.yaml")
+    expected = {
+        "baseline_c": {"decoder_conf.branches"},
+        "baseline_d": {
+            "decoder_conf.branches",
+            "best_model_criterion",
+            "early_stopping_criterion",
+        },
+        "hierarchical_dc": {"decoder_conf.hierarchy"},
+        "hierarchical_cd": {"decoder_conf.hierarchy"},
+    }
+    for name, keys in expected.items():
+        other = read_config(CONF / f"train_{name}.yaml")
+        assert differences(multitask, other) == keys
+
+
+def test_the_papers_own_numbers():
+    for path in MODELS:
+        config = read_config(path)
+        assert config["encoder"] == "conformer"
+        assert config["encoder_conf"]["num_blocks"] == 4
+        assert config["encoder_conf"]["output_size"] == 64
+        assert config["decoder_conf"]["hidden_size"] == 64
+        assert config["decoder_conf"]["embedding_size"] == 32
+        assert config["decoder_conf"]["activation"] == "leaky_relu"
+        assert config["decoder_conf"]["dropout_rate"] == 0.2
+        assert config["decoder_conf"]["attribute_output"] == "relu"
+        assert (config["loss_conf"]["alpha"], config["loss_conf"]["beta"]) == (1, 1)
+        assert config["optim"] == "adam"
+        assert config["optim_conf"]["lr"] == 1e-3
+        assert config["scheduler_conf"]["warmup_steps"] == 15000
+
+
+# --- merging
+
+
+def test_later_files_and_overrides_win(tmp_path):
+    one = write(tmp_path, "one.yaml", "a: 1\nb: {x: 1, y: [1, 2]}\nc: 3\n")
+    two = write(tmp_path, "two.yaml", "a: 2\nb: {y: [3], z: null}\n")
+    merged = merge_configs([one, two], {"b": {"x": 5}})
+    assert merged == {"a": 2, "b": {"x": 5, "y": [3], "z": None}, "c": 3}
+
+
+@pytest.mark.parametrize("text", ["- 1\n", "a: [1\n", "text"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
+    path = write(tmp_path, "bad.yaml", text)
+    with pytest.raises(UserError, match=r"bad\.yaml"):
+        read_config(path)
+    with pytest.raises(UserError, match=r"none\.yaml"):
+        read_config(tmp_path / "none.yaml")
+
+
+# --- unknown keys
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "nearest"),
+    [
+        ("max_epochs: 3\n", "max_epochs", "max_epoch"),
+        ("encoder_conf: {num_block: 3}\n", "encoder_conf.num_block", "num_blocks"),
+        ("decoder_conf: {dropout: 0}\n", "decoder_conf.dropout", "dropout_rate"),
+        ("loss_conf: {alhpa: 0}\n", "loss_conf.alhpa", "alpha"),
+        ("optim_conf: {learning_rate: 1}\n", "optim_conf.learning_rate", ""),
+        ("scheduler_conf: {warmup: 1}\n", "scheduler_conf.warmup", "warmup_steps"),
+        ("preencoder_conf: {out_size: 1}\n", "preencoder_conf.out_size", "output_size"),
+        ("encoder_conf: {input_size: 3}\n", "encoder_conf.input_size", ""),
+    ],
+)
+def test_unknown_keys_name_file_and_nearest_key(tmp_path, text, key, nearest):
+    base = CONF / "train_multitask.yaml"
+    overlay = write(tmp_path, "overlay.yaml", text)
+    with pytest.raises(UserError) as caught:
+        check_config(merge_configs([base, overlay]), [base, overlay])
+    message = str(caught.value)
+    assert message.startswith(f"{overlay}: {key} is unknown; the nearest key is")
+    assert message.endswith(nearest)
+
+
+def test_a_choice_that_does_not_exist(tmp_path):
+    overlay = write(tmp_path, "overlay.yaml", "encoder: conformerr\n")
+    with pytest.raises(UserError, match=r"overlay\.yaml: encoder .* conformer, trans"):
+        check_config(read_config(overlay), [overlay])
+
+
+def test_a_number_that_yaml_reads_as_text(tmp_path):
+    assert yaml.safe_load("lr: 1e-3") == {"lr": "1e-3"}  # YAML 1.1, as PyYAML reads it
+    overlay = write(tmp_path, "overlay.yaml", "optim: adam\noptim_conf: {lr: 1e-3}\n")
+    with pytest.raises(UserError, match=r"optim_conf\.lr .* 1\.0e-3"):
+        check_config(read_config(overlay), [overlay])
+
+
+def test_ser_train_checks_before_it_trains(tmp_path, capsys):
+    path = write(tmp_path, "typo.yaml", "encoder_conf: {num_block: 3}\n")
+    with pytest.raises(SystemExit) as ending:
+        ser_train(["--config", str(path), "--output_dir", str(tmp_path / "exp")])
+    assert ending.value.code == 1
+    assert "num_block is unknown; the nearest key is num_blocks" in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "exp").exists()
