@@ -299,8 +299,8 @@ def fetch_huggingface(name: str) -> dict[str, Path]:
         f"Hugging Face model {name!r} is not in the local cache and could not be "
         f"downloaded ({reason}). On a machine with a network run ser_fetch_weights "
         f"with this config (or 'hf download {name}'), copy the folder with "
-        "config.json, preprocessor_config.json and model.safetensors or pytorch_model.bin here and "
-        "pass it with --upstream FOLDER"
+        "config.json, preprocessor_config.json and the weights here and pass it with "
+        "--upstream FOLDER"
     )
 
 
