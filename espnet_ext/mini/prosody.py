@@ -304,11 +304,14 @@ def _equalise(
     Returns:
         Shape (samples,).
     """
-    n = len(signal)
-    frequency = np.fft.rfftfreq(n, 1 / SAMPLE_RATE)  # (bins,)
+    from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
+
+    # Never a length with large prime factors, which costs several times as much.
+    n = next_fast_len(len(signal), real=True)
+    frequency = rfftfreq(n, 1 / SAMPLE_RATE)  # (bins,)
     octaves = np.log2(np.maximum(frequency, 20) / 1000)  # (bins,)
     peak = np.exp(-0.5 * ((octaves - np.log2(2.8)) / 0.5) ** 2)  # (bins,)
     gain = tilt * np.clip(octaves, -2.5, 2.5) + smile * peak  # (bins,) dB
     gain -= 10 * np.log10(1 + (channel.highpass / np.maximum(frequency, 1)) ** 4)
     gain -= 10 * np.log10(1 + (frequency / channel.lowpass) ** 8)
-    return np.fft.irfft(np.fft.rfft(signal) * 10 ** (gain / 20), n)
+    return irfft(rfft(signal, n) * 10 ** (gain / 20), n)[: len(signal)]
