@@ -43,6 +43,7 @@ from espnet_ext.ser.decoder import EmotionDecoder
 from espnet_ext.ser.losses import MISSING_CLASS, JointLoss
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.ser.norm import replace_batch_norm
+from espnet_ext.train.checkpoint import UNREADABLE
 from espnet_ext.train.dataset import SERDataset, collate
 from espnet_ext.train.iterator import BatchDrawer, SERIterFactory
 from espnet_ext.train.sampler import BatchRule
@@ -450,7 +451,7 @@ def load_parameters(model: nn.Module, model_file: Path | str) -> None:
         state = torch.load(model_file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"there is no model file {model_file}") from None
-    except (RuntimeError, EOFError, ValueError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{model_file} cannot be read: {error}") from error
     own = model.state_dict()
     problems = {

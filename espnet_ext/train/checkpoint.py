@@ -31,8 +31,17 @@ from espnet_ext.utils.atomic import atomic_file
 CHECKPOINT = "checkpoint.pth"
 PREVIOUS = "checkpoint.previous.pth"
 
-# What torch.load raises on a truncated or foreign file.
-_UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError)
+# What torch.load raises on a truncated or foreign file; its unpickler, fed with noise,
+# may stumble in many ways.
+UNREADABLE = (
+    RuntimeError,
+    pickle.UnpicklingError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+)
 
 
 @contextmanager
@@ -68,7 +77,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         logging.warning(f"{path} cannot be read: {error}")
         return None
 
