@@ -25,7 +25,8 @@ from torch.nn import functional as F
 RATE = 16000
 
 
-def _draw_waves(count, seed=0):
+def draw_waves(count, seed=0):
+    """Draw waveforms of realistic lengths."""
     rng = np.random.default_rng(seed)
     seconds = np.clip(rng.lognormal(np.log(4.5) - 0.5 * 0.6**2, 0.6, count), 1, 20)
     generator = torch.Generator().manual_seed(seed)
@@ -115,7 +116,7 @@ def _make_runs(args, folder):
     )
     config = transformers.HubertConfig(**convert.to_huggingface_config(architecture))
     theirs = transformers.HubertModel(config).eval()
-    waves = _draw_waves(args.utterances)
+    waves = draw_waves(args.utterances)
 
     def packed(model):
         batch, total = [], 0

@@ -61,7 +61,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     config = load_feature_config(args.config, args.upstream)
     recordings = _read_recordings(args.data, args.labels)
     if is_finished(args.output, config, recordings, args.on_bad_audio):
-        print(f"{args.output}: finished already ({len(recordings)} utterances)")
+        print(f"{args.output}: finished already")
         return
     resources = Resources(
         device=_device(args.ngpu, args.num_threads),
@@ -70,9 +70,10 @@ def main(cmd: Sequence[str] | None = None) -> None:
         shard_seconds=args.shard_seconds,
     )
     store = extract(recordings, config, args.output, resources, args.on_bad_audio)
-    hours = sum(recordings[u].seconds for u in recordings) / 3600
+    held = [u for u in recordings if u in store]
+    hours = sum(recordings[u].seconds for u in held) / 3600
     print(
-        f"{args.output}: features of {len(recordings)} utterances ({hours:.2f} h), "
+        f"{args.output}: features of {len(held)} utterances ({hours:.2f} h), "
         f"{store.num_layers} hidden states of width {store.dim} in "
         f"{store.description['dtype']}"
     )
