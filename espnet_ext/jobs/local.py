@@ -9,7 +9,6 @@ lock on its output folder, so that two runs never write the same one.
 """
 
 import ctypes
-import fcntl
 import importlib
 import os
 import selectors
@@ -21,12 +20,13 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from tqdm import tqdm
 
 from espnet_ext.errors import UserError, describe_os_error
+from espnet_ext.jobs.lock import acquire, finishing, sign
+from espnet_ext.jobs.nodes import call_over_nodes
 from espnet_ext.jobs.progress import EpochProgress
 from espnet_ext.jobs.step import (
     Status,
@@ -35,6 +35,7 @@ from espnet_ext.jobs.step import (
     mark_started,
     set_aside,
     status,
+    write_files,
 )
 
 PR_SET_PDEATHSIG = 1
@@ -55,7 +56,12 @@ class Child:
     started: float = field(default_factory=time.monotonic)
 
 
-def run_steps(steps: Sequence[Step], jobs: int, gpus: Sequence[str] = ()) -> list[Step]:
+def run_steps(
+    steps: Sequence[Step],
+    jobs: int,
+    gpus: Sequence[str] = (),
+    patience: float = 1.0,
+) -> list[Step]:
     """Run the unfinished ones of `steps`, which do not depend on each other.
 
     Args:
@@ -63,6 +69,7 @@ def run_steps(steps: Sequence[Step], jobs: int, gpus: Sequence[str] = ()) -> lis
         jobs: How many run at the same time.
         gpus: Device names for ``CUDA_VISIBLE_DEVICES``, dealt out in turn; empty
             leaves the variable alone.
+        patience: Seconds to wait for another process that writes the same output.
 
     Returns:
         The steps that were run; the others had been finished before.
@@ -79,19 +86,22 @@ def run_steps(steps: Sequence[Step], jobs: int, gpus: Sequence[str] = ()) -> lis
     if len(todo) > 1:
         for module in sorted({name for step in todo for name in step.preload}):
             importlib.import_module(module)
-    failed = _run(todo, min(jobs, len(todo)), gpus)
+    failed = _run(todo, min(jobs, len(todo)), gpus, patience)
     if failed:
         raise UserError(_describe_failures(failed))
     return todo
 
 
-def _run(todo: Sequence[Step], jobs: int, gpus: Sequence[str]) -> dict[str, Step]:
+def _run(
+    todo: Sequence[Step], jobs: int, gpus: Sequence[str], patience: float
+) -> dict[str, Step]:
     """Keep `jobs` children busy until all steps have ended; return those that failed.
 
     Args:
         todo: The steps to run.
         jobs: How many at a time.
         gpus: As in `run_steps`.
+        patience: As in `run_steps`.
     """
     waiting = list(todo)
     slots = list(range(jobs))
@@ -102,8 +112,20 @@ def _run(todo: Sequence[Step], jobs: int, gpus: Sequence[str]) -> dict[str, Step
         try:
             while waiting or running:
                 while waiting and slots:
+                    step = waiting.pop(0)
+                    try:
+                        lock = acquire(step, patience)
+                    except UserError as error:
+                        _append_to_log(step, f"error: {error}")
+                        failed[step.name] = step
+                        continue
                     slot = slots.pop(0)
-                    child = _start(waiting.pop(0), slot, gpus)
+                    with lock:
+                        if status(step) is Status.DONE:
+                            print(f"  {step.name}: finished in the meantime")
+                            slots.append(slot)
+                            continue
+                        child = _start(step, lock, slot, gpus)
                     if child.step.epochs:
                         child.progress = EpochProgress(
                             child.step.name, child.step.epochs, slot
@@ -138,20 +160,25 @@ def _no_tqdm_thread() -> Iterator[None]:
         tqdm.monitor_interval = before
 
 
-def _start(step: Step, slot: int, gpus: Sequence[str]) -> Child:
-    _make_room(step)
+def _append_to_log(step: Step, text: str) -> None:
     step.log.parent.mkdir(parents=True, exist_ok=True)
+    with open(step.log, "a", encoding="utf-8") as log:
+        log.write(f"{text}\n")
+
+
+def _start(step: Step, lock: TextIO, slot: int, gpus: Sequence[str]) -> Child:
+    """Start the child, which keeps the lock when this process has closed it."""
+    _make_room(step)
+    now = time.strftime("%F %T")
+    _append_to_log(step, f"{LOG_HEADER}{now}: {shlex.join(step.command())}")
     log = open(step.log, "ab")  # noqa: SIM115 (closed in _finish)
-    started = f"{LOG_HEADER}{time.strftime('%F %T')}: {shlex.join(step.command())}\n"
-    log.write(started.encode())
-    log.flush()
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        _be_child(step, writer, gpus[slot % len(gpus)] if gpus else None)
+        _be_child(step, lock, writer, gpus[slot % len(gpus)] if gpus else None)
     os.close(writer)
     return Child(step, pid, reader, log, slot)
 
@@ -167,7 +194,7 @@ def _make_room(step: Step) -> None:
             )
 
 
-def _be_child(step: Step, writer: int, gpu: str | None) -> None:
+def _be_child(step: Step, lock: TextIO, writer: int, gpu: str | None) -> None:
     """Run the step in this forked process; never returns."""
     code = 1
     try:
@@ -178,11 +205,13 @@ def _be_child(step: Step, writer: int, gpu: str | None) -> None:
         sys.stderr = os.fdopen(2, "w", buffering=1)
         if gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-        with _lock(step.output):
-            if step.keeps_partial_work:
-                mark_started(step)
-            code = _call_main(step)
-            if code == 0:
+        sign(lock)
+        write_files(step)
+        if step.keeps_partial_work:
+            mark_started(step)
+        code = _call_main(step)
+        if code == 0:
+            with finishing(step):
                 mark_done(step)
     except UserError as error:
         code = 1
@@ -201,36 +230,14 @@ def _be_child(step: Step, writer: int, gpu: str | None) -> None:
 
 def _call_main(step: Step) -> int:
     """Call the step's program; return its exit status."""
+    if step.nodes > 1:
+        return call_over_nodes(step)
     sys.argv = [step.module, *step.args]
     try:
         importlib.import_module(step.module).main(list(step.args))
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
-
-
-@contextmanager
-def _lock(output: Path) -> Iterator[None]:
-    """Hold the right to write `output`.
-
-    Raises:
-        UserError: If another run holds it.
-    """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    path = output.parent / f".{output.name}.lock"
-    with open(path, "a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            owner = stream.read().strip() or "another process"
-            raise UserError(
-                f"{output} is being written by {owner}; wait for it or stop it first"
-            ) from None
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {os.uname().nodename}")
-        stream.flush()
-        yield
 
 
 def _forward(child: Child, data: bytes, *, echo: bool) -> None:
@@ -255,7 +262,11 @@ def _finish(child: Child) -> bool:
     if code == 0:
         tqdm.write(f"  {child.step.name}: done in {seconds:.0f} s")
         return True
-    how = f"was killed by signal {-code}" if code < 0 else f"failed (status {code})"
+    how = f"failed (status {code})"
+    if code < 0:
+        how = f"was killed by signal {-code}"
+    if code == -signal.SIGKILL:
+        how += " (out of memory, or by hand)"
     tqdm.write(f"  {child.step.name}: {how} after {seconds:.0f} s")
     return False
 

@@ -31,9 +31,9 @@ from espnet_ext.jobs.step import (
     digest,
     recorded_inputs,
     status,
+    write_files,
 )
 from espnet_ext.tasks.config import merge_configs
-from espnet_ext.utils.atomic import atomic_write_text
 
 STAGES = {
     1: "data preparation",
@@ -83,7 +83,9 @@ class Recipe:
         dumpdir: Where features and sets go.
         expdir: Where trainings and results go.
         nj: Processes of a step that can use several.
-        ngpu: GPUs of one training or extraction.
+        ngpu: GPUs of one training or extraction, on each node.
+        num_nodes: Nodes of one training.
+        workers: Processes that extract features together.
         resamples: Bootstrap resamples of the scores.
     """
 
@@ -103,6 +105,8 @@ class Recipe:
     expdir: Path = Path("exp")
     nj: int = 1
     ngpu: int = 0
+    num_nodes: int = 1
+    workers: int = 1
     resamples: int = 1000
 
     @property
@@ -242,6 +246,8 @@ def extract_step(recipe: Recipe) -> Step:
         products=STORE_FILES,
         inputs=tuple(inputs),
         settings={"upstream": recipe.upstream},
+        gpus=min(recipe.ngpu, 1),
+        workers=recipe.workers,
     )
 
 
@@ -288,9 +294,6 @@ def train_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
     """Train one model; the merged YAML is written beside its folder."""
     output = recipe.run(model)
     merged = output.parent / "conf" / f"{output.name}.yaml"
-    text = yaml.safe_dump(dict(config), sort_keys=False)
-    if not merged.is_file() or merged.read_text(encoding="utf-8") != text:
-        atomic_write_text(merged, text)
     args = [
         *("--config", str(merged), "--output_dir", str(output)),
         *("--seed", str(recipe.seed), "--ngpu", str(recipe.ngpu), "--resume", "true"),
@@ -301,7 +304,7 @@ def train_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
         for triple in data_triples(recipe.store, folder):
             args += [f"--{part}_data_path_and_name_and_type", triple]
         args += [f"--{part}_shape_file", str(folder / "speech_shape")]
-    return Step(
+    step = Step(
         name=f"train {model} on {recipe.split} (seed {recipe.seed})",
         stage=5,
         module="espnet_ext.bin.ser_train",
@@ -317,7 +320,12 @@ def train_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
         keeps_partial_work=True,
         preload=("espnet_ext.tasks.ser",),
         epochs=int(config.get("max_epoch", 0)),
+        files=((merged, yaml.safe_dump(dict(config), sort_keys=False)),),
+        gpus=recipe.ngpu,
+        nodes=recipe.num_nodes,
     )
+    write_files(step)  # now too, for those who run its command by hand
+    return step
 
 
 def data_triples(store: Path, folder: Path) -> list[str]:
@@ -365,6 +373,7 @@ def infer_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
             *store_inputs(recipe),
         ),
         preload=("espnet_ext.tasks.ser",),
+        gpus=min(recipe.ngpu, 1),
     )
 
 

@@ -70,6 +70,13 @@ class Step:
             `output` (training does; the others write their output in one piece).
         preload: Modules that take long to import, shared by all steps of a stage.
         epochs: Epochs at most, for the progress display; 0 if it is no training.
+        files: Texts that its program reads and the plan makes (the merged YAML of a
+            training). They are written when it starts, so that a queued step runs
+            with the settings it was queued with.
+        gpus: GPUs it uses on each node.
+        nodes: Nodes that its program spans.
+        workers: Processes that may share its work, each of which runs the program
+            until all of the work is done (extraction).
     """
 
     name: str
@@ -83,6 +90,10 @@ class Step:
     keeps_partial_work: bool = False
     preload: tuple[str, ...] = ()
     epochs: int = 0
+    files: tuple[tuple[Path, str], ...] = ()
+    gpus: int = 0
+    nodes: int = 1
+    workers: int = 1
 
     @property
     def log(self) -> Path:
@@ -176,6 +187,13 @@ def describe_products(step: Step) -> dict[str, list[int]] | None:
         stat = path.stat()
         described[name] = [stat.st_size, stat.st_mtime_ns]
     return described
+
+
+def write_files(step: Step) -> None:
+    """Write the texts that come with the step, where they are not there already."""
+    for path, text in step.files:
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            atomic_write_text(path, text)
 
 
 def mark_started(step: Step) -> None:
