@@ -220,9 +220,10 @@ class Filling:
         return json.loads(text)["shards"]
 
     def _refuse_foreign_folder(self) -> None:
-        known = {STORE_NAME, PLAN_NAME, INDEX_NAME, SHARDS_NAME, ".lock", *EXTRAS}
+        # Dot files are the plan's records, locks and what a killed job left behind.
+        known = {STORE_NAME, PLAN_NAME, INDEX_NAME, SHARDS_NAME, *EXTRAS}
         for item in self.path.iterdir():
-            if item.name not in known and not item.name.startswith(".tmp-"):
+            if item.name not in known and not item.name.startswith("."):
                 raise UserError(
                     f"{self.path}: holds {item.name}, which is not of a feature store; "
                     "choose another folder for --output"

@@ -280,7 +280,7 @@ def last_output(step: Step) -> str:
 def _describe_failures(failed: dict[str, Step]) -> str:
     parts = []
     for name, step in failed.items():
-        lines = step.log.read_text(errors="replace").splitlines()
+        lines = last_output(step).splitlines()
         tail = "\n".join(f"    {line}" for line in lines[-LOG_TAIL:])
         parts.append(f"{name} failed; the end of {step.log}:\n{tail}")
     done = "What was finished is kept: put it right and start the same command again."
