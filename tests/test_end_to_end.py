@@ -151,6 +151,7 @@ def test_a_killed_training_goes_on_to_the_same_predictions(finished, tmp_path):
     deadline = time.monotonic() + 300
     while not checkpoint.exists():
         assert time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
