@@ -169,8 +169,8 @@ def main():
             start = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - start)
-        peaks["fp32"].append(matrix_peak(torch.float32))
-        peaks["bf16"].append(matrix_peak(torch.bfloat16))
+            peaks["fp32"].append(matrix_peak(torch.float32))
+            peaks["bf16"].append(matrix_peak(torch.bfloat16))
     print(
         f"{args.utterances} utterances, {seconds:.0f} s of speech, {args.layers} "
         f"layers, {args.threads} thread(s), torch {torch.__version__}, "
