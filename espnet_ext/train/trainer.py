@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
@@ -165,7 +166,7 @@ class SERTrainer(Trainer):
 
         Raises:
             UserError: a criterion names a metric that this model and these labels do
-                not give.
+                not give; or predictions are not finite.
         """
         options.arm_early_stopping(reporter.get_epoch())
         # Not through DistributedDataParallel: ranks may have different numbers of
@@ -181,6 +182,7 @@ class SERTrainer(Trainer):
             dist.all_gather_object(gathered, predictions)
             predictions = concatenate(gathered)
 
+        _check_finite(predictions, reporter.get_epoch())
         stats = summarise(predictions, getattr(iterator, "corpora", None))
         stats["loss"] = _set_loss(module, predictions)
         _check_criteria(options, stats)
@@ -246,6 +248,18 @@ def _set_loss(module: ESPnetSERModel, predictions: SetPredictions) -> float:
         tensor(predictions.targets),
     )
     return float(parts.total)
+
+
+def _check_finite(predictions: SetPredictions, epoch: int) -> None:
+    for name in ("logits", "attributes"):
+        values = getattr(predictions, name)
+        if values is not None and not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).any(axis=1).argmax())
+            raise UserError(
+                f"epoch {epoch}: {name} are not finite, e.g. of "
+                f"{predictions.ids[bad]}; look for features that are not, or lower "
+                "the learning rate"
+            )
 
 
 def _check_criteria(options: TrainerOptions, stats: dict[str, float]) -> None:

@@ -1,6 +1,7 @@
 """The task as users run it: through SERTask.main, on a real store and real sets."""
 
 import csv
+import dataclasses
 import io
 import os
 import signal
@@ -15,6 +16,7 @@ import torch.multiprocessing as mp
 import yaml
 from espnet2.train.reporter import Reporter
 from tiny_corpus import (
+    ROOT,
     make_corpus,
     make_features,
     make_utterances,
@@ -407,8 +409,6 @@ def write_sets_of(folder, records, **sets):
 
 
 def replace_corpus(record, corpus):
-    import dataclasses
-
     return dataclasses.replace(record, corpus=corpus)
 
 
@@ -586,6 +586,72 @@ def test_balanced_class_weights_are_scikit_learns(tmp_path):
     classes = [i % 5 for i in range(33)]
     expected = compute_class_weight("balanced", classes=np.arange(5), y=classes)
     assert config["loss_conf"]["class_weights"] == pytest.approx(list(expected))
+
+
+@pytest.mark.parametrize("model", ["multitask", "hierarchical_cd"])
+def test_the_released_preset_trains(corpus, tmp_path, model):
+    options = small(max_epoch=2, valid_batch_bins=100, batch_bins=100)
+    shapes = tmp_path / "shape"
+    features = make_features(make_utterances(32))
+    shapes.write_text("".join(f"{u} {len(x)},2,16\n" for u, x in features.items()))
+    args = training_args(corpus, tmp_path / "exp", model, **options)
+    args[1] = str(ROOT / "conf" / "released" / "iemocap" / f"train_{model}.yaml")
+    for part in ("train", "valid"):
+        args += [f"--{part}_shape_file", str(shapes)]
+    SERTask.main(cmd=args)
+    assert len(statistics(tmp_path / "exp")) == 2
+    infer(infer_args(corpus, tmp_path / "exp", tmp_path / "out", dump_attention="true"))
+    attention = np.load(tmp_path / "out" / "attention.npz")
+    for name in ("continuous", "continuous_arousal", "discrete"):
+        assert attention[f"u000/{name}"].sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_online_frontend_trains_and_predicts(tmp_path):
+    import soundfile
+
+    from espnet_ext.mini.upstream import write_tiny_hubert
+
+    write_tiny_hubert(tmp_path / "hubert")
+    rng = np.random.default_rng(0)
+    records, lengths = {}, {}
+    for utt, record in make_utterances(16).items():
+        samples = rng.normal(size=int(rng.integers(4000, 8000))) * 0.1
+        soundfile.write(tmp_path / f"{utt}.wav", samples, 16000)
+        wav = str(tmp_path / f"{utt}.wav")
+        records[utt] = dataclasses.replace(record, wav=wav)
+        lengths[utt] = len(samples)
+    ids = list(records)
+    sets = dict.fromkeys(("train", "valid", "test"), (ids, "both"))
+    write_sets(tmp_path, records, **sets)
+    shapes = tmp_path / "shape"
+    shapes.write_text("".join(f"{utt} {n}\n" for utt, n in lengths.items()))
+    upstream = f"{{source: huggingface, name: {tmp_path / 'hubert'}}}"
+    config = f"{{config: {{upstream: {upstream}, layers: all, dtype: float16}}}}"
+    options = small(max_epoch=1, frontend="online", frontend_conf=config)
+    args = training_args(tmp_path, tmp_path / "exp", "multitask", **options)
+    args = [a.replace(f"{tmp_path}/store,speech,ser_features", "SPEECH") for a in args]
+    for part in ("train", "valid"):
+        place = args.index("SPEECH")
+        args[place] = f"{tmp_path}/{part}/wav.scp,speech,sound"
+        args += [f"--{part}_shape_file", str(shapes)]
+    SERTask.main(cmd=args)
+    assert not any("hubert" in key for key in load(tmp_path / "exp" / "1epoch.pth"))
+    arguments = infer_args(tmp_path, tmp_path / "exp", tmp_path / "out")
+    place = arguments.index("--store")
+    infer(arguments[:place] + arguments[place + 2 :])
+    table = (tmp_path / "out" / "predictions.csv").read_text()
+    assert len(table.splitlines()) == 17
+
+
+def test_predictions_that_are_not_finite_stop_the_training(tmp_path):
+    records = make_utterances(32)
+    features = make_features(records)
+    features["u007"][0, 0, 0] = np.inf
+    write_store(tmp_path / "store", features)
+    ids = list(records)
+    write_sets(tmp_path, records, train=(ids, "both"), valid=(ids, "both"))
+    with pytest.raises(UserError, match=r"epoch 1: logits are not finite, e\.g\. of u"):
+        train(tmp_path, tmp_path / "exp", **small(max_epoch=2))
 
 
 def test_espnets_own_iterator_still_works(corpus, tmp_path):
