@@ -13,7 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from espnet_ext.errors import UserError, exit_on_user_error
+from espnet_ext.jobs import slurm
+from espnet_ext.jobs.cluster import KIND_OF_STAGE, ClusterOptions, run_plan
+from espnet_ext.jobs.launcher import run_with_launcher
 from espnet_ext.jobs.local import last_output, run_steps
+from espnet_ext.jobs.overview import print_overview, standings
 from espnet_ext.jobs.recipe import (
     MODELS,
     STAGES,
@@ -23,6 +27,7 @@ from espnet_ext.jobs.recipe import (
     print_plan,
     training_config,
 )
+from espnet_ext.jobs.slurm_conf import parse_command, read_slurm_conf
 from espnet_ext.jobs.step import Status, Step, status
 
 EPILOG = "stages:\n" + "\n".join(f"  {n}  {what}" for n, what in STAGES.items())
@@ -102,12 +107,53 @@ def get_parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("how and where")
     group.add_argument(
+        "--cmd_backend",
+        default="local",
+        help="local, slurm, or another of cmd.sh [local]",
+    )
+    group.add_argument(
+        "--status",
+        action="store_true",
+        help="print how each step stands: queued, running, done, failed; do nothing",
+    )
+    group.add_argument(
         "--nj",
         type=int,
-        default=len(os.sched_getaffinity(0)),
-        help="processes at a time [the number of CPUs]",
+        default=None,
+        help="processes at a time [the number of CPUs]; with slurm the CPUs of a job, "
+        "--num_threads in cmd.sh",
     )
-    group.add_argument("--ngpu", type=int, default=0, help="GPUs of one run [0]")
+    group.add_argument(
+        "--ngpu", type=int, default=0, help="GPUs of one run, on each node [0]"
+    )
+    group.add_argument(
+        "--num_nodes", type=int, default=1, help="nodes of one training [1]"
+    )
+    group.add_argument(
+        "--extract_jobs",
+        type=int,
+        default=1,
+        help="processes (with slurm: jobs) that fill the feature store together [1]",
+    )
+    group.add_argument(
+        "--runs_per_job",
+        type=int,
+        default=1,
+        help="with slurm: small trainings that share one job and its GPU [1]",
+    )
+    group.add_argument(
+        "--max_restarts",
+        type=int,
+        default=20,
+        help="how often Slurm may start a job again after preemption, a failed node "
+        "or the time limit [20]",
+    )
+    group.add_argument(
+        "--wait",
+        choices=("true", "false"),
+        default="true",
+        help="with slurm: watch until all has ended, or leave once it is queued [true]",
+    )
     group.add_argument("--datadir", type=Path, default=Path("data"), help="[data]")
     group.add_argument("--dumpdir", type=Path, default=Path("dump"), help="[dump]")
     group.add_argument("--expdir", type=Path, default=Path("exp"), help="[exp]")
@@ -126,7 +172,18 @@ def main(cmd: Sequence[str] | None = None) -> None:
     if args.dry_run:
         print_plan(unique(step for recipe in recipes for step in build_plan(recipe)))
         return
+    if args.status:
+        steps = planned(recipes, args)
+        queue = slurm.queue() if args.cmd_backend == "slurm" else {}
+        found = standings(steps, batches_root(args), list(queue.values()))
+        print_overview(steps, found)
+        return
     start = time.monotonic()
+    if args.cmd_backend == "slurm":
+        run_on_slurm(recipes, args)
+        if args.wait == "true":
+            print(f"Finished in {time.monotonic() - start:.0f} s.")
+        return
     for stage in range(args.stage, args.stop_stage + 1):
         # Planned again for each stage: the plan of the later ones reads what the
         # earlier ones have written.
@@ -159,8 +216,14 @@ def check_arguments(args: argparse.Namespace) -> None:
             f"--corpus_root {args.corpus_root}: no such folder; set the corpus' place "
             "in db.sh or give it here"
         )
-    if args.nj < 1:
-        raise UserError(f"--nj {args.nj}: at least one process is needed")
+    for name in ("nj", "num_nodes", "extract_jobs", "runs_per_job"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: at least one is needed")
+    if args.num_nodes > 1 and args.cmd_backend != "slurm":
+        raise UserError(
+            f"--num_nodes {args.num_nodes} needs cmd_backend=slurm (see cmd.sh)"
+        )
 
 
 def recipes_of(args: argparse.Namespace) -> list[Recipe]:
@@ -184,11 +247,71 @@ def recipes_of(args: argparse.Namespace) -> list[Recipe]:
         datadir=args.datadir,
         dumpdir=args.dumpdir,
         expdir=args.expdir,
-        nj=args.nj,
+        nj=args.nj or default_nj(args),
         ngpu=args.ngpu,
+        num_nodes=args.num_nodes,
+        workers=args.extract_jobs,
         resamples=args.resamples,
     )
     return [replace(recipe, fold=fold) for fold in args.fold] or [recipe]
+
+
+def default_nj(args: argparse.Namespace) -> int:
+    """Return how many processes a step may start where it runs."""
+    if args.cmd_backend == "slurm":
+        return int(commands_of(args)["train"][1].get("num_threads", 1))
+    return len(os.sched_getaffinity(0))
+
+
+def commands_of(args: argparse.Namespace) -> dict[str, tuple[str, dict[str, str]]]:
+    """Read cmd.sh's commands: program and options by kind of work.
+
+    Raises:
+        UserError: If they are not for this back end.
+    """
+    default = {"local": "run.pl", "slurm": "slurm.pl"}.get(args.cmd_backend, "")
+    commands = {}
+    for kind in ("train", "cuda", "decode"):
+        text = os.environ.get(f"{kind}_cmd", default)
+        program, options = parse_command(text)
+        if args.cmd_backend == "slurm" and program != "slurm.pl":
+            raise UserError(
+                f"--cmd_backend slurm, but cmd.sh's {kind}_cmd is {text!r}: set "
+                "cmd_backend=slurm there, or in the environment"
+            )
+        commands[kind] = (program, options)
+    return commands
+
+
+def batches_root(args: argparse.Namespace) -> Path:
+    """Return where what was handed to a cluster lies."""
+    return args.expdir / "slurm"
+
+
+def planned(recipes: Sequence[Recipe], args: argparse.Namespace) -> list[Step]:
+    """List the steps of the stages that were asked for, in order."""
+    steps = unique(step for recipe in recipes for step in build_plan(recipe))
+    chosen = [s for s in steps if args.stage <= s.stage <= args.stop_stage]
+    return sorted(chosen, key=lambda step: step.stage)
+
+
+def run_on_slurm(recipes: Sequence[Recipe], args: argparse.Namespace) -> None:
+    """Hand all stages to Slurm at once, and show the tables when they are there."""
+    if args.stage <= 5 <= args.stop_stage:
+        check_training_configs(recipes)
+    commands = {kind: options for kind, (_, options) in commands_of(args).items()}
+    conf = commands["train"].get("config", "conf/slurm.conf")
+    options = ClusterOptions(
+        root=batches_root(args),
+        conf=read_slurm_conf(Path(conf)),
+        commands=commands,
+        runs_per_job=args.runs_per_job,
+        max_restarts=args.max_restarts,
+        wait=args.wait == "true",
+    )
+    for step in run_plan(lambda: planned(recipes, args), options):
+        if step.stage == max(STAGES) and options.wait:
+            print(last_output(step), end="")
 
 
 def config_path(kind: str, name: str) -> Path:
@@ -248,11 +371,22 @@ def run_stage(steps: Sequence[Step], args: argparse.Namespace) -> None:
     The table of a scoring that was finished before is shown again: it is what the
     user is waiting for.
     """
+    jobs = args.nj or default_nj(args)
+    if args.cmd_backend != "local":
+        kind = KIND_OF_STAGE.get(steps[0].stage, "train")
+        run_with_launcher(
+            steps, os.environ.get(f"{kind}_cmd", ""), jobs, batches_root(args)
+        )
+        return
+    gpus = visible_gpus() if args.ngpu == 1 else ()
     if steps[0].stage in (5, 6):
-        run_steps(steps, jobs=args.nj, gpus=visible_gpus() if args.ngpu == 1 else ())
+        run_steps(steps, jobs=jobs, gpus=gpus)
         return
     for step in steps:
-        if not run_steps([step], jobs=1) and step.stage == max(STAGES):
+        workers = [step] * step.workers
+        if not run_steps(workers, jobs=step.workers, gpus=gpus) and step.stage == max(
+            STAGES
+        ):
             print(last_output(step), end="")
 
 

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 from typing import TextIO
 
 from tqdm import tqdm
@@ -10,6 +11,16 @@ from tqdm import tqdm
 _STARTED = re.compile(r"(\d+)/\d+epoch started")
 _RESULTS = re.compile(r"(\d+)epoch results:.*\[valid\] (.*)")
 _SCORE = re.compile(r"\b(ccc|acc)=(-?[\d.]+(?:e[-+]\d+)?)")
+
+
+def last_epoch(log: Path) -> int:
+    """Return the last epoch that a training's log says is complete; 0 without one."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    found = _RESULTS.findall(text)
+    return int(found[-1][0]) if found else 0
 
 
 class EpochProgress:

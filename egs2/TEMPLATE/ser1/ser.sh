@@ -14,7 +14,12 @@
 # command of each step.
 set -euo pipefail
 
+for arg in "$@"; do  # before cmd.sh, which reads it
+    case ${previous:-} in --cmd_backend) cmd_backend=${arg} ;; esac
+    case ${arg} in --cmd_backend=*) cmd_backend=${arg#*=} ;; esac
+    previous=${arg}
+done
 . ./path.sh
 . ./cmd.sh
 
-exec python -m espnet_ext.bin.ser_plan "$@"
+exec python -m espnet_ext.bin.ser_plan --cmd_backend "${cmd_backend}" "$@"

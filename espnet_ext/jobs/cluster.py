@@ -1,0 +1,481 @@
+"""Run a plan on Slurm: one job array after the other, each waiting for what it reads.
+
+Everything that is to do is submitted at once, so that the cluster goes on when the
+terminal is closed. This process then only watches. Started again, it finds in Slurm's
+queue what is under way and submits the rest.
+
+Why not submitit or a daemon of our own: Slurm's queue itself remembers (`jobs.batch`),
+and its arrays, dependencies and requeueing do the work; see README.md beside this file.
+"""
+
+import fcntl
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from espnet_ext.errors import UserError
+from espnet_ext.jobs import slurm
+from espnet_ext.jobs.batch import (
+    Batch,
+    TaskRecord,
+    read_batch,
+    read_record,
+    step_key,
+    write_batch,
+)
+from espnet_ext.jobs.graph import prerequisites, unfinished
+from espnet_ext.jobs.slurm import QueuedTask, TaskId
+from espnet_ext.jobs.slurm_conf import SlurmConf, sbatch_options
+from espnet_ext.jobs.step import Status, Step, status
+
+# Slurm's default MaxArraySize is 1001.
+LARGEST_ARRAY = 1000
+LOG_TAIL = 15
+# A step is submitted again when what it waits for had failed in one of several workers,
+# or when its inputs have changed meanwhile.
+MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """How a plan is run on Slurm.
+
+    Attributes:
+        root: Folder of the batches.
+        conf: The cluster's ``slurm.conf``.
+        commands: Options of cmd.sh by kind of work: ``train``, ``cuda``, ``decode``.
+        runs_per_job: Trainings (and inferences) that share one job and its GPU.
+        max_restarts: How often Slurm may start a job again.
+        wait: Whether to watch until all has ended.
+        poll_seconds: Time between two looks into the queue.
+        grace_seconds: How long the news of a job's end may take through the file
+            system.
+    """
+
+    root: Path
+    conf: SlurmConf
+    commands: Mapping[str, Mapping[str, str]]
+    runs_per_job: int = 1
+    max_restarts: int = 20
+    wait: bool = True
+    poll_seconds: float = 5.0
+    grace_seconds: float = 30.0
+
+
+# Which of cmd.sh's commands a stage uses.
+KIND_OF_STAGE = {3: "cuda", 5: "cuda", 6: "decode"}
+PACKED_STAGES = (5, 6)
+
+
+@dataclass
+class Watch:
+    """What one call of `run_plan` has seen.
+
+    Attributes:
+        batches: Batches by folder, as they are needed.
+        failed: Why a step failed, by key; it is not submitted again.
+        gone: When a task was first missing from the queue.
+        shown: The state that was last printed of a step, by key.
+        attempts: How often a step was submitted, by key.
+    """
+
+    batches: dict[Path, Batch] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    gone: dict[TaskId, float] = field(default_factory=dict)
+    shown: dict[str, str] = field(default_factory=dict)
+    attempts: Counter[str] = field(default_factory=Counter)
+
+    def batch(self, folder: Path) -> Batch:
+        """Read a batch once."""
+        if folder not in self.batches:
+            self.batches[folder] = read_batch(folder)
+        return self.batches[folder]
+
+    def tell(self, step: Step, text: str) -> None:
+        """Print how a step stands, if that is news."""
+        key = step_key(step)
+        if self.shown.get(key) != text:
+            self.shown[key] = text
+            print(f"  {step.name}: {text}", flush=True)
+
+
+@dataclass(frozen=True)
+class Flight:
+    """A task of ours that is in the queue, or was when we looked last.
+
+    Attributes:
+        task: As the queue showed it.
+        batch: Where it comes from.
+    """
+
+    task: QueuedTask
+    batch: Batch
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What it runs."""
+        return self.batch.tasks[self.task.id.task]
+
+
+def run_plan(plan: Callable[[], Sequence[Step]], options: ClusterOptions) -> list[Step]:
+    """Submit what is to do and is not in the queue yet; watch until all has ended.
+
+    Args:
+        plan: Makes the plan. It is called again when all jobs have ended: the plan of
+            later steps may depend on what earlier ones have written.
+        options: How.
+
+    Returns:
+        The plan as it was in the end.
+
+    Raises:
+        UserError: After all have ended, if some failed; names each with its log.
+    """
+    slurm.check_available()
+    watch = Watch()
+    for step in plan():
+        if status(step) is Status.DONE:
+            print(f"  {step.name}: finished before ({step.output})")
+    while True:
+        steps = plan()
+        flights = bring_up(steps, options, watch)
+        if not flights:
+            break
+        if not options.wait:
+            print("Submitted. The same command with --status shows how it goes.")
+            return list(steps)
+        wait_for(flights, options, watch)
+    left = unfinished(steps, prerequisites(steps))
+    if left:
+        raise UserError(describe_failures(left, watch))
+    return list(steps)
+
+
+def bring_up(
+    steps: Sequence[Step], options: ClusterOptions, watch: Watch
+) -> dict[TaskId, Flight]:
+    """Submit what is to do and not in the queue; return all that is under way."""
+    needs = prerequisites(steps)
+    # Where nothing else can submit, what squeue says stays true until we are through.
+    with submitting(options.root) as lock:
+        flights = find_flights(slurm.queue(), watch)
+        todo = unfinished(steps, needs)
+        under_way = tasks_of_steps(flights)
+        refuse_other_settings(todo.values(), flights)
+        for key, step in todo.items():
+            if key in under_way:
+                ids = ", ".join(str(task) for task in under_way[key])
+                watch.tell(step, f"in Slurm's queue (job {ids})")
+        new = {
+            key: step
+            for key, step in todo.items()
+            if key not in under_way and can_run(step, needs, todo, watch)
+        }
+        for stage in sorted({step.stage for step in new.values()}):
+            of_stage = [step for step in new.values() if step.stage == stage]
+            for group in group_steps(of_stage, needs, under_way, options):
+                batch, job = submit_group(group, options, lock)
+                for number, members in batch.tasks.items():
+                    task = TaskId(job, number)
+                    flights[task] = Flight(_as_queued(task, batch), batch)
+                    watch.batches[batch.folder] = batch
+                    for step in members:
+                        watch.attempts[step_key(step)] += 1
+                        under_way.setdefault(step_key(step), []).append(task)
+                        watch.tell(step, f"submitted (job {task})")
+    ours = {step_key(step) for step in steps}
+    return {
+        task: flight
+        for task, flight in flights.items()
+        if any(step_key(step) in ours for step in flight.steps)
+    }
+
+
+@contextmanager
+def submitting(root: Path) -> Iterator[int]:
+    """Hold the right to look into the queue and submit; yield its descriptor."""
+    root.mkdir(parents=True, exist_ok=True)
+    with open(root / ".lock", "a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield stream.fileno()
+
+
+def find_flights(
+    queue: Mapping[TaskId, QueuedTask], watch: Watch
+) -> dict[TaskId, Flight]:
+    """Keep the queue's tasks that have not ended, with their steps."""
+    return {
+        task: Flight(entry, watch.batch(entry.folder))
+        for task, entry in queue.items()
+        if not entry.ended
+    }
+
+
+def tasks_of_steps(flights: Mapping[TaskId, Flight]) -> dict[str, list[TaskId]]:
+    """Tasks under way by the key of the step that they run."""
+    tasks = defaultdict(list)
+    for task, flight in flights.items():
+        for step in flight.steps:
+            tasks[step_key(step)].append(task)
+    return dict(tasks)
+
+
+def refuse_other_settings(
+    steps: Iterable[Step], flights: Mapping[TaskId, Flight]
+) -> None:
+    """See that nothing under way writes the same folder with other settings.
+
+    Raises:
+        UserError: Names the job.
+    """
+    mine = {os.path.abspath(s.output): step_key(s) for s in steps}
+    for task, flight in flights.items():
+        for other in flight.steps:
+            key = mine.get(os.path.abspath(other.output))
+            if key is not None and key != step_key(other):
+                raise UserError(
+                    f"job {task} in Slurm's queue is to write {other.output} with "
+                    f"other settings: wait for it, or stop it with `scancel {task}`"
+                )
+
+
+def can_run(
+    step: Step,
+    needs: Mapping[str, Sequence[Step]],
+    todo: Mapping[str, Step],
+    watch: Watch,
+) -> bool:
+    """Say whether neither the step nor what it waits for has failed."""
+    key = step_key(step)
+    if watch.attempts[key] >= MAX_ATTEMPTS:
+        watch.failed.setdefault(
+            key,
+            f"was submitted {MAX_ATTEMPTS} times and is not finished: do its inputs "
+            "change all the time?",
+        )
+    if key in watch.failed:
+        return False
+    return all(
+        can_run(other, needs, todo, watch)
+        for other in needs[key]
+        if step_key(other) in todo
+    )
+
+
+def _as_queued(task: TaskId, batch: Batch) -> QueuedTask:
+    return QueuedTask(task, "PENDING", "0:00", "", "", batch.folder)
+
+
+# ---- How steps become arrays
+
+
+@dataclass(frozen=True)
+class Group:
+    """Steps that become one job array.
+
+    Attributes:
+        tasks: The steps of each task.
+        dependency: What sbatch is told.
+        kind: Which command of cmd.sh.
+    """
+
+    tasks: Mapping[int, tuple[Step, ...]]
+    dependency: str
+    kind: str
+
+
+def group_steps(
+    steps: Sequence[Step],
+    needs: Mapping[str, Sequence[Step]],
+    under_way: Mapping[str, Sequence[TaskId]],
+    options: ClusterOptions,
+) -> list[Group]:
+    """Make arrays of steps of one stage that ask for the same and wait for the same.
+
+    Steps each of which waits for one task of the same array (the inference of one of
+    its trainings) become an array too, task for task.
+
+    Args:
+        steps: Steps of one stage.
+        needs: What a step waits for, by key.
+        under_way: Tasks of what is in the queue, by key.
+        options: How many share a job.
+    """
+    together: dict[tuple[TaskId, ...], list[Step]] = defaultdict(list)
+    for step in steps:
+        before = [step_key(other) for other in needs[step_key(step)]]
+        tasks_before = {task for key in before for task in under_way.get(key, ())}
+        together[tuple(sorted(tasks_before))].append(step)
+    pairs: dict[tuple, dict[int, tuple[Step, ...]]] = defaultdict(dict)
+    groups = []
+    for waits, members in together.items():
+        for alike in _split_by_needs(members):
+            size = options.runs_per_job if alike[0].stage in PACKED_STAGES else 1
+            tasks = _pack(alike, size)
+            if len(waits) == 1 and len(tasks) == 1:
+                pairs[waits[0].job, _asks(alike[0])][waits[0].task] = tasks[0]
+                continue
+            after = "afterok:" + ":".join(map(str, waits)) if waits else ""
+            for start in range(0, len(tasks), LARGEST_ARRAY):
+                part = tasks[start : start + LARGEST_ARRAY]
+                groups.append(Group(dict(enumerate(part)), after, _kind(alike[0])))
+    for (job, _), by_task in pairs.items():
+        first = next(iter(by_task.values()))[0]
+        after = f"aftercorr:{job}"
+        if len(by_task) == 1:
+            after = f"afterok:{TaskId(job, next(iter(by_task)))}"
+        groups.append(Group(by_task, after, _kind(first)))
+    return groups
+
+
+def _kind(step: Step) -> str:
+    return KIND_OF_STAGE.get(step.stage, "train")
+
+
+def _asks(step: Step) -> tuple[str, int, int]:
+    return _kind(step), step.gpus, step.nodes
+
+
+def _split_by_needs(steps: Sequence[Step]) -> list[list[Step]]:
+    """Separate steps that ask for different nodes or GPUs."""
+    alike = defaultdict(list)
+    for step in steps:
+        alike[_asks(step)].append(step)
+    return list(alike.values())
+
+
+def _pack(steps: Sequence[Step], size: int) -> list[tuple[Step, ...]]:
+    """Make tasks: several steps one task, or one step several tasks (its workers)."""
+    tasks: list[tuple[Step, ...]] = []
+    alone = [step for step in steps if step.workers > 1 or step.nodes > 1]
+    shared = [step for step in steps if step not in alone]
+    for step in alone:
+        tasks += [(step,)] * step.workers
+    for start in range(0, len(shared), size):
+        tasks.append(tuple(shared[start : start + size]))
+    return tasks
+
+
+def submit_group(group: Group, options: ClusterOptions, lock: int) -> tuple[Batch, int]:
+    """Write the batch of a group and hand it to Slurm."""
+    wanted = dict(options.commands.get(group.kind, {}))
+    first = next(iter(group.tasks.values()))[0]
+    wanted |= {"gpu": str(first.gpus), "num_nodes": str(first.nodes)}
+    words = [*options.conf.command, *sbatch_options(options.conf, wanted)]
+    batch = write_batch(options.root, group.tasks, options.max_restarts)
+    job = slurm.submit(
+        batch,
+        words,
+        label=f"stage{first.stage}",
+        dependency=group.dependency,
+        at_once=int(wanted.get("max_jobs_run", 0)),
+        keep_open=[lock],
+    )
+    return batch, job
+
+
+# ---- Watching
+
+
+def wait_for(
+    flights: Mapping[TaskId, Flight], options: ClusterOptions, watch: Watch
+) -> None:
+    """Look into the queue until all tasks have ended; print what changes."""
+    left = dict(flights)
+    try:
+        while left:
+            time.sleep(options.poll_seconds)
+            queue = slurm.queue()
+            for task, flight in list(left.items()):
+                entry = queue.get(task)
+                if entry is not None and not entry.ended:
+                    watch.gone.pop(task, None)
+                    _tell_running(flight, entry, watch)
+                elif _settle(flight, entry, options, watch):
+                    del left[task]
+    except KeyboardInterrupt:
+        jobs = " ".join(sorted({str(task.job) for task in left}))
+        raise UserError(
+            "stopped watching; the jobs go on. The same command attaches to them "
+            f"again, `scancel {jobs}` stops them"
+        ) from None
+
+
+def _tell_running(flight: Flight, entry: QueuedTask, watch: Watch) -> None:
+    if entry.state != "RUNNING":
+        return
+    for step in flight.steps:
+        watch.tell(step, f"running on {entry.node} (job {entry.id}, log {step.log})")
+
+
+def _settle(
+    flight: Flight, entry: QueuedTask | None, options: ClusterOptions, watch: Watch
+) -> bool:
+    """Find out how a task ended that has left the queue; False if that is not clear.
+
+    The step's own record decides. Where there is none, the task's last word and Slurm's
+    tell why; their absence tells that it was killed hard.
+    """
+    task = flight.task.id
+    since = watch.gone.setdefault(task, time.monotonic())
+    record = read_record(flight.batch, task.task)
+    begun = record is not None
+    missing = [step for step in flight.steps if status(step) is not Status.DONE]
+    said = entry.state if entry is not None else ""
+    sure = record is not None and record.state == "failed"
+    sure = sure or said not in ("", "COMPLETED")
+    if missing and not sure and time.monotonic() - since < options.grace_seconds:
+        return False  # its last word may be on its way through the file system
+    for step in flight.steps:
+        if step not in missing:
+            watch.tell(step, "done")
+        elif begun or said not in ("CANCELLED", ""):
+            why = describe_end(flight, record, said or slurm.last_state(task))
+            watch.failed[step_key(step)] = why
+            watch.tell(step, why)
+        elif entry is not None and entry.reason != "DependencyNeverSatisfied":
+            why = f"was cancelled before it began (job {task})"
+            watch.failed[step_key(step)] = why
+            watch.tell(step, why)
+    return True
+
+
+def describe_end(flight: Flight, record: TaskRecord | None, said: str) -> str:
+    """Say how a task ended that did not do its work."""
+    task = flight.task.id
+    if record is not None and record.state == "failed":
+        return f"failed (job {task} on {record.host})"
+    slurm_says = f", Slurm says {said}" if said else ""
+    where = f" on {record.host}" if record is not None else ""
+    return (
+        f"died without a word (job {task}{where}{slurm_says}): killed, cancelled, out "
+        f"of memory, or a node that failed; see {flight.batch.log(task.task)}"
+    )
+
+
+def describe_failures(left: Mapping[str, Step], watch: Watch) -> str:
+    """Name each step that failed, the end of its log, and what was not run for it."""
+    parts = []
+    waiting = []
+    for key, step in left.items():
+        if key not in watch.failed:
+            waiting.append(step.name)
+            continue
+        parts.append(f"{step.name} {watch.failed[key]}")
+        try:
+            lines = step.log.read_text(errors="replace").splitlines()
+        except OSError:
+            continue
+        tail = [f"    {line}" for line in lines[-LOG_TAIL:]]
+        parts.append("\n".join([f"  the end of {step.log}:", *tail]))
+    if waiting:
+        parts.append("Not run, because something that they read is missing:")
+        parts += [f"    {name}" for name in waiting]
+    parts.append(
+        "What was finished is kept: put it right and start the same command again."
+    )
+    return "\n".join(parts)

@@ -1,0 +1,186 @@
+"""Slurm's own commands, as functions: sbatch, squeue, sacct.
+
+Nothing is remembered here: what is queued is what Slurm's queue says. A task is known
+by its job's number and its own, and leads back to its batch by the script's path.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet_ext.errors import UserError
+from espnet_ext.jobs.batch import JOB_ID, SCRIPT, STEPS_FILE, Batch
+from espnet_ext.utils.atomic import atomic_write_text
+
+NAME = "ser-"
+
+# https://slurm.schedmd.com/squeue.html#SECTION_JOB-STATE-CODES: states of a job that
+# will not run again. Others (also COMPLETING, REQUEUED, SUSPENDED, ...) are on the way.
+_ENDED = frozenset(
+    (
+        *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
+        *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
+    )
+)
+_FORMAT = "%F|%K|%T|%M|%r|%N|%o"
+_PATIENCE = 600.0
+_PAUSE = 5.0
+
+
+@dataclass(frozen=True, order=True)
+class TaskId:
+    """A task of a job array."""
+
+    job: int
+    task: int
+
+    def __str__(self) -> str:
+        return f"{self.job}_{self.task}"
+
+
+@dataclass(frozen=True)
+class QueuedTask:
+    """A task as the queue shows it.
+
+    Attributes:
+        id: Its numbers.
+        state: Slurm's word: ``PENDING``, ``RUNNING``, ``FAILED``, ...
+        elapsed: How long it has run, as Slurm writes it.
+        reason: Why it waits or ended.
+        node: Where it runs.
+        folder: The folder of its batch.
+    """
+
+    id: TaskId
+    state: str
+    elapsed: str
+    reason: str
+    node: str
+    folder: Path
+
+    @property
+    def ended(self) -> bool:
+        """Whether it will not run (again)."""
+        return self.state in _ENDED
+
+
+def check_available() -> None:
+    """See that Slurm's commands are here.
+
+    Raises:
+        UserError: If they are not.
+    """
+    for program in ("sbatch", "squeue"):
+        if shutil.which(program) is None:
+            raise UserError(
+                f"{program} is not on PATH: start this on a login node of the cluster, "
+                "or set cmd_backend=local in cmd.sh"
+            )
+
+
+def queue() -> dict[TaskId, QueuedTask]:
+    """List the user's tasks: queued, running, and ended in the last minutes.
+
+    Raises:
+        UserError: If Slurm's controller has not answered for ten minutes.
+    """
+    command = [
+        *("squeue", "--noheader", "--array", "--states=all"),
+        *(f"--user={os.getuid()}", f"--format={_FORMAT}"),
+    ]
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode == 0:
+            return parse_queue(result.stdout)
+        if time.monotonic() > deadline:
+            raise UserError(f"squeue does not answer: {result.stderr.strip()}")
+        time.sleep(_PAUSE)
+
+
+def parse_queue(text: str) -> dict[TaskId, QueuedTask]:
+    """Read squeue's lines; jobs that are not ours are left out."""
+    tasks = {}
+    for line in text.splitlines():
+        fields = line.split("|", maxsplit=6)
+        if len(fields) != 7 or not fields[1].strip().isdigit():
+            continue
+        job, task, state, elapsed, reason, node, command = map(str.strip, fields)
+        folder = Path(command).parent
+        if Path(command).name != SCRIPT or not (folder / STEPS_FILE).is_file():
+            continue
+        key = TaskId(int(job), int(task))
+        tasks[key] = QueuedTask(key, state, elapsed, reason, node, folder)
+    return tasks
+
+
+def submit(
+    batch: Batch,
+    command: Sequence[str],
+    label: str,
+    dependency: str = "",
+    at_once: int = 0,
+    keep_open: Sequence[int] = (),
+) -> int:
+    """Hand a batch to Slurm as one job array.
+
+    Args:
+        batch: The tasks.
+        command: ``sbatch`` with the options of the cluster.
+        label: Ends the job's name.
+        dependency: sbatch's ``--dependency``.
+        at_once: How many of the tasks may run at the same time; 0: any number.
+        keep_open: Descriptors that sbatch inherits. A lock among them is held until
+            sbatch has ended, also when this process dies meanwhile.
+
+    Returns:
+        The job's number.
+
+    Raises:
+        UserError: If Slurm refuses it.
+    """
+    array = ",".join(str(task) for task in sorted(batch.tasks))
+    words = [
+        *(*command, "--parsable", f"--job-name={NAME}{label}"),
+        f"--array={array}" + (f"%{at_once}" if at_once else ""),
+        *(f"--output={batch.folder}/%a.log", "--open-mode=append", "--requeue"),
+    ]
+    if dependency:
+        words += [f"--dependency={dependency}", "--kill-on-invalid-dep=yes"]
+    words.append(str(batch.script))
+    result = subprocess.run(
+        words, capture_output=True, text=True, check=False, pass_fds=keep_open
+    )
+    found = re.search(r"^(\d+)(;\S+)?$", result.stdout.strip(), re.MULTILINE)
+    if result.returncode == 0 and found:
+        job = int(found[1])
+    else:
+        # The answer can be lost on the way while the job is in the queue.
+        jobs = {key.job for key, t in queue().items() if t.folder == batch.folder}
+        if not jobs:
+            raise UserError(
+                f"sbatch refused {batch.script}: {result.stderr.strip()} (the options "
+                "come from cmd.sh and conf/slurm.conf)"
+            )
+        job = jobs.pop()
+    atomic_write_text(batch.folder / JOB_ID, f"{job}\n")
+    return job
+
+
+def last_state(task: TaskId) -> str:
+    """Ask Slurm's accounting how a task ended; empty where there is none."""
+    if shutil.which("sacct") is None:
+        return ""
+    result = subprocess.run(
+        ["sacct", "-nXP", "-j", str(task), "--format=State,ExitCode"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = result.stdout.split() if result.returncode == 0 else []
+    return lines[-1].replace("|", ", exit code ") if lines else ""
