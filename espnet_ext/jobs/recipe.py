@@ -16,7 +16,7 @@ stage what                                  where
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,16 @@ MODELS = (
 )
 
 
+# what tells one store's content from another's
+STORE_FILES = ("store.json", "index.safetensors")
+
+# in a folder of sets of several corpora: where the features of each are
+STORES_FILE = "stores"
+
+# labels that training is to show -> those that it must not see
+HIDDEN = {"none": "both", "discrete": "continuous", "continuous": "discrete"}
+
+
 @dataclass(frozen=True)
 class Mini:
     """A built-in corpus: the seed of its generator, and a factor on its size."""
@@ -76,7 +86,8 @@ class Recipe:
         features: Feature config, ``conf/features/*.yaml``.
         models: Name of each model and its training YAML.
         upstream: Folder or name of the upstream in place of the feature config's.
-        overlay: YAML merged over each model's.
+        corpus_overlay: YAML merged over each model's: what the corpus changes.
+        overlay: YAML merged over both.
         seed: The user's seed.
         mini: How to generate the corpus; None for one that is there.
         datadir: Where data directories go.
@@ -87,6 +98,12 @@ class Recipe:
         num_nodes: Nodes of one training.
         workers: Processes that extract features together.
         resamples: Bootstrap resamples of the scores.
+        partners: Other corpora, each as its own recipe would have it, with which this
+            one is trained and tested together.
+        shown: The labels of each corpus that training shows (see `HIDDEN`); all
+            labels of a corpus that is not named.
+        subset_like: Corpus whose train and valid sets tell how large those are that
+            a subset scheme draws.
     """
 
     corpus: str
@@ -97,6 +114,7 @@ class Recipe:
     features: Path
     models: Mapping[str, Path]
     upstream: str | None = None
+    corpus_overlay: Path | None = None
     overlay: Path | None = None
     seed: int = 0
     mini: Mini | None = None
@@ -108,11 +126,24 @@ class Recipe:
     num_nodes: int = 1
     workers: int = 1
     resamples: int = 1000
+    partners: tuple["Recipe", ...] = ()
+    shown: Mapping[str, str] = field(default_factory=dict)
+    subset_like: str | None = None
+
+    @property
+    def corpora(self) -> tuple["Recipe", ...]:
+        """The recipe and its partners."""
+        return (self, *self.partners)
 
     @property
     def split(self) -> str:
-        """Folder name of the split."""
-        return self.scheme if self.fold is None else f"{self.scheme}_{self.fold}"
+        """Folder name of the split, with the labels shown where some are hidden."""
+        names = []
+        for part in self.corpora:
+            fold = "" if part.fold is None else f"_{part.fold}"
+            labels = self.shown.get(part.corpus, "")
+            names.append(f"{part.scheme}{fold}" + (f"_{labels}" if labels else ""))
+        return "+".join(names)
 
     @property
     def data(self) -> Path:
@@ -127,7 +158,13 @@ class Recipe:
     @property
     def sets(self) -> Path:
         """The folder of the train, valid and test sets."""
-        return self.dumpdir / self.corpus / "sets" / self.labels.stem / self.split
+        corpora = "+".join(part.corpus for part in self.corpora)
+        return self.dumpdir / corpora / "sets" / self.labels.stem / self.split
+
+    @property
+    def speech(self) -> Path:
+        """What models read: the store, or the list of several corpora's stores."""
+        return self.sets / STORES_FILE if self.partners else self.store
 
     @property
     def runs(self) -> Path:
@@ -139,10 +176,6 @@ class Recipe:
         return self.runs / f"{model}_seed{self.seed}"
 
 
-# what tells one store's content from another's
-STORE_FILES = ("store.json", "index.safetensors")
-
-
 def build_plan(recipe: Recipe) -> list[Step]:
     """List the steps of a recipe, in an order in which they can run.
 
@@ -152,8 +185,14 @@ def build_plan(recipe: Recipe) -> list[Step]:
     for path in (recipe.labels, recipe.features, *recipe.models.values()):
         if not path.is_file():
             raise UserError(f"no such config file: {path}")
-    steps = [] if recipe.mini is None else generate_steps(recipe, recipe.mini)
-    steps += [prepare_step(recipe), check_step(recipe), extract_step(recipe)]
+    found: dict[str, Step] = {}  # by name: corpora share the upstream's
+    for part in recipe.corpora:
+        if part.mini is not None:
+            found |= {s.name: s for s in generate_steps(part, part.mini)}
+        for make in (prepare_step, check_step, extract_step):
+            step = make(part)
+            found[step.name] = step
+    steps = sorted(found.values(), key=lambda step: step.stage)
     steps.append(sets_step(recipe))
     configs = {name: training_config(recipe, name) for name in recipe.models}
     steps += [train_step(recipe, name, configs[name]) for name in recipe.models]
@@ -255,18 +294,38 @@ def extract_step(recipe: Recipe) -> Step:
 
 def store_inputs(recipe: Recipe) -> list[Input]:
     """What a step reads that takes features from the store."""
-    return [Input(recipe.store / name) for name in STORE_FILES]
+    return [Input(p.store / name) for p in recipe.corpora for name in STORE_FILES]
 
 
 def sets_step(recipe: Recipe) -> Step:
     """Apply the class map and the split."""
+    parts = recipe.corpora
     args = [
-        *("--data", str(recipe.data), "--labels", str(recipe.labels)),
-        *("--scheme", recipe.scheme, "--output", str(recipe.sets)),
-        *("--store", str(recipe.store)),
+        *("--data", *(str(part.data) for part in parts)),
+        *("--labels", str(recipe.labels)),
+        *("--scheme", *(part.scheme for part in parts)),
+        *("--output", str(recipe.sets)),
+        *("--store", *(str(part.store) for part in parts)),
     ]
-    if recipe.fold is not None:
-        args += ["--fold", str(recipe.fold)]
+    folds = [part.fold for part in parts if part.fold is not None]
+    if folds:
+        args += ["--fold", str(folds[0])]
+    hidden = {
+        corpus: HIDDEN[labels]
+        for corpus, labels in recipe.shown.items()
+        if labels in HIDDEN
+    }
+    if hidden:
+        args += ["--hide", *(f"{corpus}={mode}" for corpus, mode in hidden.items())]
+    if recipe.subset_like is not None:
+        args += ["--subset_like", recipe.subset_like]
+    settings: dict[str, Any] = {"scheme": recipe.scheme, "fold": recipe.fold}
+    if recipe.partners or hidden:
+        settings = {
+            "schemes": [[part.scheme, part.fold] for part in parts],
+            "hidden": hidden,
+            "subset_like": recipe.subset_like,
+        }
     names = ("wav.scp", "utt2class", "attributes", "classes", "speech_shape")
     return Step(
         name=f"make the sets of {recipe.split}",
@@ -274,22 +333,23 @@ def sets_step(recipe: Recipe) -> Step:
         module="espnet_ext.bin.ser_make_sets",
         args=tuple(args),
         output=recipe.sets,
-        products=tuple(f"{s}/{n}" for s in ("train", "valid", "test") for n in names),
+        products=(
+            *(f"{s}/{n}" for s in ("train", "valid", "test") for n in names),
+            *([STORES_FILE] if recipe.partners else []),
+        ),
         inputs=(
-            Input(recipe.data),
+            *(Input(part.data) for part in parts),
             Input(recipe.labels),
             *store_inputs(recipe),
         ),
-        settings={"scheme": recipe.scheme, "fold": recipe.fold},
+        settings=settings,
     )
 
 
 def training_config(recipe: Recipe, model: str) -> dict[str, Any]:
-    """Merge a model's YAML with the overlay."""
-    paths = [recipe.models[model]]
-    if recipe.overlay is not None:
-        paths.append(recipe.overlay)
-    return merge_configs(paths, {})
+    """Merge a model's YAML with the overlays."""
+    paths = [recipe.models[model], recipe.corpus_overlay, recipe.overlay]
+    return merge_configs([path for path in paths if path is not None], {})
 
 
 def train_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
@@ -303,7 +363,7 @@ def train_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
     ]
     for part in ("train", "valid"):
         folder = recipe.sets / part
-        for triple in data_triples(recipe.store, folder):
+        for triple in data_triples(recipe, folder):
             args += [f"--{part}_data_path_and_name_and_type", triple]
         args += [f"--{part}_shape_file", str(folder / "speech_shape")]
     step = Step(
@@ -330,13 +390,16 @@ def train_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
     return step
 
 
-def data_triples(store: Path, folder: Path) -> list[str]:
+def data_triples(recipe: Recipe, folder: Path) -> list[str]:
     """ESPnet's ``path,name,type`` of each thing a model reads from a set."""
-    return [
-        f"{store},speech,ser_features",
+    triples = [
+        f"{recipe.speech},speech,ser_features",
         f"{folder / 'utt2class'},emotion,text_int",
         f"{folder / 'attributes'},attributes,text_float",
     ]
+    if recipe.partners:  # metrics of each corpus, and their mean
+        triples.append(f"{folder / 'utt2corpus'},corpus,text")
+    return triples
 
 
 def selected_model(config: Mapping[str, Any]) -> str:
@@ -362,7 +425,7 @@ def infer_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
         args=(
             *("--train_config", str(run / "config.yaml")),
             *("--model_file", str(run / selected_model(config))),
-            *("--set", str(recipe.sets / "test"), "--store", str(recipe.store)),
+            *("--set", str(recipe.sets / "test"), "--store", str(recipe.speech)),
             *("--output", str(run / "test"), "--dump_attention", "true"),
             *("--ngpu", str(min(recipe.ngpu, 1))),
         ),
@@ -385,7 +448,7 @@ def score_step(recipe: Recipe, configs: Mapping[str, Mapping[str, Any]]) -> Step
     runs = {name: recipe.run(name) for name in scored_models(recipe, configs)}
     args = ["--output", str(output), "--title", recipe.split]
     args += ["--reference", str(recipe.sets / "test")]
-    args += ["--wav_scp", str(recipe.data / "wav.scp")]
+    args += ["--wav_scp", str(recipe.sets / "test" / "wav.scp")]
     args += ["--resamples", str(recipe.resamples)]
     inputs = []
     for name, run in runs.items():

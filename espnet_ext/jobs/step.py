@@ -121,7 +121,9 @@ def fingerprint(step: Step) -> str:
         "version": __version__,
         "module": step.module,
         "settings": step.settings,
-        "inputs": describe_inputs(step),
+        # In the order in which they are declared, without their paths: the same step
+        # is finished whatever folder it is called from, or was moved to.
+        "inputs": list(describe_inputs(step).values()),
         "products": step.products,
     }
     text = json.dumps(content, sort_keys=True, default=str)
