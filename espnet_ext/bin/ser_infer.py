@@ -58,7 +58,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--store",
         type=Path,
-        help="Feature store; a model with the online frontend reads wav.scp instead",
+        help="Feature store, or file that lists several; a model with the online "
+        "frontend reads wav.scp instead",
     )
     parser.add_argument(
         "--output", type=Path, required=True, help="Folder for predictions.csv"
@@ -204,9 +205,9 @@ def open_speech(
         return Waveforms(paths), test_set.durations
     if store_path is None:
         raise UserError("--store is missing; the model reads cached features")
-    from espnet_ext.features.store import FeatureStore
+    from espnet_ext.features.joint import open_store
 
-    store: Any = FeatureStore(store_path)
+    store: Any = open_store(store_path)
     for utt in test_set.utterances:
         if utt not in store:
             raise UserError(f"{store_path} has no features of {utt}; extract again")

@@ -100,9 +100,18 @@ def get_parser() -> argparse.ArgumentParser:
         "released preparation did [false]",
     )
     parser.add_argument(
+        "--subset_like",
+        metavar="CORPUS",
+        help="a subset scheme draws as many utterances for train and valid as this "
+        "corpus' own train and valid sets have",
+    )
+    parser.add_argument(
         "--store",
         type=Path,
-        help="feature store; writes speech_shape into each set",
+        nargs="+",
+        default=[],
+        help="feature store of each --data; writes speech_shape into each set and, of "
+        "several, the list OUTPUT/stores",
     )
     return parser
 
@@ -111,6 +120,10 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Make the sets of one split."""
     args = get_parser().parse_args(cmd)
+    if len(args.store) not in (0, len(args.data)):
+        raise UserError(
+            f"--store: {len(args.store)} stores for {len(args.data)} data directories"
+        )
     # Late: --help must not wait for yaml.
     from espnet_ext.corpora import datadir, labels, sets
     from espnet_ext.corpora.splits import SplitOptions
@@ -118,6 +131,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     options = sets.SetOptions(
         schemes=args.scheme,
         split=SplitOptions(args.fold, args.seed, args.subset_train, args.subset_valid),
+        subset_like=args.subset_like,
         hide=parse_hide(args.hide),
         min_seconds=args.min_seconds,
         max_seconds=args.max_seconds,
@@ -130,8 +144,10 @@ def main(cmd: Sequence[str] | None = None) -> None:
     made = sets.make_sets(corpora, class_map, options)
     with datadir.replaced_dir(args.output, marker="split.json") as folder:
         description = sets.write_sets(made, class_map, folder, options)
-        if args.store is not None:
-            write_shapes(args.store, made.parts(), folder)
+        if args.store:
+            names = [next(iter(data.utterances.values())).corpus for data in corpora]
+            stores = dict(zip(names, args.store, strict=True))
+            write_shapes(stores, made.parts(), folder, args.output)
     print(sets.sets_text(description, class_map), end="")
     if args.legacy_va_order:
         print(LEGACY_WARNING)
@@ -164,12 +180,29 @@ def parse_hide(items: Sequence[str]) -> dict[str, str]:
     return hide
 
 
-def write_shapes(store: Path, parts: Mapping[str, "DataDir"], folder: Path) -> None:
-    """Write ``speech_shape`` of each set from a feature store."""
+def write_shapes(
+    stores: Mapping[str, Path],
+    parts: Mapping[str, "DataDir"],
+    folder: Path,
+    output: Path,
+) -> None:
+    """Write ``speech_shape`` of each set, and the list of several corpora's stores.
+
+    Args:
+        stores: Feature store of each corpus.
+        parts: The sets by name.
+        folder: Where they lie now.
+        output: Where they will lie.
+    """
     # Late: only recipes with cached features need it.
+    from espnet_ext.features.joint import AnyStore, JointStore, write_store_list
     from espnet_ext.features.store import FeatureStore, write_shape_file
 
-    features = FeatureStore(store)
+    opened = {corpus: FeatureStore(path) for corpus, path in stores.items()}
+    features: AnyStore = next(iter(opened.values()))
+    if len(stores) > 1:
+        write_store_list(stores, folder / "stores", output)
+        features = JointStore(opened)
     for name, data in parts.items():
         write_shape_file(features, data.utterances, folder / name / "speech_shape")
 

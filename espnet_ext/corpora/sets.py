@@ -164,6 +164,7 @@ class SetOptions:
     Attributes:
         schemes: Names of split schemes, one for each corpus.
         split: Fold, seed and sizes.
+        subset_like: Corpus whose train and valid sets replace the sizes in `split`.
         hide: Corpus to the kind of labels that train and valid do not show; a corpus
             with ``both`` hidden has nothing to train on and is only tested.
         min_seconds: Shorter clips are not in train and valid.
@@ -175,6 +176,7 @@ class SetOptions:
 
     schemes: Sequence[str]
     split: SplitOptions = field(default_factory=SplitOptions)
+    subset_like: str | None = None
     hide: Mapping[str, str] = field(default_factory=dict)
     min_seconds: float | None = None
     max_seconds: float | None = None
@@ -212,10 +214,13 @@ def make_sets(
         UserError: The options do not fit the data, or a part is empty.
     """
     schemes = _match_schemes(corpora, options)
+    split_options = _with_sizes(
+        dict(zip(schemes, corpora, strict=True)), schemes, class_map, options
+    )
     parts: dict[str, list[DataDir]] = {"train": [], "valid": [], "test": []}
     for corpus, data in zip(schemes, corpora, strict=True):
         data = keep_classes(data, class_map)
-        split = make_split(schemes[corpus], data.utterances, options.split)
+        split = make_split(schemes[corpus], data.utterances, split_options)
         data = _with_options(data, corpus, options)
         test = data.select(split.test)
         parts["test"].append(test)
@@ -232,6 +237,25 @@ def make_sets(
             )
         joined[name] = members[0] if len(corpora) == 1 else combine(members)
     return Sets(**joined)
+
+
+def _with_sizes(
+    corpora: Mapping[str, DataDir],
+    schemes: Mapping[str, Scheme],
+    class_map: ClassMap,
+    options: SetOptions,
+) -> SplitOptions:
+    """Fill in the sizes of a subset from the sets of the corpus it shall be like."""
+    like = options.subset_like
+    if like is None:
+        return options.split
+    if like not in corpora:
+        raise UserError(f"--subset_like {like}: there is no --data of it")
+    utterances = keep_classes(corpora[like], class_map).utterances
+    split = make_split(schemes[like], utterances, options.split)
+    return replace(
+        options.split, subset_train=len(split.train), subset_valid=len(split.valid)
+    )
 
 
 def _match_schemes(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from espnet2.train.dataset import DATA_TYPES
 
-from espnet_ext.features.store import FeatureStore
+from espnet_ext.features.joint import open_store
 
 NAME = "ser_features"
 
@@ -19,11 +19,11 @@ class FeatureLoader(Mapping[str, np.ndarray]):
     Values are (T, D) or (T, L, D) in the stored precision.
 
     Args:
-        path: Folder of the store.
+        path: Folder of the store, or file that lists several (`features.joint`).
     """
 
     def __init__(self, path: str) -> None:
-        self.store = FeatureStore(path)
+        self.store = open_store(path)
 
     def __getitem__(self, utterance: str) -> np.ndarray:
         return self.store[utterance]

@@ -9,7 +9,7 @@ import mmap
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -244,7 +244,18 @@ class FeatureStore:
                 )
 
 
-def write_shape_file(store: FeatureStore, ids: Iterable[str], path: Path | str) -> None:
+class HasShapes(Protocol):
+    """One store, or several read as one."""
+
+    num_layers: int
+    dim: int
+
+    def num_frames(self, utterance: str) -> int:
+        """Frames T of an utterance."""
+        ...
+
+
+def write_shape_file(store: HasShapes, ids: Iterable[str], path: Path | str) -> None:
     """Write ESPnet's shape file, in one step.
 
     Lines are ``utt T,D``, or ``utt T,L,D`` where the store holds several layers.

@@ -37,8 +37,8 @@ from torch import nn
 
 from espnet_ext.errors import UserError
 from espnet_ext.features.frontend import CachedFeatures, OnlineUpstream
+from espnet_ext.features.joint import open_store
 from espnet_ext.features.loader import NAME as FEATURES_TYPE
-from espnet_ext.features.store import FeatureStore
 from espnet_ext.ser.decoder import EmotionDecoder
 from espnet_ext.ser.losses import MISSING_CLASS, JointLoss
 from espnet_ext.ser.model import ESPnetSERModel
@@ -413,7 +413,7 @@ def read_lengths(options: IteratorOptions) -> dict[str, int]:
             f"there is no shape file for {path}; give --train_shape_file and "
             "--valid_shape_file (lines: utterance length)"
         )
-    store = FeatureStore(path)
+    store = open_store(path)
     ids = _labelled_ids(options)
     return {utt: store.num_frames(utt) for utt in (store.ids if ids is None else ids)}
 
@@ -494,7 +494,7 @@ def _feature_size(args: argparse.Namespace) -> dict[str, int]:
             f"frontend_conf: input_size is missing and cannot be read from {path} "
             f"(type {kind})"
         )
-    store = FeatureStore(path)
+    store = open_store(path)
     return {"input_size": store.dim, "num_layers": store.num_layers}
 
 

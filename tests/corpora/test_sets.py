@@ -10,6 +10,7 @@ from espnet_ext.bin import ser_make_sets, ser_prepare
 from espnet_ext.corpora import sets
 from espnet_ext.corpora.datadir import make_data_dir, read_data_dir
 from espnet_ext.corpora.labels import load_class_map
+from espnet_ext.corpora.splits import SplitOptions
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 
@@ -250,3 +251,34 @@ def test_write_set_shows_one_kind_of_labels(tmp_path):
         sets.write_set(data, ["a"], class_map, tmp_path / "x", "none")
     with pytest.raises(UserError, match="the set is empty"):
         sets.write_set(data, [], class_map, tmp_path / "x")
+
+
+def test_a_subset_as_large_as_another_corpus_sets(data):
+    class_map = load_class_map(PAPER5)
+    iemocap = sets.keep_classes(read_data_dir(data / "iemocap"), class_map)
+    train = [i for i in iemocap.utterances if i.startswith("Ses01")][:5]
+    valid = [i for i in iemocap.utterances if i.startswith("Ses04M")][:2]
+    test = [i for i in iemocap.utterances if i.startswith("Ses05")]
+    options = sets.SetOptions(
+        schemes=("iemocap_5fold", "msp_podcast_subset"),
+        split=SplitOptions(fold=5),
+        subset_like="iemocap",
+        hide={"iemocap": "both"},
+    )
+    made = sets.make_sets(
+        [iemocap.select([*train, *valid, *test]), read_data_dir(data / "msp_podcast")],
+        class_map,
+        options,
+    )
+    for part, size in (("train", 5), ("valid", 2)):
+        corpora = [u.corpus for u in made.parts()[part].utterances.values()]
+        assert corpora == ["msp_podcast"] * size
+
+
+def test_a_subset_like_nothing_is_named(data, tmp_path, capsys):
+    text = fails(
+        capsys,
+        *(data, tmp_path / "x", "--scheme", "iemocap_5fold"),
+        *("--subset_like", "msp_podcast"),
+    )
+    assert "--subset_like msp_podcast: there is no --data of it" in text
