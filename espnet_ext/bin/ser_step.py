@@ -17,13 +17,9 @@ from pathlib import Path
 from types import FrameType
 
 from espnet_ext.errors import UserError, exit_on_user_error
-from espnet_ext.jobs.batch import (
-    Batch,
-    TaskRecord,
-    read_batch,
-    write_record,
-)
+from espnet_ext.jobs.batch import TaskRecord, read_batch, write_record
 from espnet_ext.jobs.local import run_steps
+from espnet_ext.jobs.step import Step
 
 # A node that has died holds its locks until the file server gives it up.
 LOCK_PATIENCE = 180.0
@@ -45,16 +41,25 @@ def main(cmd: Sequence[str] | None = None) -> None:
     if args.task not in batch.tasks:
         raise UserError(f"{batch.folder}: has no task {args.task}")
     record = begin(os.environ)
+    if record.restarts > batch.max_restarts:
+        fault = (
+            f"started again {record.restarts} times, which is more than --max_restarts"
+            f" {batch.max_restarts}: a longer --time or less preemption is needed."
+            " Start the same command again to go on from where it is"
+        )
+        write_record(batch, args.task, ended(record, "failed", fault))
+        raise UserError(fault)
     write_record(batch, args.task, record)
     try:
-        run_task(batch, args.task, record)
-    except UserError as error:
-        finish(batch, args.task, record, str(error))
+        run_task(batch.tasks[args.task], record)
+    except UserError:  # said in the step's own log
+        write_record(batch, args.task, ended(record, "failed"))
         raise
     except Exception as error:
-        finish(batch, args.task, record, f"{type(error).__name__}: {error}")
+        fault = f"{type(error).__name__}: {error}"
+        write_record(batch, args.task, ended(record, "failed", fault))
         raise
-    finish(batch, args.task, record, "")
+    write_record(batch, args.task, ended(record, "done"))
 
 
 def begin(environment: Mapping[str, str]) -> TaskRecord:
@@ -70,32 +75,22 @@ def begin(environment: Mapping[str, str]) -> TaskRecord:
     )
 
 
-def finish(batch: Batch, task: int, record: TaskRecord, fault: str) -> None:
-    """Leave the last word."""
-    state = "failed" if fault else "done"
-    write_record(
-        batch, task, replace(record, state=state, ended=time.time(), note=fault)
-    )
+def ended(record: TaskRecord, state: str, fault: str = "") -> TaskRecord:
+    """Make the last word."""
+    return replace(record, state=state, ended=time.time(), note=fault)
 
 
-def run_task(batch: Batch, task: int, record: TaskRecord) -> None:
+def run_task(steps: Sequence[Step], record: TaskRecord) -> None:
     """Run the steps side by side.
 
     Raises:
-        UserError: If one fails, or if the cluster has started the task too often.
+        UserError: If one fails.
     """
-    if record.restarts > batch.max_restarts:
-        raise UserError(
-            f"started again {record.restarts} times, which is more than --max_restarts "
-            f"{batch.max_restarts}: a longer --time, or less preemption, is needed. "
-            "Start ./run.sh again to go on from where it is"
-        )
     if record.restarts:
         print(f"Started again for the {record.restarts}. time.", flush=True)
     if record.job:
         # Sent some time before the time limit (--signal in conf/slurm.conf).
         signal.signal(signal.SIGUSR1, lambda *args: requeue(record.job, *args))
-    steps = batch.tasks[task]
     run_steps(steps, jobs=len(steps), patience=LOCK_PATIENCE)
 
 

@@ -79,14 +79,14 @@ class Watch:
         batches: Batches by folder, as they are needed.
         failed: Why a step failed, by key; it is not submitted again.
         gone: When a task was first missing from the queue.
-        shown: The state that was last printed of a step, by key.
+        shown: What was printed, with the step's key.
         attempts: How often a step was submitted, by key.
     """
 
     batches: dict[Path, Batch] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     gone: dict[TaskId, float] = field(default_factory=dict)
-    shown: dict[str, str] = field(default_factory=dict)
+    shown: set[tuple[str, str]] = field(default_factory=set)
     attempts: Counter[str] = field(default_factory=Counter)
 
     def batch(self, folder: Path) -> Batch:
@@ -97,9 +97,9 @@ class Watch:
 
     def tell(self, step: Step, text: str) -> None:
         """Print how a step stands, if that is news."""
-        key = step_key(step)
-        if self.shown.get(key) != text:
-            self.shown[key] = text
+        news = (step_key(step), text)
+        if news not in self.shown:
+            self.shown.add(news)
             print(f"  {step.name}: {text}", flush=True)
 
 
@@ -448,7 +448,8 @@ def describe_end(flight: Flight, record: TaskRecord | None, said: str) -> str:
     """Say how a task ended that did not do its work."""
     task = flight.task.id
     if record is not None and record.state == "failed":
-        return f"failed (job {task} on {record.host})"
+        note = f": {record.note}" if record.note else ""
+        return f"failed (job {task} on {record.host}){note}"
     slurm_says = f", Slurm says {said}" if said else ""
     where = f" on {record.host}" if record is not None else ""
     return (

@@ -205,7 +205,7 @@ def started(step):
 
 
 def test_workers_share_a_step(tmp_path):
-    step = replace(toy(tmp_path, "store", stage=3, seconds=1), workers=3)
+    step = replace(toy(tmp_path, "store", stage=3, seconds=4), workers=3)
     after = toy(tmp_path, "sets", stage=4, reads=[step])
     run([step, after], tmp_path)
     assert calls(step) == 3
