@@ -40,6 +40,7 @@ from espnet_ext.features.frontend import CachedFeatures, OnlineUpstream
 from espnet_ext.features.joint import open_store
 from espnet_ext.features.loader import NAME as FEATURES_TYPE
 from espnet_ext.ser.decoder import EmotionDecoder
+from espnet_ext.ser.linear_probe import LinearEncoder, MeanPoolingDecoder
 from espnet_ext.ser.losses import MISSING_CLASS, JointLoss
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.ser.norm import replace_batch_norm
@@ -80,13 +81,17 @@ preencoder_choices = ClassChoices(
 )
 encoder_choices = ClassChoices(
     "encoder",
-    classes={"conformer": ConformerEncoder, "transformer": TransformerEncoder},
+    classes={
+        "conformer": ConformerEncoder,
+        "transformer": TransformerEncoder,
+        "linear": LinearEncoder,
+    },
     type_check=AbsEncoder,
     default="conformer",
 )
 decoder_choices = ClassChoices(
     "decoder",
-    classes={"emotion": EmotionDecoder},
+    classes={"emotion": EmotionDecoder, "mean": MeanPoolingDecoder},
     type_check=nn.Module,
     default="emotion",
 )

@@ -1,0 +1,78 @@
+"""A linear probe of frozen features: the SUPERB protocol's emotion model.
+
+    y = W2 mean_t(W1 x_t + b1) + b2
+
+It has nothing of the paper. Its result on IEMOCAP is published (67.6 % for
+HuBERT-large), so it tells a fault of data or features from a fault of the models.
+
+Source:
+    S. Yang et al., "SUPERB: Speech processing Universal PERformance Benchmark",
+    Interspeech 2021: weighted sum of the frozen layers, a projection to 256, mean
+    pooling, a linear layer, cross entropy.
+"""
+
+import torch
+from espnet2.asr.encoder.abs_encoder import AbsEncoder
+from torch import Tensor, nn
+
+from espnet_ext.ser.decoder import EmotionOutput
+from espnet_ext.ser.pooling import frame_mask
+
+
+class LinearEncoder(AbsEncoder):
+    """One linear layer on each frame.
+
+    Args:
+        input_size: width of the features.
+        output_size: width of the output.
+    """
+
+    def __init__(self, input_size: int, output_size: int = 256) -> None:
+        super().__init__()
+        self.linear = nn.Linear(input_size, output_size)
+
+    def output_size(self) -> int:
+        """Return the width of the output."""
+        return self.linear.out_features
+
+    def forward(
+        self,
+        xs_pad: Tensor,
+        ilens: Tensor,
+        prev_states: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, None]:
+        """Project (B, T, D) features; lengths stay."""
+        return self.linear(xs_pad), ilens, None
+
+
+class MeanPoolingDecoder(nn.Module):
+    """Mean over the true frames, then a linear layer to the classes.
+
+    Args:
+        encoder_output_size: D, width of the encoder output.
+        num_classes: K, number of emotion classes.
+    """
+
+    def __init__(self, encoder_output_size: int, num_classes: int) -> None:
+        super().__init__()
+        self.output = nn.Linear(encoder_output_size, num_classes)
+
+    def forward(self, hidden: Tensor, lengths: Tensor) -> EmotionOutput:
+        """Predict from the encoder output.
+
+        Args:
+            hidden: (B, T, D) encoder output.
+            lengths: (B,) true numbers of frames, each at least 1.
+
+        Returns:
+            The logits; the pooled vectors as embedding and the uniform weights as
+            attention of the branch ``discrete``.
+        """
+        mask = frame_mask(lengths, hidden.size(1))  # (B, T)
+        weights = mask.to(hidden.dtype) / lengths[:, None].to(hidden.dtype)  # (B, T)
+        pooled = torch.einsum("bt,btd->bd", weights, hidden)  # (B, D)
+        return EmotionOutput(
+            logits=self.output(pooled),  # (B, K)
+            embeddings={"discrete": pooled},
+            attention={"discrete": weights[:, None]},  # (B, 1, T)
+        )
