@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# MELD, five classes, the official split (its speakers are shared).
+# Its labels are classes only, so Baseline D is what can be trained on it alone. The
+# corpus' place is MELD in db.sh, or --corpus_root DIR here.
+set -euo pipefail
+cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")"
+. ./db.sh
+
+exec ./ser.sh \
+    --corpus meld --corpus_root "${MELD}" \
+    --scheme meld \
+    --features hubert_large --model baseline_d \
+    "$@"
