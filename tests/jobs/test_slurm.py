@@ -1,0 +1,26 @@
+"""Slurm's answers, read."""
+
+from toy_plan import toy
+
+from espnet_ext.jobs.batch import write_batch
+from espnet_ext.jobs.slurm import TaskId, parse_queue
+
+
+def test_the_queue_leads_back_to_the_batch(tmp_path):
+    batch = write_batch(tmp_path / "a b|c", {0: [toy(tmp_path, "run")]}, 5)
+    foreign = tmp_path / "job.sh"
+    text = (
+        f"12|3|PENDING|0:00|Dependency||{batch.script}\n"
+        f"12|0|RUNNING|1-02:03:04|None|n-[01-02]|{batch.script}\n"
+        f"11|0|NODE_FAIL|5:00|NodeDown|n-01|{batch.script}\n"
+        f"9|N/A|RUNNING|5:00|None|n-01|{foreign}\n"  # no array
+        f"8|1|RUNNING|5:00|None|n-01|{foreign}\n"  # not ours
+        "7|1|RUNNING|5:00|None|n-01|(null)\n"
+    )
+    found = parse_queue(text)
+    assert sorted(found) == [TaskId(11, 0), TaskId(12, 0), TaskId(12, 3)]
+    assert {task.folder for task in found.values()} == {batch.folder}
+    running = found[TaskId(12, 0)]
+    assert (running.elapsed, running.node) == ("1-02:03:04", "n-[01-02]")
+    assert [found[t].ended for t in sorted(found)] == [True, False, False]
+    assert str(running.id) == "12_0"
