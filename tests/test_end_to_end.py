@@ -190,6 +190,7 @@ def test_kills_at_random_moments_lose_nothing(finished, tmp_path):
     ("options", "message"),
     [
         (("--corpus", "iemocap", "--corpus_root", "nowhere"), "nowhere: no such fold"),
+        (("--corpus", "emodb"), "where is emodb? Write its folder into db.sh"),
         (("--corpus", "nonesuch"), "there is no such recipe"),
         (("--stage", "9"), "stages go from 1 to 7"),
         (("--labels", "nonesuch"), "conf/labels/nonesuch.yaml"),

@@ -77,7 +77,6 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument("--corpus", required=True, help="iemocap, msp_podcast, ...")
     group.add_argument(
         "--corpus_root",
-        type=Path,
         required=True,
         help="the corpus' folder as distributed (set it in db.sh)",
     )
@@ -211,7 +210,12 @@ def check_arguments(args: argparse.Namespace) -> None:
             f"--stage {args.stage} --stop_stage {args.stop_stage}: stages go from 1 to "
             f"{max(STAGES)}, the first not after the last"
         )
-    if args.mini_seed is None and not args.corpus_root.is_dir():
+    if not args.corpus_root:
+        raise UserError(
+            f"where is {args.corpus}? Write its folder into db.sh, or give it with "
+            "--corpus_root"
+        )
+    if args.mini_seed is None and not Path(args.corpus_root).is_dir():
         raise UserError(
             f"--corpus_root {args.corpus_root}: no such folder; set the corpus' place "
             "in db.sh or give it here"
@@ -234,7 +238,7 @@ def recipes_of(args: argparse.Namespace) -> list[Recipe]:
         mini = Mini(args.mini_seed, args.mini_scale)
     recipe = Recipe(
         corpus=args.corpus,
-        corpus_root=args.corpus_root,
+        corpus_root=Path(args.corpus_root),
         scheme=args.scheme,
         fold=None,
         labels=config_path("labels", args.labels),
