@@ -5,7 +5,9 @@ partition `urgent` preempts work in `main`, which is requeued.
 """
 
 import os
+import random
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -66,8 +68,13 @@ def why_not():
 
 
 @contextmanager
-def running_slurm(cpus=4, port=17817):
-    """Start a cluster; yields the environment variables that lead to it."""
+def running_slurm(cpus=4):
+    """Start a cluster; yields the environment variables that lead to it.
+
+    Raises:
+        TimeoutError: If it does not come up; with what its daemons said.
+    """
+    port = free_ports(3)
     folder = Path(tempfile.mkdtemp(prefix="sl", dir="/tmp"))  # sockets: a short path
     os.chmod(folder, 0o755)
     for name in ("state", "n-01", "n-02"):
@@ -104,7 +111,11 @@ def running_slurm(cpus=4, port=17817):
                 )
                 if command[0] == "munged":
                     wait_until((folder / "munge.sock").exists, 10)
-        wait_until(lambda: nodes_idle(environment), 30)
+        try:
+            wait_until(lambda: nodes_idle(environment), 30)
+        except TimeoutError:
+            said = (folder / "daemons.log").read_text()
+            raise TimeoutError(f"Slurm does not come up:\n{said[-3000:]}") from None
         yield {"SLURM_CONF": str(conf), "PATH": sbin}
     finally:
         subprocess.run(
@@ -131,6 +142,20 @@ MUNGE_FILES = {
     "pid-file": "pid",
     "seed-file": "seed",
 }
+
+
+def free_ports(count):
+    """Return the first of some ports in a row that nobody listens on."""
+    draw = random.Random(os.getpid())
+    while True:
+        first = draw.randrange(20000, 30000)
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("", port))
+        except OSError:
+            continue
+        return first
 
 
 def nodes_idle(environment):
