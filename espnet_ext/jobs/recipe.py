@@ -245,7 +245,11 @@ def prepare_step(recipe: Recipe) -> Step:
         output=output,
         products=("wav.scp", "utt2spk", "emotion", "attributes"),
         inputs=(Input(recipe.corpus_root, Evidence.LISTING),),
-        settings={"corpus": recipe.corpus},
+        # wav.scp holds absolute paths: a corpus that was moved is read again.
+        settings={
+            "corpus": recipe.corpus,
+            "root": str(recipe.corpus_root.absolute()),
+        },
     )
 
 

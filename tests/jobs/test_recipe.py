@@ -108,6 +108,15 @@ def test_other_audio_is_noticed(recipe):
     assert set(unfinished(recipe)) == {1, 2}
 
 
+def test_a_corpus_that_was_moved_is_read_again(recipe, tmp_path):
+    pretend(recipe)
+    moved = tmp_path / "elsewhere" / "IEMOCAP_full_release"
+    moved.parent.mkdir()
+    recipe.corpus_root.rename(moved)
+    todo = unfinished(replace(recipe, corpus_root=moved, mini=None))
+    assert todo == [1]
+
+
 def test_how_many_processes_or_gpus_decides_nothing(recipe):
     pretend(recipe)
     assert unfinished(replace(recipe, nj=8, ngpu=1)) == []
