@@ -29,6 +29,18 @@ from espnet_ext.jobs.recipe import (
 )
 from espnet_ext.jobs.slurm_conf import parse_command, read_slurm_conf
 from espnet_ext.jobs.step import Status, Step, status
+from espnet_ext.jobs.table import (
+    LAST_SHARED_STAGE,
+    MINI_FOLDERS,
+    Outcome,
+    Place,
+    Table,
+    TableOptions,
+    plan_table,
+    print_standing,
+    run_stages,
+    table_step,
+)
 
 EPILOG = "stages:\n" + "\n".join(f"  {n}  {what}" for n, what in STAGES.items())
 
@@ -66,6 +78,12 @@ def get_parser() -> argparse.ArgumentParser:
         help="training YAMLs of your own, in place of --model",
     )
     group.add_argument(
+        "--corpus_overlay",
+        type=Path,
+        metavar="YAML",
+        help="settings merged over the YAMLs of --model: what the corpus changes",
+    )
+    group.add_argument(
         "--overlay",
         type=Path,
         metavar="YAML",
@@ -73,14 +91,37 @@ def get_parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--seed", type=int, default=0, help="seed of the training [0]")
 
+    group = parser.add_argument_group("a whole table (says itself what and on what)")
+    group.add_argument(
+        "--table",
+        metavar="NAME",
+        help="1, 2, 3, sanity, or a YAML of your own (conf/tables/README.md)",
+    )
+    group.add_argument(
+        "--preset", default="paper", help="whose settings: paper or released [paper]"
+    )
+    group.add_argument(
+        "--seeds", type=int, help="seeds of each training, from 0 on [as in the YAML]"
+    )
+    for corpus, name in (("iemocap", "IEMOCAP"), ("msp_podcast", "MSP-Podcast")):
+        group.add_argument(
+            f"--{corpus}", metavar="DIR", help=f"{name}'s folder, for a table"
+        )
+    group.add_argument(
+        "--home",
+        nargs="+",
+        default=[],
+        metavar="CORPUS=DIR",
+        help="recipe whose data and features a table uses [this one]",
+    )
+
     group = parser.add_argument_group("on what")
-    group.add_argument("--corpus", required=True, help="iemocap, msp_podcast, ...")
+    group.add_argument("--corpus", help="iemocap, msp_podcast, ...")
     group.add_argument(
         "--corpus_root",
-        required=True,
         help="the corpus' folder as distributed (set it in db.sh)",
     )
-    group.add_argument("--scheme", required=True, help="how the corpus is split")
+    group.add_argument("--scheme", help="how the corpus is split")
     group.add_argument(
         "--fold", type=int, nargs="*", default=[], help="folds of the scheme"
     )
@@ -157,7 +198,9 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument("--dumpdir", type=Path, default=Path("dump"), help="[dump]")
     group.add_argument("--expdir", type=Path, default=Path("exp"), help="[exp]")
     group.add_argument(
-        "--resamples", type=int, default=1000, help="bootstrap resamples [1000]"
+        "--resamples",
+        type=int,
+        help="bootstrap resamples [1000; of a table 10000]",
     )
     return parser
 
@@ -167,15 +210,16 @@ def main(cmd: Sequence[str] | None = None) -> None:
     """Build the plan and run the stages that were asked for."""
     args = get_parser().parse_args(cmd)
     check_arguments(args)
+    if args.table is not None:
+        make_table(args)
+        return
+    check_corpus(args)
     recipes = recipes_of(args)
     if args.dry_run:
         print_plan(unique(step for recipe in recipes for step in build_plan(recipe)))
         return
     if args.status:
-        steps = planned(recipes, args)
-        queue = slurm.queue() if args.cmd_backend == "slurm" else {}
-        found = standings(steps, batches_root(args), list(queue.values()))
-        print_overview(steps, found)
+        show_status(recipes, args)
         return
     start = time.monotonic()
     if args.cmd_backend == "slurm":
@@ -199,6 +243,14 @@ def main(cmd: Sequence[str] | None = None) -> None:
     print(f"Finished in {time.monotonic() - start:.0f} s.")
 
 
+def show_status(recipes: Sequence[Recipe], args: argparse.Namespace) -> None:
+    """Print how each step stands."""
+    steps = planned(recipes, args)
+    queue = slurm.queue() if args.cmd_backend == "slurm" else {}
+    found = standings(steps, batches_root(args), list(queue.values()))
+    print_overview(steps, found)
+
+
 def check_arguments(args: argparse.Namespace) -> None:
     """Refuse arguments that cannot mean anything.
 
@@ -210,6 +262,25 @@ def check_arguments(args: argparse.Namespace) -> None:
             f"--stage {args.stage} --stop_stage {args.stop_stage}: stages go from 1 to "
             f"{max(STAGES)}, the first not after the last"
         )
+    for name in ("nj", "num_nodes", "extract_jobs", "runs_per_job", "seeds"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: at least one is needed")
+    if args.num_nodes > 1 and args.cmd_backend != "slurm":
+        raise UserError(
+            f"--num_nodes {args.num_nodes} needs cmd_backend=slurm (see cmd.sh)"
+        )
+
+
+def check_corpus(args: argparse.Namespace) -> None:
+    """Make sure that the options name a corpus that is there.
+
+    Raises:
+        UserError: Names the option.
+    """
+    for name in ("corpus", "scheme"):
+        if getattr(args, name) is None:
+            raise UserError(f"--{name} is missing (or --table)")
     if not args.corpus_root:
         raise UserError(
             f"where is {args.corpus}? Write its folder into db.sh, or give it with "
@@ -219,14 +290,6 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(
             f"--corpus_root {args.corpus_root}: no such folder; set the corpus' place "
             "in db.sh or give it here"
-        )
-    for name in ("nj", "num_nodes", "extract_jobs", "runs_per_job"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name} {value}: at least one is needed")
-    if args.num_nodes > 1 and args.cmd_backend != "slurm":
-        raise UserError(
-            f"--num_nodes {args.num_nodes} needs cmd_backend=slurm (see cmd.sh)"
         )
 
 
@@ -245,6 +308,7 @@ def recipes_of(args: argparse.Namespace) -> list[Recipe]:
         features=config_path("features", args.features),
         models={path.stem.removeprefix("train_"): path for path in configs},
         upstream=args.upstream,
+        corpus_overlay=None if args.train_config else args.corpus_overlay,
         overlay=args.overlay,
         seed=args.seed,
         mini=mini,
@@ -255,7 +319,7 @@ def recipes_of(args: argparse.Namespace) -> list[Recipe]:
         ngpu=args.ngpu,
         num_nodes=args.num_nodes,
         workers=args.extract_jobs,
-        resamples=args.resamples,
+        resamples=args.resamples or 1000,
     )
     return [replace(recipe, fold=fold) for fold in args.fold] or [recipe]
 
@@ -316,6 +380,95 @@ def run_on_slurm(recipes: Sequence[Recipe], args: argparse.Namespace) -> None:
     for step in run_plan(lambda: planned(recipes, args), options):
         if step.stage == max(STAGES) and options.wait:
             print(last_output(step), end="")
+
+
+def make_table(args: argparse.Namespace) -> None:
+    """Run everything that a table needs, and make it of what there is.
+
+    Raises:
+        UserError: After all that could run has run, if some of it failed.
+    """
+    table = plan_table(table_options(args))
+    last = min(args.stop_stage, LAST_SHARED_STAGE)
+    shared = argparse.Namespace(**{**vars(args), "stop_stage": last})
+    if args.dry_run:
+        print_plan([*table.steps(), table_step(table)])
+        return
+    if args.status:
+        show_status(table.recipes, shared)
+        return
+    start = time.monotonic()
+    print_standing(table)
+    outcome = run_table(table, shared)
+    if args.stop_stage == max(STAGES) and args.wait == "true":
+        print(f"Stage {args.stop_stage}: the table", flush=True)
+        step = table_step(table)
+        if not run_steps([step], jobs=1):
+            print(last_output(step), end="")
+    print(f"Finished in {time.monotonic() - start:.0f} s.", flush=True)
+    outcome.check()
+
+
+def run_table(table: Table, args: argparse.Namespace) -> Outcome:
+    """Run the stages that a table shares with its recipes."""
+    if args.cmd_backend == "slurm":
+        try:
+            run_on_slurm(table.recipes, args)
+        except UserError as error:
+            return Outcome([str(error)])
+        return Outcome()
+    if args.stage <= 5 <= args.stop_stage:
+        check_training_configs(table.recipes)
+    stages = range(args.stage, args.stop_stage + 1)
+    return run_stages(table, stages, lambda steps: run_stage(steps, args))
+
+
+def table_options(args: argparse.Namespace) -> TableOptions:
+    """Turn the command line into a table's options.
+
+    Raises:
+        UserError: A corpus' folder is not there.
+    """
+    roots = {"iemocap": args.iemocap, "msp_podcast": args.msp_podcast}
+    if args.corpus is not None and not roots.get(args.corpus):
+        roots[args.corpus] = args.corpus_root
+    mini = None
+    if args.mini_seed is not None:
+        mini = Mini(args.mini_seed, args.mini_scale)
+        folder = Path(args.corpus_root).parent
+        roots = {corpus: folder / name for corpus, name in MINI_FOLDERS.items()}
+    homes = dict(item.partition("=")[::2] for item in args.home)
+    places = {}
+    for corpus, root in roots.items():
+        if not root:
+            continue
+        if mini is None and not Path(root).is_dir():
+            raise UserError(f"{corpus}: {root}: no such folder")
+        home = Path(homes.get(corpus, ""))
+        places[corpus] = Place(Path(root), home / args.datadir, home / args.dumpdir)
+    name = args.table
+    path = Path(name)
+    if path.suffix != ".yaml":
+        stem = f"table{name}" if name.isdigit() else name
+        path = Path("conf", "tables", f"{stem}.yaml")
+    return TableOptions(
+        path=path,
+        preset=args.preset,
+        seeds=args.seeds,
+        places=places,
+        datadir=args.datadir,
+        dumpdir=args.dumpdir,
+        expdir=args.expdir,
+        features=None if mini is None else config_path("features", args.features),
+        upstream=None if mini is None else args.upstream,
+        overlay=args.overlay,
+        mini=mini,
+        nj=args.nj or default_nj(args),
+        ngpu=args.ngpu,
+        num_nodes=args.num_nodes,
+        workers=args.extract_jobs,
+        resamples=args.resamples or 10_000,
+    )
 
 
 def config_path(kind: str, name: str) -> Path:

@@ -104,6 +104,7 @@ class Recipe:
             labels of a corpus that is not named.
         subset_like: Corpus whose train and valid sets tell how large those are that
             a subset scheme draws.
+        setsdir: Where sets go, if not into `dumpdir`.
     """
 
     corpus: str
@@ -129,6 +130,7 @@ class Recipe:
     partners: tuple["Recipe", ...] = ()
     shown: Mapping[str, str] = field(default_factory=dict)
     subset_like: str | None = None
+    setsdir: Path | None = None
 
     @property
     def corpora(self) -> tuple["Recipe", ...]:
@@ -159,7 +161,8 @@ class Recipe:
     def sets(self) -> Path:
         """The folder of the train, valid and test sets."""
         corpora = "+".join(part.corpus for part in self.corpora)
-        return self.dumpdir / corpora / "sets" / self.labels.stem / self.split
+        home = self.dumpdir if self.setsdir is None else self.setsdir
+        return home / corpora / "sets" / self.labels.stem / self.split
 
     @property
     def speech(self) -> Path:

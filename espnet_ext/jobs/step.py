@@ -232,6 +232,11 @@ def recorded_inputs(output: Path) -> dict[str, str]:
     return _read(output / RECORD).get("inputs", {})
 
 
+def recorded_fingerprint(output: Path) -> str:
+    """Fingerprint of the finished step whose folder this is; empty without a record."""
+    return str(_read(output / RECORD).get("fingerprint", ""))
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))

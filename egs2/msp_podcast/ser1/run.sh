@@ -8,5 +8,5 @@ cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")"
 exec ./ser.sh \
     --corpus msp_podcast --corpus_root "${MSP_PODCAST}" \
     --scheme msp_podcast \
-    --features hubert_large \
+    --features hubert_large --corpus_overlay conf/msp_podcast.yaml \
     "$@"

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Table 2 of the paper: labels of IEMOCAP and MSP-Podcast combined, tested on Session 5
+# and on test1. The corpora's places are IEMOCAP and MSP_PODCAST in db.sh, or --iemocap
+# DIR --msp_podcast DIR here. Their data and features are those of their own recipes.
+set -euo pipefail
+cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")"
+. ./db.sh
+
+exec ./ser.sh \
+    --table 2 --iemocap "${IEMOCAP}" --msp_podcast "${MSP_PODCAST}" \
+    --home iemocap=../../iemocap/ser1 msp_podcast=../../msp_podcast/ser1 \
+    "$@"
