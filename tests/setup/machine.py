@@ -64,6 +64,11 @@ exit 127
 
 
 @dataclass
+def stop_ignoring_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Machine:
     """A machine with this repository on it, and what happened there."""
 
@@ -127,8 +132,8 @@ class Machine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # A test run that was started in the background may ignore it.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            # A test run that was started in the background may ignore them.
+            preexec_fn=stop_ignoring_signals,
         )
 
     def wait_for_installer(self) -> int:

@@ -44,12 +44,12 @@ def test_failure_is_returned_and_changes_nothing(ready):
 def test_cmd_backends(machine):
     show = 'echo "$cmd_backend: $train_cmd"'
 
-    assert machine.bash(f"set -eu; . ./cmd.sh; {show}").stdout == "local: local\n"
+    assert machine.bash(f"set -eu; . ./cmd.sh; {show}").stdout == "local: run.pl\n"
     slurm = machine.bash(f"set -eu; . ./cmd.sh; {show}", cmd_backend="slurm")
-    assert slurm.stdout.startswith("slurm: slurm --")
+    assert slurm.stdout.startswith("slurm: slurm.pl --")
     unknown = machine.bash("set -eu; . ./cmd.sh; echo on", cmd_backend="pbs")
     assert (unknown.returncode, unknown.stdout) == (1, "")
-    assert "cmd_backend=pbs is not known; use local or slurm" in unknown.stderr
+    assert "cmd_backend=pbs is not known; use local, slurm" in unknown.stderr
 
 
 def test_corpora_are_empty_unless_set(machine):
