@@ -63,12 +63,12 @@ exit 127
 """
 
 
-@dataclass
 def stop_ignoring_signals() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
 
+@dataclass
 class Machine:
     """A machine with this repository on it, and what happened there."""
 
