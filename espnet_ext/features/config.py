@@ -12,7 +12,7 @@ from espnet_ext.errors import UserError
 
 SOURCES = ("s3prl", "huggingface", "torchaudio")
 DTYPES = ("float16", "float32", "int8")
-COMPUTES = ("float32", "bfloat16")
+COMPUTES = ("float32", "bfloat16", "bfloat16_all")
 
 Layers = Literal["all", "last"] | tuple[int, ...]
 
@@ -45,7 +45,8 @@ class FeatureConfig:
         dtype: Precision in the store. ``int8`` keeps a scale per utterance, state
             and channel.
         compute: Precision of the linear layers and the attention. The residual
-            stream, the norms and the convolutions stay in fp32.
+            stream, the norms and the convolutions stay in fp32; with
+            ``bfloat16_all`` the convolutions after the first do not.
         normalize: Whether each waveform is brought to zero mean and unit variance;
             ``auto`` does what the upstream was trained with.
     """

@@ -22,6 +22,12 @@ from espnet_ext.features.config import FeatureConfig, UpstreamConfig
 from espnet_ext.features.packed import PackedUpstream
 from espnet_ext.utils.atomic import atomic_dir
 
+# Of linear layers and attention, and of the extractor's convolutions.
+_PRECISIONS = {
+    "float32": (torch.float32, torch.float32),
+    "bfloat16": (torch.bfloat16, torch.float32),
+    "bfloat16_all": (torch.bfloat16, torch.bfloat16),
+}
 # The first one that a model has is read.
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -70,7 +76,7 @@ class ExactUpstream:
         architecture: Sizes and variants.
         weights: Tensors under canonical names.
         normalize: Normalise each waveform.
-        compute: Precision of linear layers and attention.
+        compute: As in `FeatureConfig`.
     """
 
     def __init__(
@@ -78,9 +84,11 @@ class ExactUpstream:
         architecture: Architecture,
         weights: Mapping[str, Tensor],
         normalize: bool,
-        compute: torch.dtype,
+        compute: str,
     ) -> None:
-        self.model = PackedUpstream(architecture, weights, normalize, compute)
+        self.model = PackedUpstream(
+            architecture, weights, normalize, *_PRECISIONS[compute]
+        )
         self.architecture = architecture
         self.num_states = architecture.num_states
         self.dim = architecture.hidden
@@ -90,7 +98,9 @@ class ExactUpstream:
 
     def to(self, device: torch.device | str) -> "ExactUpstream":
         """Move to a device and return self."""
-        self.model.to(device)
+        wanted = torch.empty(0, device=device).device  # "cuda" is a certain one
+        if next(self.model.parameters()).device != wanted:
+            self.model.to(wanted)
         return self
 
     @torch.no_grad()
@@ -176,8 +186,7 @@ def load_upstream(config: FeatureConfig) -> Upstream:
             )
         return loaded
     normalize = loaded.normalize if config.normalize == "auto" else config.normalize
-    compute = getattr(torch, config.compute)
-    return ExactUpstream(loaded.architecture, loaded.weights, normalize, compute)
+    return ExactUpstream(loaded.architecture, loaded.weights, normalize, config.compute)
 
 
 @dataclass(frozen=True)
