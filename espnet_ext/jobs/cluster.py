@@ -175,9 +175,8 @@ def bring_up(
             for key, step in todo.items()
             if key not in under_way and can_run(step, needs, todo, watch)
         }
-        for stage in sorted({step.stage for step in new.values()}):
-            of_stage = [step for step in new.values() if step.stage == stage]
-            for group in group_steps(of_stage, needs, under_way, options):
+        for level in levels(new, needs):
+            for group in group_steps(level, needs, under_way, options):
                 batch, job = submit_group(group, options, lock)
                 for number, members in batch.tasks.items():
                     task = TaskId(job, number)
@@ -288,6 +287,29 @@ class Group:
     kind: str
 
 
+def levels(
+    steps: Mapping[str, Step], needs: Mapping[str, Sequence[Step]]
+) -> Iterator[list[Step]]:
+    """Yield steps of one stage that do not wait for each other, in order.
+
+    Args:
+        steps: What is to be submitted, by key.
+        needs: What a step waits for, by key.
+    """
+    left = dict(steps)
+    while left:
+        ready = [
+            step
+            for key, step in left.items()
+            if not any(step_key(other) in left for other in needs[key])
+        ]
+        stage = min(step.stage for step in ready)
+        level = [step for step in ready if step.stage == stage]
+        for step in level:
+            del left[step_key(step)]
+        yield level
+
+
 def group_steps(
     steps: Sequence[Step],
     needs: Mapping[str, Sequence[Step]],
@@ -300,7 +322,7 @@ def group_steps(
     its trainings) become an array too, task for task.
 
     Args:
-        steps: Steps of one stage.
+        steps: Steps of one stage that do not wait for each other.
         needs: What a step waits for, by key.
         under_way: Tasks of what is in the queue, by key.
         options: How many share a job.
@@ -423,39 +445,49 @@ def _settle(
     task = flight.task.id
     since = watch.gone.setdefault(task, time.monotonic())
     record = read_record(flight.batch, task.task)
-    begun = record is not None
     missing = [step for step in flight.steps if status(step) is not Status.DONE]
-    said = entry.state if entry is not None else ""
     sure = record is not None and record.state == "failed"
-    sure = sure or said not in ("", "COMPLETED")
+    sure = sure or (entry is not None and entry.state != "COMPLETED")
     if missing and not sure and time.monotonic() - since < options.grace_seconds:
         return False  # its last word may be on its way through the file system
     for step in flight.steps:
         if step not in missing:
             watch.tell(step, "done")
-        elif begun or said not in ("CANCELLED", ""):
-            why = describe_end(flight, record, said or slurm.last_state(task))
-            watch.failed[step_key(step)] = why
-            watch.tell(step, why)
-        elif entry is not None and entry.reason != "DependencyNeverSatisfied":
-            why = f"was cancelled before it began (job {task})"
+        elif why := describe_end(flight, record, entry):
             watch.failed[step_key(step)] = why
             watch.tell(step, why)
     return True
 
 
-def describe_end(flight: Flight, record: TaskRecord | None, said: str) -> str:
-    """Say how a task ended that did not do its work."""
+def describe_end(
+    flight: Flight, record: TaskRecord | None, entry: QueuedTask | None
+) -> str:
+    """Say how a task ended that did not do its work.
+
+    Args:
+        flight: The task.
+        record: Its last word; None if it has not begun.
+        entry: What Slurm's queue still shows of it.
+
+    Returns:
+        Empty where the task is not to blame: it was never begun, because what it waits
+        for has failed, or nothing is known about it any more.
+    """
     task = flight.task.id
     if record is not None and record.state == "failed":
         note = f": {record.note}" if record.note else ""
         return f"failed (job {task} on {record.host}){note}"
-    slurm_says = f", Slurm says {said}" if said else ""
-    where = f" on {record.host}" if record is not None else ""
-    return (
-        f"died without a word (job {task}{where}{slurm_says}): killed, cancelled, out "
-        f"of memory, or a node that failed; see {flight.batch.log(task.task)}"
-    )
+    said = entry.verdict if entry is not None else slurm.last_state(task)
+    log = flight.batch.log(task.task)
+    if record is not None:
+        slurm_says = f", Slurm says {said}" if said else ""
+        return (
+            f"died without a word (job {task} on {record.host}{slurm_says}): killed, "
+            f"cancelled, out of memory, or a node that failed; see {log}"
+        )
+    if entry is None or entry.waited_in_vain:
+        return ""
+    return f"did not begin (job {task}, Slurm says {said}); see {log}"
 
 
 def describe_failures(left: Mapping[str, Step], watch: Watch) -> str:

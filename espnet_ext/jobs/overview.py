@@ -41,20 +41,20 @@ def standings(
     Returns:
         By the step's key.
     """
-    waiting: dict[str, tuple[QueuedTask, Batch]] = {}
+    shown: dict[str, tuple[QueuedTask, Batch]] = {}
     batches: dict[Path, Batch] = {}
-    for task in queue:
-        if task.ended:
+    # The later ones win: the newest job, and of several workers one that runs.
+    for task in sorted(
+        queue, key=lambda t: (not t.ended, t.state == "RUNNING", t.id.job)
+    ):
+        if task.waited_in_vain:
             continue
         batch = batches.setdefault(task.folder, read_batch(task.folder))
         for step in batch.tasks[task.id.task]:
-            key = step_key(step)
-            # Of several workers show one that runs.
-            if key not in waiting or task.state == "RUNNING":
-                waiting[key] = (task, batch)
+            shown[step_key(step)] = (task, batch)
     before = last_records(root)
     return {
-        key: _standing(step, waiting.get(key), before.get(key))
+        key: _standing(step, shown.get(key), before.get(key))
         for key, step in ((step_key(step), step) for step in steps)
     }
 
@@ -86,11 +86,13 @@ def _standing(
         if record is None or not record.ended:
             return Standing("done")
         return Standing("done", record.ended - record.started)
-    if queued is not None:
+    if queued is not None and not queued[0].ended:
         return _queued(step, *queued)
     owner = holder(step)
     if owner is not None:
         return Standing("running", None, _join(owner, _progress(step)))
+    if record is None and queued is not None:
+        return Standing("failed", None, f"job {queued[0].id}: {queued[0].verdict}")
     if record is None or record.state == "done":
         return Standing("to do", None, "cut off" if state is Status.STARTED else "")
     where = f"job {record.job} on {record.host}"

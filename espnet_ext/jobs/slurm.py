@@ -68,6 +68,17 @@ class QueuedTask:
         """Whether it will not run (again)."""
         return self.state in _ENDED
 
+    @property
+    def waited_in_vain(self) -> bool:
+        """Whether it was cancelled because what it waits for has failed."""
+        return self.ended and self.reason == "DependencyNeverSatisfied"
+
+    @property
+    def verdict(self) -> str:
+        """State and reason in a word or two."""
+        reason = "" if self.reason in ("", "None") else f" ({self.reason})"
+        return f"{self.state}{reason}"
+
 
 def check_available() -> None:
     """See that Slurm's commands are here.
@@ -160,8 +171,13 @@ def submit(
     if result.returncode == 0 and found:
         job = int(found[1])
     else:
-        # The answer can be lost on the way while the job is in the queue.
-        jobs = {key.job for key, t in queue().items() if t.folder == batch.folder}
+        # The answer can be lost on the way while the job is in the queue. A job that is
+        # refused can be there too, as one that has failed.
+        jobs = {
+            entry.id.job
+            for entry in queue().values()
+            if entry.folder == batch.folder and not entry.ended
+        }
         if not jobs:
             raise UserError(
                 f"sbatch refused {batch.script}: {result.stderr.strip()} (the options "

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from espnet_ext.errors import UserError
-from espnet_ext.jobs.batch import step_key
-from espnet_ext.jobs.graph import prerequisites
 from espnet_ext.jobs.recipe import (
     STAGES,
     Mini,
@@ -334,7 +332,8 @@ def print_standing(table: Table) -> None:
     print(f"  runs: {sum(finished.values())} of {len(finished)} finished")
     width = max(len(row.name) for row in spec.rows.values()) + 2
     if spec.folds != (0,):
-        print(" " * (width + 4) + "".join(f"fold {n}".ljust(10) for n in spec.folds))
+        heads = "".join(f"fold {n}".ljust(10) for n in spec.folds)
+        print(" " * (width + 4) + heads.rstrip())
     for key, row in spec.rows.items():
         line = f"    {row.name.ljust(width)}"
         for fold in spec.folds:
@@ -362,11 +361,11 @@ class Outcome:
 
     def check(self) -> None:
         """Raise UserError that tells all of it, if there is anything to tell."""
-        if not self.failures:
+        if not self.failures and not self.left_out:
             return
         text = "\n".join(self.failures)
         if self.left_out:
-            text += "\nNot run, because they need what failed:"
+            text += "\nNot run, because what they need is not finished:"
             text += "".join(f"\n    {name}" for name in self.left_out)
         raise UserError(text)
 
@@ -385,37 +384,47 @@ def run_stages(
     """
     outcome = Outcome()
     for stage in stages:
-        plan = table.steps()
-        ready, waiting = split_ready(plan, stage)
         print(f"Stage {stage}: {STAGES[stage]}", flush=True)
-        outcome.left_out += [step.name for step in waiting]
-        # From training on the steps of a stage run side by side, and all are tried.
-        groups = [[step] for step in ready] if stage < 5 else [ready]
-        for group in groups:
+        # Planned again for each stage, as recipes are.
+        plan = table.steps()
+        wanted = [step for step in plan if step.stage == stage]
+        # From training on the steps of a stage do not depend on each other.
+        for group in [[step] for step in wanted] if stage < 5 else [wanted]:
+            ready, waiting = split_ready(plan, group)
+            outcome.left_out += [step.name for step in waiting]
             try:
-                if group:
-                    run_stage(group)
+                if ready:
+                    run_stage(ready)
             except UserError as error:
                 outcome.failures.append(str(error))
     return outcome
 
 
-def split_ready(plan: Sequence[Step], stage: int) -> tuple[list[Step], list[Step]]:
-    """Part the steps of a stage into those that can run and those that cannot.
+def split_ready(
+    plan: Sequence[Step], wanted: Sequence[Step]
+) -> tuple[list[Step], list[Step]]:
+    """Part steps into those that can run now and those that cannot.
+
+    Args:
+        plan: All steps.
+        wanted: Some of them.
 
     Returns:
-        Steps whose inputs are finished, and the others.
+        The steps whose inputs are finished, and the others.
     """
-    needs = prerequisites(plan)
     done: dict[str, bool] = {}
-    ready: list[Step] = []
-    waiting: list[Step] = []
-    for step in plan:
-        if step.stage != stage:
-            continue
-        for other in needs[step_key(step)]:
+
+    def can_run(step: Step) -> bool:
+        others = [
+            other
+            for other in plan
+            if other.name != step.name
+            and any(item.path.is_relative_to(other.output) for item in step.inputs)
+        ]
+        for other in others:
             if other.name not in done:
                 done[other.name] = is_done(other)
-        can_run = all(done[other.name] for other in needs[step_key(step)])
-        (ready if can_run else waiting).append(step)
-    return ready, waiting
+        return all(done[other.name] for other in others)
+
+    ready = [step for step in wanted if can_run(step)]
+    return ready, [step for step in wanted if step not in ready]

@@ -4,9 +4,11 @@ The nodes are called n-01 and n-02, so that their list is compressed: n-[01-02].
 partition `urgent` preempts work in `main`, which is requeued.
 """
 
+import ctypes
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -47,7 +49,7 @@ ReturnToService=2
 KillWait=1
 MailProg=/bin/true
 NodeName=n-[01-02] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{port1}-{port2}] \
-CPUs={cpus} State=UNKNOWN
+CPUs={cpus} RealMemory=200000 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
@@ -107,7 +109,13 @@ def running_slurm(cpus=4):
         with (folder / "daemons.log").open("w") as log:
             for command in commands:
                 daemons.append(
-                    subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+                    subprocess.Popen(
+                        command,
+                        env=environment,
+                        stdout=log,
+                        stderr=log,
+                        preexec_fn=die_with_parent,
+                    )
                 )
                 if command[0] == "munged":
                     wait_until((folder / "munge.sock").exists, 10)
@@ -142,6 +150,11 @@ MUNGE_FILES = {
     "pid-file": "pid",
     "seed-file": "seed",
 }
+
+
+def die_with_parent():
+    """Have the kernel end this process when the tests are killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def free_ports(count):

@@ -222,7 +222,13 @@ def test_small_trainings_share_a_job(tmp_path):
     assert {calls(step) for step in steps} == {1}
 
 
-def test_a_refusal_of_slurm_is_shown(tmp_path):
-    commands = {"cuda": {"partition": "nowhere"}}
-    with pytest.raises(UserError, match="invalid partition"):
-        run([toy(tmp_path, "run")], tmp_path, commands=commands)
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"partition": "nowhere"}, "invalid partition"),
+        ({"mem": "900G"}, "Requested node configuration is not available"),
+    ],
+)
+def test_a_refusal_of_slurm_is_shown(tmp_path, option, message):
+    with pytest.raises(UserError, match=message):
+        run([toy(tmp_path, "run")], tmp_path, commands={"cuda": option})

@@ -4,7 +4,7 @@ import pytest
 from toy_plan import options, toy, toy_table
 
 from espnet_ext.jobs.batch import step_key
-from espnet_ext.jobs.cluster import group_steps
+from espnet_ext.jobs.cluster import group_steps, levels
 from espnet_ext.jobs.graph import prerequisites, unfinished
 from espnet_ext.jobs.slurm import TaskId
 from espnet_ext.jobs.step import Input, Step, mark_done
@@ -99,6 +99,17 @@ def test_a_table_waits_for_all_of_its_fold(grouped):
         ("afterok:9_0:9_1:9_2", {0: 1}),
         ("afterok:9_3:9_4:9_5", {0: 1}),
     ]
+
+
+def test_steps_of_one_stage_may_wait_for_each_other(tmp_path):
+    """As the labels of a built-in corpus wait for its generator."""
+    corpus, upstream = toy(tmp_path, "corpus", stage=1), toy(tmp_path, "hubert", 1)
+    labels = toy(tmp_path, "labels", stage=1, reads=[corpus])
+    audio = toy(tmp_path, "audio", stage=2, reads=[labels])
+    steps = [corpus, upstream, labels, audio]
+    order = levels({step_key(s): s for s in steps}, prerequisites(steps))
+    found = [names(level) for level in order]
+    assert found == [["corpus", "hubert"], ["labels"], ["audio"]]
 
 
 def test_small_trainings_share_tasks(grouped):
