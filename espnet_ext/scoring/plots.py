@@ -111,7 +111,7 @@ def plot_scores(
             axes.plot(
                 [interval.low, interval.high],
                 [height, height],
-                color=_colour(index),
+                color=model_colour(index),
                 linewidth=2.2,
                 solid_capstyle="butt",
             )
@@ -119,7 +119,7 @@ def plot_scores(
                 interval.estimate,
                 height,
                 marker=_MODEL_MARKERS[index % len(_MODEL_MARKERS)],
-                color=_colour(index),
+                color=model_colour(index),
                 markersize=5.5,
                 markeredgecolor="white",
                 markeredgewidth=0.7,
@@ -270,7 +270,7 @@ def plot_calibration(systems: Mapping[str, Predictions]) -> Figure:
             found.confidence,
             found.accuracy,
             "o-",
-            color=_colour(0),
+            color=model_colour(0),
             ms=5,
             lw=1.4,
             clip_on=False,
@@ -487,7 +487,7 @@ def _draw_scatter(
         true,
         pred,
         s=10 if len(true) < 2000 else 5,
-        color=_colour(0),
+        color=model_colour(0),
         alpha=alpha,
         linewidths=0,
         rasterized=True,
@@ -614,13 +614,13 @@ def plot_training(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
         for index, logged in enumerate(curves.values()):
             if with_train and (curve := _pick(logged, "train", statistics)):
                 axes.plot(
-                    curve.epochs, curve.values, color=_colour(index), lw=1, ls=":"
+                    curve.epochs, curve.values, color=model_colour(index), lw=1, ls=":"
                 )
             if curve := _pick(logged, "valid", statistics):
                 axes.plot(
                     curve.epochs,
                     curve.values,
-                    color=_colour(index),
+                    color=model_colour(index),
                     linewidth=1.5,
                     marker=_MODEL_MARKERS[index % len(_MODEL_MARKERS)],
                     markersize=4,
@@ -639,7 +639,7 @@ def plot_training(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
         grid[0].plot(
             [],
             [],
-            color=_colour(index),
+            color=model_colour(index),
             marker=_MODEL_MARKERS[index % len(_MODEL_MARKERS)],
             markersize=4,
             label=model_name(name),
@@ -768,7 +768,8 @@ def save_figure(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=DPI, facecolor="white", metadata={"Software": None})
 
 
-def _colour(index: int) -> str:
+def model_colour(index: int) -> str:
+    """Colour of the model at a place in its report."""
     return _MODEL_COLOURS[index % len(_MODEL_COLOURS)]
 
 

@@ -1,0 +1,712 @@
+"""A table's results as text: RESULTS.md, csv, json, LaTeX, and for a terminal.
+
+Every writer takes the same `TableReport` and only writes it down.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from espnet_ext.scoring.bootstrap import Interval
+from espnet_ext.scoring.claims import ClaimResult
+from espnet_ext.scoring.names import class_name
+from espnet_ext.scoring.report import MIN_SPEAKERS, Environment
+from espnet_ext.scoring.table_runs import RunRecord, TrainingTime
+from espnet_ext.scoring.table_scores import (
+    Cell,
+    RunKey,
+    TableComparison,
+    TableResult,
+)
+from espnet_ext.scoring.table_spec import CORPUS_NAMES, TABLE_METRICS, Column
+
+
+@dataclass(frozen=True, slots=True)
+class TableReport:
+    """Everything that a table's files say.
+
+    Attributes:
+        result: The scores.
+        claims: What became of the paper's claims.
+        records: The runs.
+        times: What the finished trainings took.
+        environment: What the table was made with.
+    """
+
+    result: TableResult
+    claims: tuple[ClaimResult, ...]
+    records: Sequence[RunRecord]
+    times: Mapping[RunKey, TrainingTime]
+    environment: Environment
+
+    @property
+    def several_folds(self) -> bool:
+        """Whether mean of folds and pooled folds are two things."""
+        return len(self.result.spec.folds) > 1
+
+    @property
+    def training_seconds(self) -> float:
+        """Wall time of all trainings together."""
+        return sum(time.seconds for time in self.times.values())
+
+
+# ------------------------------------------------------------------------- wording
+
+
+def printed(value: float | None) -> str:
+    """Three decimals; a dash where there is nothing."""
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def signed(value: float | None) -> str:
+    """Three decimals with sign; a dash where there is nothing."""
+    return "-" if value is None or math.isnan(value) else f"{value:+.3f}"
+
+
+def with_interval(interval: Interval) -> str:
+    """A score and its interval."""
+    if math.isnan(interval.estimate):
+        return "-"
+    return f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def p_text(value: float) -> str:
+    """A p value."""
+    if math.isnan(value):
+        return "-"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def paper_text(report: TableReport, row: str, column: Column) -> str:
+    """The paper's value and the difference to it; nothing where it has none.
+
+    A misprint's correction is given beside it, with its own difference.
+    """
+    described = report.result.spec.rows[row]
+    value = described.paper.get(column)
+    if value is None:
+        return ""
+    source = report.result.spec.source
+    cell = report.result.cells[row].get(column)
+    text = f"{source} {value:.3f}"
+    if cell is None:
+        return text
+    text += f" ({signed(cell.mean.estimate - value)})"
+    corrected = described.corrected.get(column)
+    if corrected is not None:
+        difference = signed(cell.mean.estimate - corrected)
+        text += f"; by its V, A, D {corrected:.3f} ({difference})"
+    return text
+
+
+def warnings_of(report: TableReport) -> list[str]:
+    """What a reader must know before any number."""
+    result = report.result
+    found = []
+    for corpus in result.spec.corpora:
+        reason = result.incomparable(corpus)
+        if reason is not None:
+            name = CORPUS_NAMES.get(corpus, corpus)
+            found.append(
+                f"{name}: not comparable with the {result.spec.source}'s values: "
+                f"{reason}."
+            )
+    if result.missing:
+        listed = ", ".join(describe_run(report, key) for key in result.missing[:10])
+        more = len(result.missing) - 10
+        found.append(
+            f"{len(result.missing)} of {len(report.records)} runs are missing: {listed}"
+            + (f" and {more} more" if more > 0 else "")
+            + ". Rows with fewer runs (marked with their number) are means over what "
+            "is there; comparisons are on the folds that both rows have."
+        )
+    return found
+
+
+def describe_run(report: TableReport, key: RunKey) -> str:
+    """Name a run."""
+    text = report.result.spec.rows[key.row].name
+    if report.several_folds:
+        text += f" fold {key.fold}"
+    return f"{text} seed {key.seed}"
+
+
+def describe_tests(report: TableReport) -> list[str]:
+    """One line for each corpus: what was tested."""
+    lines = []
+    for corpus, tested in report.result.test_sets.items():
+        name = CORPUS_NAMES.get(corpus, corpus)
+        text = f"{name}: {tested.utterances:,} test utterances"
+        if len(tested.by_fold) > 1:
+            sizes = ", ".join(f"{n}: {count}" for n, count in tested.by_fold.items())
+            text += f" (folds {sizes})"
+        if tested.speakers is not None:
+            text += f", {tested.speakers} speakers"
+        counts = ", ".join(
+            f"{class_name(label)} {count}" for label, count in tested.classes.items()
+        )
+        lines.append(f"{text}; {counts}; fingerprint {tested.fingerprint}.")
+    return lines
+
+
+def pair_name(report: TableReport, comparison: TableComparison) -> str:
+    """Name the two rows of a comparison."""
+    rows = report.result.spec.rows
+    pair = comparison.pair
+    return f"{rows[pair.first].name} − {rows[pair.second].name}"
+
+
+def seeds_of(report: TableReport) -> list[int]:
+    """The seeds of the table."""
+    return sorted({record.key.seed for record in report.records})
+
+
+HOW_TO_READ = (
+    "In brackets: 95 % percentile bootstrap over utterances, drawn within each fold "
+    "({resamples:,} resamples, seed {seed}; for UAR and macro-F1 within classes too). "
+    "It speaks of other test utterances, not of other trainings. CCC is the mean of "
+    "valence (V), arousal (A) and dominance (D). UAR and macro-F1 are means over the "
+    "classes present in a fold's annotations; UAR (4) is over neutral, angry, happy "
+    "and sad. Chance: always the most frequent class and the mean value."
+)
+HOW_TESTED = (
+    "First row minus second, both on the same utterances. CCC, macro-F1 and UAR: "
+    "paired bootstrap over utterances, the same resamples for both rows and all seeds, "
+    "on the {statistic}. Accuracy: McNemar's test (mid-p) on the rows of all folds, "
+    "seed by seed; with several seeds twice the median of their p values counts. "
+    "Holm's correction is over all {number} rows of this list."
+)
+
+
+def how_to_read(report: TableReport) -> str:
+    """The legend of the scores."""
+    result = report.result
+    return HOW_TO_READ.format(resamples=result.resamples, seed=result.seed)
+
+
+def how_tested(report: TableReport) -> str:
+    """The legend of the comparisons."""
+    statistic = "mean of folds" if report.several_folds else "test set"
+    text = HOW_TESTED.format(statistic=statistic, number=len(report.result.comparisons))
+    if not any(c.by_speaker for c in report.result.comparisons):
+        text += (
+            f" Over speakers: n/a, for fewer than {MIN_SPEAKERS} speakers in a test "
+            "set are too few to draw from."
+        )
+    return text
+
+
+def seed_tests(comparison: TableComparison) -> str:
+    """McNemar's tests by seed: rows that only one model has right, and p."""
+    return "; ".join(
+        f"seed {test.seed}: {test.result.only_first} / {test.result.only_second}, "
+        f"p {p_text(test.result.p_mid)}"
+        for test in comparison.by_seed
+    )
+
+
+# ------------------------------------------------------------------------ markdown
+
+
+def format_markdown(report: TableReport, plots: Mapping[str, str]) -> str:
+    """RESULTS.md.
+
+    Args:
+        report: The results.
+        plots: Caption -> path relative to RESULTS.md.
+    """
+    result, environment = report.result, report.environment
+    lines = [
+        "<!-- Generated by espnet_ext.bin.ser_table -->",
+        "# RESULTS",
+        "## Environments",
+        f"- date: `{environment.date}`",
+        f"- python version: `{environment.python}`",
+        f"- espnet version: `espnet {environment.espnet}`",
+        f"- pytorch version: `pytorch {environment.torch}`",
+        f"- numpy version: `{environment.numpy}`",
+        f"- espnet_ext version: `{environment.espnet_ext}`",
+        f"- Git hash: `{environment.git}`",
+        f"- hardware of this table: `{environment.hardware}`",
+        f"- wall time of the trainings together: `{duration(report.training_seconds)}`",
+        "",
+        f"## {result.spec.title}",
+        *(f"- {line}" for line in describe_tests(report)),
+        f"- seeds: {', '.join(map(str, seeds_of(report)))}",
+        "",
+    ]
+    for warning in warnings_of(report):
+        lines += [f"> **{warning}**", ""]
+    statistic = "Mean of folds" if report.several_folds else "Scores"
+    lines += [
+        f"### {statistic}",
+        *_markdown_cells(
+            report,
+            lambda row, column, cell: "<br>".join(
+                part
+                for part in (
+                    with_interval(cell.mean) + _run_mark(cell),
+                    _seed_mark(cell),
+                    paper_text(report, row, column),
+                )
+                if part
+            ),
+        ),
+        "",
+        how_to_read(report),
+        "",
+    ]
+    if report.several_folds:
+        lines += [
+            "### Pooled over folds",
+            "The predictions of all folds put together and scored once: other numbers "
+            "than the means above, and not what cross validation usually reports.",
+            "",
+            *_markdown_cells(
+                report, lambda row, column, cell: with_interval(cell.pooled)
+            ),
+            "",
+            "### Fold by fold",
+            "Mean over seeds.",
+            "",
+            *_markdown_folds(report),
+            "",
+        ]
+    if result.comparisons:
+        lines += [
+            "### Comparisons",
+            how_tested(report),
+            "",
+            *_markdown_pairs(report),
+            "",
+        ]
+    if report.claims:
+        lines += ["### The paper's claims", *_markdown_claims(report), ""]
+    if result.spec.notes:
+        lines += ["### Notes", *(f"- {note}" for note in result.spec.notes), ""]
+    lines += ["### Runs", *_markdown_runs(report), ""]
+    lines += [
+        "### Files",
+        "- [report.html](report.html): all of this with figures, in one file",
+        "- [table.csv](table.csv), [comparisons.csv](comparisons.csv), "
+        "[table.json](table.json): every metric of every row, unrounded",
+        "- [table.tex](table.tex): the table for a paper",
+    ]
+    if plots:
+        lines += ["", "### Plots"]
+        for caption, path in plots.items():
+            lines += [f"![{caption}]({path})", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _run_mark(cell: Cell) -> str:
+    return (
+        "" if cell.runs == cell.expected else f" ({cell.runs} of {cell.expected} runs)"
+    )
+
+
+def _seed_mark(cell: Cell) -> str:
+    deviation = cell.seed_deviation
+    return "" if deviation is None else f"± {deviation:.3f} over seeds"
+
+
+def _markdown_cells(
+    report: TableReport, text: Callable[[str, Column, Cell], str]
+) -> list[str]:
+    spec, result = report.result.spec, report.result
+    lines = [
+        "|model|" + "|".join(spec.column_name(c) for c in spec.columns) + "|",
+        "|---|" + "---|" * len(spec.columns),
+    ]
+    for row, described in spec.rows.items():
+        cells = [
+            text(row, column, result.cells[row][column])
+            if column in result.cells[row]
+            else paper_text(report, row, column)
+            for column in spec.columns
+        ]
+        lines.append(f"|{described.name}|" + "|".join(cells) + "|")
+    chance = "|".join(printed(result.chance.get(c)) for c in spec.columns)
+    return [*lines, f"|chance|{chance}|"]
+
+
+def _markdown_folds(report: TableReport) -> list[str]:
+    spec, result = report.result.spec, report.result
+    lines = [
+        "|model|score|" + "|".join(f"fold {n}" for n in spec.folds) + "|",
+        "|---|---|" + "---|" * len(spec.folds),
+    ]
+    for row, described in spec.rows.items():
+        for column in spec.columns:
+            cell = result.cells[row].get(column)
+            if cell is not None:
+                values = "|".join(printed(cell.by_fold.get(n)) for n in spec.folds)
+                lines.append(f"|{described.name}|{spec.column_name(column)}|{values}|")
+    return lines
+
+
+def _markdown_pairs(report: TableReport) -> list[str]:
+    pooled = report.several_folds
+    heads = ["rows", "score", "difference"]
+    heads += ["difference of pooled"] if pooled else []
+    heads += ["test", "p", "p (Holm)", "by seed", "over speakers"]
+    lines = ["|" + "|".join(heads) + "|", "|---" * len(heads) + "|"]
+    for comparison in report.result.comparisons:
+        found, speakers = comparison.result, comparison.by_speaker
+        cells = [
+            pair_name(report, comparison),
+            report.result.spec.column_name(comparison.pair.column),
+            f"{signed(found.difference)} [{signed(found.low)}, {signed(found.high)}]",
+        ]
+        if pooled:
+            both = comparison.pooled
+            cells.append(
+                f"{signed(both.difference)} [{signed(both.low)}, {signed(both.high)}]"
+            )
+        cells += [
+            comparison.test,
+            p_text(found.p),
+            p_text(comparison.p_holm),
+            seed_tests(comparison),
+            "n/a"
+            if speakers is None
+            else f"[{signed(speakers.low)}, {signed(speakers.high)}], "
+            f"p {p_text(speakers.p)}",
+        ]
+        lines.append("|" + "|".join(cells) + "|")
+    return lines
+
+
+def _markdown_claims(report: TableReport) -> list[str]:
+    spec = report.result.spec
+    lines = [
+        "A claim holds if each difference has its sign and p (Holm) is below 0.05; *in "
+        "sign only* if not all are significant.",
+        "",
+        "|claim|verdict|differences here|in the paper|",
+        "|---|---|---|---|",
+    ]
+    for claim in report.claims:
+        ours, theirs = [], []
+        for found in claim.conditions:
+            pair = found.condition.pair
+            name = (
+                f"{spec.rows[pair.first].name} − {spec.rows[pair.second].name}, "
+                f"{spec.column_name(pair.column)}"
+            )
+            if found.difference is None:
+                ours.append(f"{name}: not tested")
+            else:
+                p_holm = p_text(found.p_holm if found.p_holm is not None else math.nan)
+                ours.append(
+                    f"{name}: {signed(found.difference)} [{signed(found.low)}, "
+                    f"{signed(found.high)}], p {p_holm}"
+                )
+            theirs.append(signed(found.paper))
+        lines.append(
+            f"|{claim.claim.says}|**{claim.verdict.value}**|{'<br>'.join(ours)}|"
+            f"{'<br>'.join(theirs)}|"
+        )
+    return lines
+
+
+def _markdown_runs(report: TableReport) -> list[str]:
+    lines = [
+        "|run|training took|on|predictions|config|training|",
+        "|---|---|---|---|---|---|",
+    ]
+    for record in report.records:
+        time = report.times.get(record.key)
+        cells = [
+            describe_run(report, record.key),
+            "" if time is None else duration(time.seconds),
+            "" if time is None else ", ".join(time.hosts),
+            f"`{record.predictions}`" if record.predictions else "**missing**",
+            f"`{record.config}`" if record.config else "",
+            f"`{record.training[:16]}`" if record.training else "",
+        ]
+        lines.append("|" + "|".join(cells) + "|")
+    return lines
+
+
+# ------------------------------------------------------------------ csv, json, LaTeX
+
+CELL_COLUMNS = (
+    *("row", "name", "corpus", "metric", "mean", "mean_low", "mean_high"),
+    *("pooled", "pooled_low", "pooled_high", "seed_deviation", "runs", "expected_runs"),
+    *("chance", "paper", "difference", "paper_corrected", "comparable"),
+)
+PAIR_COLUMNS = (
+    *("first", "second", "corpus", "metric", "difference", "low", "high", "test"),
+    *("p", "p_holm", "pooled_difference", "pooled_low", "pooled_high"),
+    *("speaker_low", "speaker_high", "speaker_p", "by_seed"),
+)
+
+
+def _six(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.6f}"
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def format_csv(report: TableReport) -> str:
+    """A line a row and metric, every metric; the columns are `CELL_COLUMNS`."""
+    result, rows = report.result, []
+    for key, described in result.spec.rows.items():
+        for corpus in result.spec.corpora:
+            comparable = "no" if result.incomparable(corpus) else "yes"
+            for metric in TABLE_METRICS:
+                column = Column(corpus, metric)
+                cell, paper = result.cells[key].get(column), described.paper.get(column)
+                if cell is None and paper is None:
+                    continue
+                numbers: list[object] = [""] * 9
+                difference = None
+                if cell is not None:
+                    numbers = [
+                        *map(_six, (cell.mean.estimate, cell.mean.low, cell.mean.high)),
+                        _six(cell.pooled.estimate),
+                        *map(_six, (cell.pooled.low, cell.pooled.high)),
+                        _six(cell.seed_deviation),
+                        *(cell.runs, cell.expected),
+                    ]
+                    difference = None if paper is None else cell.mean.estimate - paper
+                rows.append(
+                    [
+                        *(key, described.name, corpus, metric, *numbers),
+                        _six(result.chance.get(column)),
+                        *(_six(paper), _six(difference)),
+                        _six(described.corrected.get(column)),
+                        comparable if paper is not None else "",
+                    ]
+                )
+    return _csv(CELL_COLUMNS, rows)
+
+
+def format_comparisons(report: TableReport) -> str:
+    """A line a comparison; the columns are `PAIR_COLUMNS`."""
+    rows = []
+    for found in report.result.comparisons:
+        pair, result, pooled = found.pair, found.result, found.pooled
+        speakers = found.by_speaker
+        rows.append(
+            [
+                *(pair.first, pair.second, pair.column.corpus, pair.column.metric),
+                *map(_six, (result.difference, result.low, result.high)),
+                found.test,
+                *map(_six, (result.p, found.p_holm)),
+                *map(_six, (pooled.difference, pooled.low, pooled.high)),
+                *(
+                    ["", "", ""]
+                    if speakers is None
+                    else map(_six, (speakers.low, speakers.high, speakers.p))
+                ),
+                seed_tests(found),
+            ]
+        )
+    return _csv(PAIR_COLUMNS, rows)
+
+
+def table_json(report: TableReport) -> str:
+    """Everything, unrounded."""
+    result = report.result
+    content = {
+        "table": result.spec.name,
+        "title": result.spec.title,
+        "environment": asdict(report.environment),
+        "resamples": result.resamples,
+        "seed": result.seed,
+        "warnings": warnings_of(report),
+        "training_seconds": report.training_seconds,
+        "test_sets": {c: asdict(tested) for c, tested in result.test_sets.items()},
+        "rows": {
+            row: {
+                "name": described.name,
+                "config": described.config,
+                "train": dict(described.train),
+                "paper": {str(c): value for c, value in described.paper.items()},
+                "scores": {
+                    str(column): {**asdict(cell), "seed_deviation": cell.seed_deviation}
+                    for column, cell in result.cells[row].items()
+                },
+            }
+            for row, described in result.spec.rows.items()
+        },
+        "chance": {str(column): value for column, value in result.chance.items()},
+        "comparisons": [
+            {**asdict(found), "pair": _pair_json(found)} for found in result.comparisons
+        ],
+        "claims": [
+            {
+                "says": claim.claim.says,
+                "verdict": claim.verdict.value,
+                "conditions": [
+                    {
+                        "first": found.condition.pair.first,
+                        "second": found.condition.pair.second,
+                        "column": str(found.condition.pair.column),
+                        "expected": "higher"
+                        if found.condition.higher
+                        else "not higher",
+                        "difference": found.difference,
+                        "p_holm": found.p_holm,
+                        "paper": found.paper,
+                        "verdict": found.verdict.value,
+                    }
+                    for found in claim.conditions
+                ],
+            }
+            for claim in report.claims
+        ],
+        "runs": [_run_json(report, record) for record in report.records],
+    }
+    text = json.dumps(_without_nan(content), indent=2, ensure_ascii=False)
+    return text + "\n"
+
+
+def _pair_json(found: TableComparison) -> dict[str, str]:
+    pair = found.pair
+    return {"first": pair.first, "second": pair.second, "column": str(pair.column)}
+
+
+def _run_json(report: TableReport, record: RunRecord) -> dict[str, Any]:
+    time = report.times.get(record.key)
+    return {
+        **asdict(record.key),
+        "predictions": None if record.predictions is None else str(record.predictions),
+        "config": record.config,
+        "training": record.training,
+        "seconds": None if time is None else time.seconds,
+        "hosts": [] if time is None else list(time.hosts),
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no nan: null."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return value
+
+
+def format_latex(report: TableReport) -> str:
+    r"""The table for a paper: a ``tabular`` of the ``booktabs`` package.
+
+    Each row has a line of scores, one of intervals, and one of the paper's values.
+    """
+    result, spec = report.result, report.result.spec
+
+    def line(name: str, cells: Sequence[str]) -> str:
+        return " & ".join([_escape(name), *cells]) + r" \\"
+
+    lines = [
+        r"% Generated by espnet_ext.bin.ser_table; needs \usepackage{booktabs}",
+        *(f"% {warning}" for warning in warnings_of(report)),
+        r"\begin{tabular}{l" + "c" * len(spec.columns) + "}",
+        r"\toprule",
+        line("Model", [_escape(spec.column_name(c)) for c in spec.columns]),
+        r"\midrule",
+    ]
+    for row, described in spec.rows.items():
+        cells = [result.cells[row].get(column) for column in spec.columns]
+        lines.append(
+            line(
+                described.name,
+                ["--" if c is None else f"{c.mean.estimate:.3f}" for c in cells],
+            )
+        )
+        lines.append(
+            line(
+                "",
+                [
+                    ""
+                    if c is None
+                    else rf"\scriptsize [{c.mean.low:.3f}, {c.mean.high:.3f}]"
+                    for c in cells
+                ],
+            )
+        )
+        values = [described.paper.get(column) for column in spec.columns]
+        if any(value is not None for value in values):
+            lines.append(
+                line(
+                    "",
+                    [
+                        "" if v is None else rf"\scriptsize {spec.source} {v:.3f}"
+                        for v in values
+                    ],
+                )
+            )
+    lines += [
+        r"\midrule",
+        line("Chance", [printed(result.chance.get(c)) for c in spec.columns]),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    for character in "&%$#_{}":
+        text = text.replace(character, f"\\{character}")
+    return text
+
+
+# ------------------------------------------------------------------------ terminal
+
+
+def format_terminal(report: TableReport) -> str:
+    """The table for a terminal: score, interval, and the paper's value."""
+    result, spec = report.result, report.result.spec
+    names = [spec.column_name(column) for column in spec.columns]
+    width = max(15, *(len(name) + 2 for name in names))
+    label = max(len(row.name) for row in spec.rows.values()) + 2
+    rule = "-" * (label + width * len(names) - 2)
+    lines = [spec.title]
+    if report.several_folds:
+        lines[0] += " (mean of folds)"
+    lines += ["".ljust(label) + "".join(name.ljust(width) for name in names), rule]
+    for row, described in spec.rows.items():
+        upper, middle, lower = (
+            described.name.ljust(label),
+            "".ljust(label),
+            "".ljust(label),
+        )
+        for column in spec.columns:
+            cell, paper = result.cells[row].get(column), described.paper.get(column)
+            upper += printed(cell.mean.estimate if cell else None).ljust(width)
+            ends = (
+                "" if cell is None else f"[{cell.mean.low:.3f}, {cell.mean.high:.3f}]"
+            )
+            middle += ends.replace("0.", ".").ljust(width)
+            lower += ("" if paper is None else f"{spec.source} {paper:.3f}").ljust(
+                width
+            )
+        lines += [upper, middle] + ([lower] if lower.strip() else [])
+    chance = "".join(printed(result.chance.get(c)).ljust(width) for c in spec.columns)
+    lines += [rule, "chance".ljust(label) + chance]
+    lines.append("[95 % bootstrap interval]")
+    for claim in report.claims:
+        lines.append(f"{claim.verdict.value:14} {claim.claim.says}")
+    lines += [f"note: {warning}" for warning in warnings_of(report)]
+    return "\n".join(line.rstrip() for line in lines)
