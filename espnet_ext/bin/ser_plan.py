@@ -540,10 +540,10 @@ def run_stage(steps: Sequence[Step], args: argparse.Namespace) -> None:
         run_steps(steps, jobs=jobs, gpus=gpus)
         return
     for step in steps:
-        workers = [step] * step.workers
-        if not run_steps(workers, jobs=step.workers, gpus=gpus) and step.stage == max(
-            STAGES
-        ):
+        workers = 1 if status(step) is Status.DONE else step.workers
+        if not run_steps(
+            [step] * workers, jobs=workers, gpus=gpus
+        ) and step.stage == max(STAGES):
             print(last_output(step), end="")
 
 
