@@ -241,8 +241,12 @@ def _call_main(step: Step) -> int:
 
 
 def _forward(child: Child, data: bytes, *, echo: bool) -> None:
-    child.log.write(data)
-    child.log.flush()
+    try:
+        child.log.write(data)
+        child.log.flush()
+    except OSError as error:
+        error.filename = str(child.step.log)  # a full disk: say which
+        raise
     if child.progress is not None:
         child.progress.feed(data)
     elif echo:
