@@ -531,9 +531,10 @@ def run_stage(steps: Sequence[Step], args: argparse.Namespace) -> None:
     jobs = args.nj or default_nj(args)
     if args.cmd_backend != "local":
         kind = KIND_OF_STAGE.get(steps[0].stage, "train")
-        run_with_launcher(
-            steps, os.environ.get(f"{kind}_cmd", ""), jobs, batches_root(args)
-        )
+        command = os.environ.get(f"{kind}_cmd", "")
+        side_by_side = [steps] if kind != "train" else [[step] for step in steps]
+        for group in side_by_side:
+            run_with_launcher(group, command, jobs, batches_root(args))
         return
     gpus = visible_gpus() if args.ngpu == 1 else ()
     if steps[0].stage in (5, 6):
