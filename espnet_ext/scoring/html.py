@@ -18,7 +18,7 @@ from espnet_ext.scoring.table_report import (
     how_to_read,
     p_text,
     pair_name,
-    paper_text,
+    paper_lines,
     printed,
     seed_tests,
     seeds_of,
@@ -49,6 +49,7 @@ th, td { padding: 0.35rem 0.7rem; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 thead th { border-bottom: 2px solid var(--soft); white-space: nowrap; }
 tbody th { font-weight: 600; min-width: 8rem; }
+.named tbody th { position: sticky; left: 0; background: var(--paper); }
 td small { display: block; color: var(--soft); white-space: nowrap; }
 td.wide { min-width: 16rem; }
 figure { margin: 1.2rem 0; }
@@ -59,6 +60,8 @@ figcaption { color: var(--soft); font-size: 0.875rem; margin-top: 0.3rem; }
 .sign { color: var(--fair); } .fails { color: var(--bad); }
 code { font-size: 0.85em; overflow-wrap: anywhere; }
 nav a { margin-right: 1rem; } a { color: inherit; }
+@media (max-width: 40rem) { figure { overflow-x: auto; }
+  figure img { max-width: none; width: 46rem; } }
 summary { cursor: pointer; }
 """
 
@@ -137,7 +140,9 @@ def _figure(figure: tuple[str, bytes] | None) -> list[str]:
 def _grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Make a table that scrolls by itself; the first cell of a row names it."""
     head = "".join(f"<th>{_text(name)}</th>" for name in heads)
-    lines = ['<div class="scroll"><table>', f"<thead><tr>{head}</tr></thead><tbody>"]
+    # A name stays in view while its row is scrolled, unless it is a whole sentence.
+    kind = "scroll" if heads[0] == "claim" else "scroll named"
+    lines = [f'<div class="{kind}"><table>', f"<thead><tr>{head}</tr></thead><tbody>"]
     for first, *others in rows:
         cells = "".join(
             cell if cell.startswith("<td") else f"<td>{cell}</td>" for cell in others
@@ -155,8 +160,8 @@ def _scores(report: TableReport) -> list[str]:
 
     def cell_text(row: str, column: Column) -> str:
         cell = result.cells[row].get(column)
-        paper = paper_text(report, row, column)
-        small = f"<small>{_text(paper)}</small>" if paper else ""
+        paper = paper_lines(report, row, column)
+        small = "".join(f"<small>{_text(line)}</small>" for line in paper)
         if cell is None:
             return small
         lines = [f"<b>{cell.mean.estimate:.3f}</b>"]

@@ -107,10 +107,18 @@ def _draw_column(axes: Axes, result: TableResult, column: Column) -> None:
                 linestyle="none",
             )
             values.append(paper)
+    span = max(max(values) - min(values), 1e-3)
     chance = result.chance.get(column)
-    if chance is not None:
+    if chance is not None and min(values) - span <= chance <= max(values) + span:
         axes.axvline(chance, color=_FAINT, linestyle=(0, (4, 3)), linewidth=1)
         values.append(chance)
+    elif chance is not None:  # far away: the intervals would shrink to dots
+        axes.text(
+            *(0.02, 0.02, f"chance {chance:.2f}"),
+            transform=axes.transAxes,
+            fontsize=8,
+            color=_FAINT,
+        )
     span = max(max(values) - min(values), 1e-3)
     axes.set_xlim(min(values) - 0.08 * span, max(values) + 0.08 * span)
     axes.set_title(result.spec.column_name(column), fontsize=10.5)

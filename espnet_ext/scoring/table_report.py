@@ -88,26 +88,24 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
-def paper_text(report: TableReport, row: str, column: Column) -> str:
+def paper_lines(report: TableReport, row: str, column: Column) -> list[str]:
     """The paper's value and the difference to it; nothing where it has none.
 
     A misprint's correction is given beside it, with its own difference.
     """
     described = report.result.spec.rows[row]
-    value = described.paper.get(column)
-    if value is None:
-        return ""
-    source = report.result.spec.source
     cell = report.result.cells[row].get(column)
-    text = f"{source} {value:.3f}"
-    if cell is None:
-        return text
-    text += f" ({signed(cell.mean.estimate - value)})"
-    corrected = described.corrected.get(column)
-    if corrected is not None:
-        difference = signed(cell.mean.estimate - corrected)
-        text += f"; by its V, A, D {corrected:.3f} ({difference})"
-    return text
+    found = []
+    for name, value in (
+        (report.result.spec.source, described.paper.get(column)),
+        ("its V, A, D:", described.corrected.get(column)),
+    ):
+        if value is not None:
+            text = f"{name} {value:.3f}"
+            if cell is not None:
+                text += f" ({signed(cell.mean.estimate - value)})"
+            found.append(text)
+    return found
 
 
 def warnings_of(report: TableReport) -> list[str]:
@@ -258,7 +256,7 @@ def format_markdown(report: TableReport, plots: Mapping[str, str]) -> str:
                 for part in (
                     with_interval(cell.mean) + _run_mark(cell),
                     _seed_mark(cell),
-                    paper_text(report, row, column),
+                    *paper_lines(report, row, column),
                 )
                 if part
             ),
@@ -333,7 +331,7 @@ def _markdown_cells(
         cells = [
             text(row, column, result.cells[row][column])
             if column in result.cells[row]
-            else paper_text(report, row, column)
+            else "<br>".join(paper_lines(report, row, column))
             for column in spec.columns
         ]
         lines.append(f"|{described.name}|" + "|".join(cells) + "|")
