@@ -21,6 +21,7 @@ from espnet_ext.features.config import (
     resolve_layers,
 )
 from espnet_ext.features.precision import dequantize, quantize, storage_dtype
+from espnet_ext.features.weighted import weighted_sum
 
 
 class CachedFeatures(AbsFrontend):
@@ -57,7 +58,8 @@ class CachedFeatures(AbsFrontend):
             input_lengths: (B,) frames.
 
         Returns:
-            (B, T, D) fp32, and the lengths.
+            (B, T, D) fp32, and the lengths. A sum of several states is zero behind
+            a row's length.
 
         Raises:
             UserError: The shape is not that of the store this model was made for.
@@ -69,11 +71,13 @@ class CachedFeatures(AbsFrontend):
                 f"), but this model was made for {self.num_layers} hidden states of "
                 f"width {self.input_size}: use a store made with the same config"
             )
+        if self.num_layers > 1:
+            weights = self.weights.softmax(0)  # (L,)
+            rows = input_lengths.tolist()
+            return weighted_sum(input, rows, weights, self.layer_norm), input_lengths
         x = input.float()
         if self.layer_norm:
             x = F.layer_norm(x, x.shape[-1:])
-        if self.num_layers > 1:
-            x = torch.einsum("btld,l->btd", x, self.weights.softmax(0))
         return x, input_lengths
 
 

@@ -1,5 +1,7 @@
 """Cached and online features in a model, and ESPnet's loader type."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import soundfile
@@ -8,6 +10,7 @@ from espnet2.train.dataset import ESPnetDataset
 
 from espnet_ext.bin.ser_extract import main
 from espnet_ext.errors import UserError
+from espnet_ext.features import weighted
 from espnet_ext.features.frontend import CachedFeatures, OnlineUpstream
 from espnet_ext.features.loader import FeatureLoader
 from espnet_ext.features.store import FeatureStore
@@ -45,6 +48,52 @@ def test_weighted_sum_by_hand():
     torch.testing.assert_close(feats, expected)
     feats.sum().backward()
     assert frontend.weights.grad.abs().sum() > 0
+
+
+def s3prl_featurizer(layers, dim, layer_norm):
+    """s3prl's own Featurizer, as ESPnet's S3prlFrontend makes it."""
+    from s3prl.nn import Featurizer
+
+    upstream = SimpleNamespace(
+        num_layers=layers,
+        hidden_sizes=[dim] * layers,
+        downsample_rates=[320] * layers,
+    )
+    return Featurizer(upstream, normalize=layer_norm)
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_weighted_sum_is_s3prls(layer_norm):
+    torch.manual_seed(0)
+    layers, dim, lengths = 25, 16, torch.tensor([40, 23, 1])
+    states = torch.randn(3, 40, layers, dim).half()
+    for row, length in zip(states, lengths, strict=True):
+        row[length:] = 0
+    theirs = s3prl_featurizer(layers, dim, layer_norm)
+    ours = CachedFeatures(dim, layers, layer_norm)
+    with torch.no_grad():
+        theirs.weights.normal_()
+        ours.weights.copy_(theirs.weights)
+    expected, expected_lengths = theirs(
+        list(states.float().unbind(2)), [lengths] * layers
+    )
+    found, found_lengths = ours(states, lengths)
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(found_lengths, expected_lengths)
+    factor = torch.randn(3, 40, dim)
+    (expected * factor).sum().backward()
+    (found * factor).sum().backward()
+    torch.testing.assert_close(ours.weights.grad, theirs.weights.grad)
+
+
+def test_weighted_sum_in_pieces(monkeypatch):
+    states = torch.randn(2, 9, 3, 4)
+    frontend = CachedFeatures(4, 3)
+    whole, _ = frontend(states, torch.tensor([9, 5]))
+    monkeypatch.setattr(weighted, "_PIECE_ON_CPU", 24)  # two frames
+    pieces, _ = frontend(states, torch.tensor([9, 5]))
+    torch.testing.assert_close(pieces, whole)
+    assert (whole[1, 5:] == 0).all()
 
 
 def test_wrong_store_is_named():
