@@ -1,0 +1,279 @@
+"""The numbers of a table, against scikit-learn and arithmetic by hand."""
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+from sklearn.metrics import accuracy_score, f1_score, recall_score
+
+from espnet_ext.errors import UserError
+from espnet_ext.scoring.table_runs import read_all_predictions, read_runs
+from espnet_ext.scoring.table_scores import RunKey, score_table
+from espnet_ext.scoring.table_spec import Column, load_table
+from scoring import table_data
+
+ROWS, FOLDS, SEEDS = ("one", "two"), (1, 2), (0, 1)
+
+
+def score(made, resamples=300, seed=0):
+    spec = load_table(made.table)
+    records = read_runs(made.runs, spec)
+    keys = [record.key for record in records]
+    return score_table(spec, read_all_predictions(records), keys, resamples, seed)
+
+
+def class_scores(true, said):
+    """What scikit-learn says, over the classes present in the truth."""
+    labels = np.unique(true)
+    usual = true < 4
+    return {
+        "accuracy": accuracy_score(true, said),
+        "uar": recall_score(true, said, labels=labels, average="macro"),
+        "macro_f1": f1_score(
+            true, said, labels=labels, average="macro", zero_division=0
+        ),
+        "uar4": recall_score(
+            true[usual], said[usual], labels=[0, 1, 2, 3], average="macro"
+        ),
+    }
+
+
+def all_scores(true, said, rated, guessed):
+    each = table_data.ccc_by_hand(rated, guessed)
+    names = [f"ccc_{name}" for name in table_data.ATTRIBUTES]
+    return {
+        "ccc": np.mean(each),
+        **dict(zip(names, each, strict=True)),
+        **class_scores(true, said),
+    }
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return table_data.make(tmp_path_factory.mktemp("table"))
+
+
+@pytest.fixture(scope="module")
+def result(made):
+    return score(made)
+
+
+def by_fold_and_seed(made, row):
+    return {
+        (fold, seed): all_scores(
+            made.true[fold],
+            made.said[row, fold, seed],
+            made.rated[fold],
+            made.guessed[row, fold, seed],
+        )
+        for fold in FOLDS
+        for seed in SEEDS
+    }
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_means_over_folds_and_seeds(made, result, row):
+    single = by_fold_and_seed(made, row)
+    assert len(result.cells[row]) == 8
+    for column, cell in result.cells[row].items():
+        value = {key: scores[column.metric] for key, scores in single.items()}
+        by_fold = {f: np.mean([value[f, s] for s in SEEDS]) for f in FOLDS}
+        by_seed = {s: np.mean([value[f, s] for f in FOLDS]) for s in SEEDS}
+        assert cell.mean.estimate == pytest.approx(np.mean(list(by_fold.values())))
+        assert cell.by_fold == pytest.approx(by_fold)
+        assert cell.by_seed == pytest.approx(by_seed)
+        deviation = abs(by_seed[0] - by_seed[1]) / np.sqrt(2)
+        assert cell.seed_deviation == pytest.approx(deviation)
+        assert (cell.runs, cell.expected) == (4, 4)
+        assert cell.mean.low <= cell.mean.estimate <= cell.mean.high
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_pooled_folds_are_scored_together(made, result, row):
+    true = np.concatenate([made.true[f] for f in FOLDS])
+    rated = np.concatenate([made.rated[f] for f in FOLDS])
+    each = [
+        all_scores(
+            true,
+            np.concatenate([made.said[row, f, seed] for f in FOLDS]),
+            rated,
+            np.concatenate([made.guessed[row, f, seed] for f in FOLDS]),
+        )
+        for seed in SEEDS
+    ]
+    for column, cell in result.cells[row].items():
+        expected = np.mean([scores[column.metric] for scores in each])
+        assert cell.pooled.estimate == pytest.approx(expected)
+    uar = result.cells[row][Column("iemocap", "uar")]
+    assert uar.pooled.estimate != pytest.approx(uar.mean.estimate)
+
+
+def test_intervals_are_those_of_resampling_each_fold(tmp_path):
+    """Variances by hand: binomial for accuracy, a plain loop for CCC."""
+    made = table_data.make(tmp_path, seeds=(0,), sizes={1: 500, 2: 300})
+    cells = score(made, resamples=3000).cells["two"]
+    accuracy = cells[Column("iemocap", "accuracy")].mean
+    shares = {f: np.mean(made.said["two", f, 0] == made.true[f]) for f in FOLDS}
+    variance = sum(p * (1 - p) / len(made.true[f]) for f, p in shares.items()) / 4
+    assert accuracy.low == pytest.approx(
+        accuracy.estimate - 1.96 * variance**0.5, abs=3e-3
+    )
+    assert accuracy.high == pytest.approx(
+        accuracy.estimate + 1.96 * variance**0.5, abs=3e-3
+    )
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(1000):
+        folds = []
+        for f in FOLDS:
+            rows = rng.integers(0, len(made.true[f]), len(made.true[f]))
+            values = (made.rated[f][rows], made.guessed["two", f, 0][rows])
+            folds.append(np.mean(table_data.ccc_by_hand(*values)))
+        drawn.append(np.mean(folds))
+    ccc = cells[Column("iemocap", "ccc")].mean
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert (ccc.low, ccc.high) == pytest.approx((low, high), abs=3e-3)
+
+
+def test_mcnemar_by_seed(made, result):
+    (found,) = [c for c in result.comparisons if c.pair.column.metric == "accuracy"]
+    assert (found.pair.first, found.pair.second) == ("two", "one")
+    p_values = []
+    for test in found.by_seed:
+        true = np.concatenate([made.true[f] for f in FOLDS])
+        two, one = (
+            np.concatenate([made.said[row, f, test.seed] for f in FOLDS]) == true
+            for row in ("two", "one")
+        )
+        b, c = int((two & ~one).sum()), int((one & ~two).sum())
+        assert (test.result.only_first, test.result.only_second) == (b, c)
+        mid = 2 * binom.cdf(min(b, c), b + c, 0.5) - binom.pmf(min(b, c), b + c, 0.5)
+        assert test.result.p_mid == pytest.approx(min(1.0, mid))
+        p_values.append(min(1.0, mid))
+    assert [test.seed for test in found.by_seed] == [0, 1]
+    assert found.result.p == pytest.approx(min(1.0, 2 * np.median(p_values)))
+    assert "twice the median of 2 seeds" in found.test
+
+
+def test_one_seed_needs_no_combination(tmp_path):
+    result = score(table_data.make(tmp_path, seeds=(0,)))
+    (found,) = [c for c in result.comparisons if c.pair.column.metric == "accuracy"]
+    assert found.result.p == found.by_seed[0].result.p_mid
+    assert found.test == "McNemar (mid-p)"
+
+
+def test_differences_and_holm(result):
+    p_values = [c.result.p for c in result.comparisons]
+    order = np.argsort(p_values, kind="stable")
+    running, expected = 0.0, [0.0] * len(p_values)
+    for rank, place in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[place]))
+        expected[place] = running
+    assert [c.p_holm for c in result.comparisons] == pytest.approx(expected)
+    for found in result.comparisons:
+        two, one = (result.cells[row][found.pair.column] for row in ("two", "one"))
+        difference = two.mean.estimate - one.mean.estimate
+        assert found.result.difference == pytest.approx(difference)
+        pooled = two.pooled.estimate - one.pooled.estimate
+        assert found.pooled.difference == pytest.approx(pooled)
+        assert found.result.low < found.result.difference < found.result.high
+
+
+def test_paired_resamples_make_the_interval_of_equal_models_a_point(tmp_path):
+    made = table_data.make(tmp_path, seeds=(0,))
+    for fold in FOLDS:
+        source = table_data.prediction_path(made, ("one", fold, 0))
+        target = table_data.prediction_path(made, ("two", fold, 0))
+        target.write_text(source.read_text())
+    for found in score(made).comparisons:
+        assert (found.result.low, found.result.high) == (0.0, 0.0)
+        assert found.result.p == 1.0
+
+
+def test_a_class_of_one_row_does_not_make_uar_bimodal(tmp_path):
+    """Right about the one disgusted row: recalls vary, but that one stays 1."""
+    made = table_data.make(tmp_path, seeds=(0,), sizes={1: 400, 2: 400})
+    made.said["two", 1, 0][0] = 4
+    table_data.write_predictions(made, ("two", 1, 0))
+    interval = score(made, 1000).cells["two"][Column("iemocap", "uar")].mean
+    # Without the row UAR of fold 1 would fall by some .05, of the table by .025.
+    assert interval.high - interval.low < 0.08
+
+
+def test_speakers_are_drawn_where_there_are_enough(tmp_path):
+    few = score(table_data.make(tmp_path, speakers=2))
+    assert all(found.by_speaker is None for found in few.comparisons)
+    (tmp_path / "many").mkdir()
+    many = score(table_data.make(tmp_path / "many", speakers=20))
+    for found in many.comparisons:
+        assert found.by_speaker is not None
+        assert found.by_speaker.low < found.result.difference < found.by_speaker.high
+    assert many.test_sets["iemocap"].speakers == 40
+
+
+def test_a_speaker_an_utterance_gives_the_same_interval(tmp_path):
+    """Drawing speakers of one utterance each is drawing utterances."""
+    made = table_data.make(tmp_path, speakers=500, sizes={1: 400, 2: 400}, seeds=(0,))
+    for found in score(made, 4000).comparisons:
+        if found.pair.column.metric in ("ccc", "accuracy"):
+            ends = (found.by_speaker.low, found.by_speaker.high)
+            assert ends == pytest.approx(
+                (found.result.low, found.result.high), abs=8e-3
+            )
+
+
+def test_missing_runs_leave_the_rest(made, tmp_path):
+    missing = {("two", 2, 0), ("two", 2, 1), ("one", 1, 1)}
+    made = table_data.make(tmp_path)
+    table_data.write_runs(made, list(made.said), missing)
+    result = score(made)
+    assert set(result.missing) == {RunKey(*key) for key in missing}
+    accuracy = Column("iemocap", "accuracy")
+    two = result.cells["two"][accuracy]
+    assert (two.runs, two.expected) == (2, 4)
+    right = [np.mean(made.said["two", 1, s] == made.true[1]) for s in SEEDS]
+    assert two.mean.estimate == pytest.approx(np.mean(right))
+    one = result.cells["one"][accuracy]
+    first = np.mean(made.said["one", 1, 0] == made.true[1])
+    second = np.mean([np.mean(made.said["one", 2, s] == made.true[2]) for s in SEEDS])
+    assert one.mean.estimate == pytest.approx((first + second) / 2)
+    (found,) = [c for c in result.comparisons if c.pair.column == accuracy]
+    assert found.folds == (1,)
+    assert found.result.difference == pytest.approx(two.mean.estimate - first)
+    assert [test.seed for test in found.by_seed] == [0]
+
+
+def test_without_any_run_there_is_no_table(tmp_path):
+    made = table_data.make(tmp_path)
+    table_data.write_runs(made, list(made.said), made.said)
+    with pytest.raises(UserError, match="no run has made predictions"):
+        score(made)
+
+
+def test_runs_of_a_fold_must_share_their_test_set(tmp_path):
+    made = table_data.make(tmp_path)
+    path = table_data.prediction_path(made, ("two", 1, 0))
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(UserError, match="1 utterances missing"):
+        score(made)
+
+
+def test_the_same_seed_gives_the_same_numbers(made, result):
+    assert score(made).cells == result.cells
+    assert score(made, seed=1).cells != result.cells
+
+
+def test_another_test_set_than_the_papers_is_told(tmp_path, made, result):
+    assert result.incomparable("iemocap") is None
+    other = score(table_data.make(tmp_path, sizes={1: 60, 2: 41}))
+    assert "101 utterances, not on the 100" in other.incomparable("iemocap")
+    same = result.test_sets["iemocap"].fingerprint
+    assert other.test_sets["iemocap"].fingerprint != same
+    assert score(made).test_sets["iemocap"].fingerprint == same
+
+
+def test_chance_is_that_of_a_constant_answer(made, result):
+    each = [class_scores(made.true[f], np.full_like(made.true[f], 0)) for f in FOLDS]
+    assert all(np.bincount(made.true[f]).argmax() == 0 for f in FOLDS)
+    for metric in ("accuracy", "uar", "macro_f1", "uar4"):
+        expected = np.mean([scores[metric] for scores in each])
+        assert result.chance[Column("iemocap", metric)] == pytest.approx(expected)
