@@ -460,7 +460,7 @@ def table_options(args: argparse.Namespace) -> TableOptions:
         dumpdir=args.dumpdir,
         expdir=args.expdir,
         features=None if mini is None else config_path("features", args.features),
-        upstream=None if mini is None else args.upstream,
+        upstream=args.upstream,
         overlay=args.overlay,
         mini=mini,
         nj=args.nj or default_nj(args),
