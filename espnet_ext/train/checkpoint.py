@@ -60,7 +60,15 @@ def atomic_saves() -> Iterator[None]:
             return
         path = Path(f)
         with atomic_file(path) as temporary:
-            original(obj, temporary, *args, **kwargs)
+            try:
+                original(obj, temporary, *args, **kwargs)
+            except RuntimeError as error:
+                # torch's writer tells a full disk by "unexpected pos".
+                free = shutil.disk_usage(path.parent).free / 2**20
+                raise UserError(
+                    f"{path} could not be written; {free:.0f} MiB are free there. Make "
+                    "room and start again: the epochs before this one are kept"
+                ) from error
             if path.name == CHECKPOINT and path.exists():
                 _keep_aside(path)
 

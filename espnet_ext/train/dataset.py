@@ -5,7 +5,8 @@ collation, which doubles what travels from loader to device; ours keeps the stor
 and leaves widening to the frontend.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,22 +20,30 @@ class SERDataset(ESPnetDataset):
     Construction, loader types and errors are those of ESPnet's dataset.
     """
 
-    def __getitem__(self, uid: str | int) -> tuple[str, dict[str, np.ndarray]]:
-        """Return an utterance's id and arrays.
+    def hold_speech(self, features: Mapping[str, Tensor]) -> None:
+        """Take ``speech`` from memory (`features.resident`) instead of its file."""
+        self.loader_dict["speech"] = features
+
+    def __getitem__(self, uid: str | int) -> tuple[str, dict[str, Any]]:
+        """Return an utterance's id and arrays; speech held in memory is a tensor.
 
         Raises:
             KeyError: a data file does not have the utterance; names file and id.
         """
         uid = str(uid)
-        data: dict[str, np.ndarray] = {}
+        data: dict[str, Any] = {}
         for name, loader in self.loader_dict.items():
             try:
-                value = np.asarray(loader[uid])
+                value = loader[uid]
             except KeyError:
                 path, kind = self.debug_info[name]
                 raise KeyError(
                     f"{uid} is not in {path} (data name {name}, type {kind})"
                 ) from None
+            if isinstance(value, Tensor):
+                data[name] = value
+                continue
+            value = np.asarray(value)
             if value.dtype.kind == "i":
                 value = value.astype(np.int64, copy=False)
             elif name != "speech":
@@ -46,7 +55,7 @@ class SERDataset(ESPnetDataset):
 
 
 def collate(
-    rows: Sequence[tuple[str, dict[str, np.ndarray]]],
+    rows: Sequence[tuple[str, dict[str, Any]]],
 ) -> tuple[list[str], dict[str, Tensor]]:
     """Pad ``speech`` with zeros in its own precision and stack the labels.
 
@@ -59,14 +68,31 @@ def collate(
     """
     ids = [utt for utt, _ in rows]
     speech = [data["speech"] for _, data in rows]
-    lengths = [len(array) for array in speech]
-    padded = np.zeros((len(rows), max(lengths), *speech[0].shape[1:]), speech[0].dtype)
-    for target, array in zip(padded, speech, strict=True):
-        target[: len(array)] = array
     batch = {
-        "speech": torch.from_numpy(padded),
-        "speech_lengths": torch.tensor(lengths),
+        "speech": _pad_tensors(speech)
+        if isinstance(speech[0], Tensor)
+        else torch.from_numpy(_pad_arrays(speech)),
+        "speech_lengths": torch.tensor([len(array) for array in speech]),
     }
     for name in rows[0][1].keys() - {"speech"}:
         batch[name] = torch.from_numpy(np.stack([data[name] for _, data in rows]))
     return ids, batch
+
+
+def _pad_arrays(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    longest = max(map(len, arrays))
+    first = arrays[0]
+    padded = np.zeros((len(arrays), longest, *first.shape[1:]), first.dtype)
+    for target, array in zip(padded, arrays, strict=True):
+        target[: len(array)] = array
+    return padded
+
+
+def _pad_tensors(tensors: Sequence[Tensor]) -> Tensor:
+    """Pad on the device where the tensors are."""
+    longest = max(map(len, tensors))
+    first = tensors[0]
+    padded = first.new_zeros((len(tensors), longest, *first.shape[1:]))
+    for target, tensor in zip(padded, tensors, strict=True):
+        target[: len(tensor)] = tensor
+    return padded

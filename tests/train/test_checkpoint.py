@@ -1,10 +1,12 @@
 """Saves that are all or nothing; kills themselves are in tests/tasks/test_ser.py."""
 
 import io
+import resource
 
 import pytest
 import torch
 
+from espnet_ext.errors import UserError
 from espnet_ext.train.checkpoint import PREVIOUS, atomic_saves, load_checkpoint
 
 
@@ -54,3 +56,21 @@ def test_what_cannot_be_read_is_none(tmp_path):
     for content in (b"", b"PK\x03\x04", b"text"):
         path.write_bytes(content)
         assert load_checkpoint(path) is None
+
+
+def test_a_full_disk_is_named_and_the_old_file_kept(tmp_path):
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"epoch": 1}, path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # To torch's writer a file that may not grow fails as a full disk does.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with (
+            pytest.raises(UserError, match=r"checkpoint\.pth could not be written"),
+            atomic_saves(),
+        ):
+            torch.save({"weights": torch.zeros(100_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert load_checkpoint(path) == {"epoch": 1}
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
