@@ -387,7 +387,10 @@ def run_stages(
         print(f"Stage {stage}: {STAGES[stage]}", flush=True)
         # Planned again for each stage, as recipes are.
         plan = table.steps()
-        wanted = [step for step in plan if step.stage == stage]
+        here = [step for step in plan if step.stage == stage]
+        wanted = [step for step in here if not is_done(step)]
+        if len(wanted) < len(here):
+            print(f"  {len(here) - len(wanted)} of {len(here)} finished before")
         # From training on the steps of a stage do not depend on each other.
         for group in [[step] for step in wanted] if stage < 5 else [wanted]:
             ready, waiting = split_ready(plan, group)

@@ -704,7 +704,8 @@ def format_terminal(report: TableReport) -> str:
     chance = "".join(printed(result.chance.get(c)).ljust(width) for c in spec.columns)
     lines += [rule, "chance".ljust(label) + chance]
     lines.append("[95 % bootstrap interval]")
-    for claim in report.claims:
-        lines.append(f"{claim.verdict.value:14} {claim.claim.says}")
+    if report.claims:
+        lines += ["", f"What the {spec.source} claims, on this data:"]
+        lines += [f"{c.verdict.value:14} {c.claim.says}" for c in report.claims]
     lines += [f"note: {warning}" for warning in warnings_of(report)]
     return "\n".join(line.rstrip() for line in lines)

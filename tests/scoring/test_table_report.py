@@ -1,0 +1,380 @@
+"""Every number that a table's files print is one of the table's numbers."""
+
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from espnet_ext.bin import ser_table
+from espnet_ext.errors import UserError
+from espnet_ext.scoring.claims import Verdict, judge_claims
+from espnet_ext.scoring.table_runs import (
+    read_all_predictions,
+    read_runs,
+    training_time,
+)
+from espnet_ext.scoring.table_scores import score_table
+from espnet_ext.scoring.table_spec import Column, load_table
+from scoring import table_data
+
+
+def run(made, *options):
+    output = made.folder / "out"
+    ser_table.main(
+        [
+            *("--table", str(made.table), "--runs", str(made.runs)),
+            *("--output", str(output), "--resamples", "200", *options),
+        ]
+    )
+    return output
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return table_data.make(tmp_path_factory.mktemp("table"))
+
+
+@pytest.fixture(scope="module")
+def output(made):
+    return run(made)
+
+
+@pytest.fixture(scope="module")
+def result(made):
+    spec = load_table(made.table)
+    records = read_runs(made.runs, spec)
+    keys = [record.key for record in records]
+    return score_table(spec, read_all_predictions(records), keys, 200)
+
+
+def markdown_table(text, heading):
+    """Rows of the first table under a heading, cells stripped."""
+    section = text.split(f"### {heading}\n", 1)[1].split("\n### ", 1)[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [rows[0], *rows[2:]]
+
+
+def test_csv_has_every_metric(output, result):
+    rows = list(csv.DictReader((output / "table.csv").open()))
+    assert len(rows) == 2 * 8
+    for row in rows:
+        column = Column(row["corpus"], row["metric"])
+        cell = result.cells[row["row"]][column]
+        for name, value in (
+            ("mean", cell.mean.estimate),
+            ("mean_low", cell.mean.low),
+            ("mean_high", cell.mean.high),
+            ("pooled", cell.pooled.estimate),
+            ("pooled_low", cell.pooled.low),
+            ("pooled_high", cell.pooled.high),
+            ("seed_deviation", cell.seed_deviation),
+            ("chance", result.chance[column]),
+        ):
+            assert row[name] == f"{value:.6f}", name
+        assert (row["runs"], row["expected_runs"]) == ("4", "4")
+    ccc = next(r for r in rows if r["row"] == "one" and r["metric"] == "ccc")
+    assert (ccc["paper"], ccc["paper_corrected"]) == ("0.500000", "0.400000")
+    assert float(ccc["difference"]) == pytest.approx(float(ccc["mean"]) - 0.5, abs=2e-6)
+    assert ccc["comparable"] == "yes"
+    uar = next(r for r in rows if r["row"] == "one" and r["metric"] == "uar")
+    assert uar["paper"] == uar["difference"] == uar["comparable"] == ""
+
+
+def test_markdown_cells(output, result):
+    text = (output / "RESULTS.md").read_text()
+    head, *rows, chance = markdown_table(text, "Mean of folds")
+    assert head == ["model", "CCC", "Acc", "UAR", "UAR (4)", "macro-F1"]
+    assert [row[0] for row in rows] == ["Row & one", "Row two"]
+    columns = result.spec.columns
+    for key, row in zip(("one", "two"), rows, strict=True):
+        for column, text_of_cell in zip(columns, row[1:], strict=True):
+            cell = result.cells[key][column]
+            mean = cell.mean
+            parts = [
+                f"{mean.estimate:.3f} [{mean.low:.3f}, {mean.high:.3f}]",
+                f"± {cell.seed_deviation:.3f} over seeds",
+            ]
+            paper = result.spec.rows[key].paper.get(column)
+            if paper is not None:
+                parts.append(f"paper {paper:.3f} ({mean.estimate - paper:+.3f})")
+            if (key, column.metric) == ("one", "ccc"):
+                parts.append(f"its V, A, D: 0.400 ({mean.estimate - 0.4:+.3f})")
+            assert text_of_cell == "<br>".join(parts)
+    assert chance[1:] == [f"{result.chance[column]:.3f}" for column in columns]
+
+
+def test_markdown_pooled_and_folds(output, result):
+    text = (output / "RESULTS.md").read_text()
+    _, *rows, _ = markdown_table(text, "Pooled over folds")
+    for key, row in zip(("one", "two"), rows, strict=True):
+        for column, cell in zip(result.spec.columns, row[1:], strict=True):
+            pooled = result.cells[key][column].pooled
+            assert (
+                cell == f"{pooled.estimate:.3f} [{pooled.low:.3f}, {pooled.high:.3f}]"
+            )
+    _, *rows = markdown_table(text, "Fold by fold")
+    assert len(rows) == 2 * 5
+    names = {"Row & one": "one", "Row two": "two"}
+    columns = {result.spec.column_name(c): c for c in result.spec.columns}
+    for name, score, *values in rows:
+        by_fold = result.cells[names[name]][columns[score]].by_fold
+        assert values == [f"{by_fold[1]:.3f}", f"{by_fold[2]:.3f}"]
+
+
+def p(value):
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def test_markdown_and_csv_comparisons(output, result):
+    text = (output / "RESULTS.md").read_text()
+    _, *rows = markdown_table(text, "Comparisons")
+    lines = list(csv.DictReader((output / "comparisons.csv").open()))
+    assert len(rows) == len(lines) == len(result.comparisons) == 4
+    for row, line, found in zip(rows, lines, result.comparisons, strict=True):
+        mean, pooled = found.result, found.pooled
+        assert row[0] == "Row two − Row & one"
+        assert row[2] == f"{mean.difference:+.3f} [{mean.low:+.3f}, {mean.high:+.3f}]"
+        assert row[3] == (
+            f"{pooled.difference:+.3f} [{pooled.low:+.3f}, {pooled.high:+.3f}]"
+        )
+        assert row[5:7] == [p(mean.p), p(found.p_holm)]
+        assert row[8] == "n/a"
+        if found.pair.column.metric == "accuracy":
+            first = found.by_seed[0].result
+            assert row[7].startswith(
+                f"seed 0: {first.only_first} / {first.only_second}, p {p(first.p_mid)};"
+            )
+        else:
+            assert row[7] == ""
+        for name, value in (
+            ("difference", mean.difference),
+            ("low", mean.low),
+            ("high", mean.high),
+            ("p", mean.p),
+            ("p_holm", found.p_holm),
+            ("pooled_difference", pooled.difference),
+            ("pooled_low", pooled.low),
+            ("pooled_high", pooled.high),
+        ):
+            assert line[name] == f"{value:.6f}"
+        assert line["speaker_p"] == ""
+
+
+def test_latex(output, result):
+    lines = (output / "table.tex").read_text().splitlines()
+    rows = [
+        [cell.strip() for cell in line.removesuffix(r"\\").split(" & ")]
+        for line in (re.sub(r"\\&", "AND", text) for text in lines)
+        if line.endswith(r"\\")
+    ]
+    head, one, ends, paper, two, *_ = rows
+    assert head == ["Model", "CCC", "Acc", "UAR", "UAR (4)", "macro-F1"]
+    assert (one[0], two[0]) == ("Row AND one", "Row two")
+    for place, column in enumerate(result.spec.columns, 1):
+        mean = result.cells["one"][column].mean
+        assert one[place] == f"{mean.estimate:.3f}"
+        assert ends[place] == rf"\scriptsize [{mean.low:.3f}, {mean.high:.3f}]"
+    assert paper[1:3] == [r"\scriptsize paper 0.500", r"\scriptsize paper 0.750"]
+    assert rows[-1][1:] == [f"{result.chance[c]:.3f}" for c in result.spec.columns]
+
+
+def test_json_is_whole(output, result):
+    content = json.loads((output / "table.json").read_text())
+    scores = content["rows"]["two"]["scores"]["iemocap.ccc"]
+    cell = result.cells["two"][Column("iemocap", "ccc")]
+    assert scores["mean"]["estimate"] == cell.mean.estimate
+    assert scores["by_fold"] == {str(f): v for f, v in cell.by_fold.items()}
+    assert len(content["runs"]) == 8
+    assert content["environment"]["git"]
+    assert content["test_sets"]["iemocap"]["by_fold"] == {"1": 60, "2": 40}
+    assert [claim["verdict"] for claim in content["claims"]] == [
+        claim.verdict.value for claim in judge_claims(result)
+    ]
+
+
+class Page(HTMLParser):
+    """Collects text, and whatever a page would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.text, self.fetched, self.tags = io.StringIO(), [], set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "srcset", "data", "action"):
+                self.fetched.append(value)
+
+    def handle_data(self, data):
+        self.text.write(data + " ")
+
+
+def test_the_page_needs_nothing_else(output, result):
+    page = Page()
+    text = (output / "report.html").read_text()
+    page.feed(text)
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert all(
+        item.startswith(("#", "data:image/png;base64,")) for item in page.fetched
+    )
+    assert "@import" not in text
+    assert "url(" not in text
+    assert "prefers-color-scheme: dark" in text
+    assert 'name="viewport"' in text
+    shown = page.text.getvalue()
+    for cells in result.cells.values():
+        for column in result.spec.columns:
+            mean = cells[column].mean
+            assert f"{mean.estimate:.3f}" in shown
+            assert f"[{mean.low:.3f}, {mean.high:.3f}]" in shown
+    assert "Row & one" in shown
+    assert "<script" not in text.lower()
+    figures = {path.stem for path in (output / "plots").iterdir()}
+    assert {"table", "confusion", "circumplex", "calibration", "speakers"} <= figures
+    assert len([f for f in page.fetched if f.startswith("data:")]) == len(figures)
+
+
+def test_the_same_runs_give_the_same_files(made, output):
+    before = {path.name: path.read_bytes() for path in output.glob("table.csv")}
+    plots = {path.name: path.read_bytes() for path in (output / "plots").iterdir()}
+    run(made)
+    assert before == {p.name: p.read_bytes() for p in output.glob("table.csv")}
+    assert plots == {p.name: p.read_bytes() for p in (output / "plots").iterdir()}
+
+
+def test_missing_runs_and_other_data_are_told_first(tmp_path, capsys):
+    made = table_data.make(tmp_path, sizes={1: 60, 2: 41})
+    missing = {("two", 2, 0), ("two", 2, 1)}
+    table_data.write_runs(made, list(made.said), missing)
+    text = (run(made, "--plots", "false") / "RESULTS.md").read_text()
+    assert (
+        "2 of 8 runs are missing: Row two fold 2 seed 0, Row two fold 2 seed 1" in text
+    )
+    assert "(2 of 4 runs)" in text
+    assert "not comparable with the paper's values: tested on 101 utterances" in text
+    assert text.index("not comparable") < text.index("### Mean of folds")
+    shown = capsys.readouterr().out
+    assert "runs are missing" in shown
+    rows = list(csv.DictReader((tmp_path / "out" / "table.csv").open()))
+    assert {row["comparable"] for row in rows if row["paper"]} == {"no"}
+
+
+def fails(made, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(made, "--plots", "false")
+    assert end.value.code == 1
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("row,fold,seed\n", ":1: no column 'predictions'"),
+        ("row,fold,seed,predictions\n", "no run in it"),
+        ("row,fold,seed,predictions\nthree,1,0,a.csv\n", ":2: no row 'three'"),
+        ("row,fold,seed,predictions\none,9,0,a.csv\n", ":2: no fold 9"),
+        ("row,fold,seed,predictions\none,x,0,a.csv\n", "must be whole numbers"),
+        ("row,fold,seed,predictions\none,1,0,a\none,1,0,b\n", ":3: .* occur twice"),
+        (
+            "row,fold,seed,predictions\none,1,0,gone.csv\n",
+            "gone.csv: no such predictions",
+        ),
+    ],
+)
+def test_a_wrong_list_of_runs_is_named(tmp_path, capsys, text, message):
+    made = table_data.make(tmp_path, seeds=(0,))
+    made.runs.write_text(text)
+    assert re.search(message, fails(made, capsys))
+
+
+def test_training_time_leaves_breaks_out(tmp_path):
+    log = tmp_path / "train.log"
+    log.write_text(
+        "# Started at 2026-01-01 10:00:00: python\n"
+        "[a] 2026-01-01 10:00:00,000 (x:1) INFO: start\n"
+        "[a] 2026-01-01 10:01:30,500 (x:1) INFO: killed after this\n"
+        "Traceback\n"
+        "# Started at 2026-01-02 08:00:00: python\n"
+        "[b] 2026-01-02 08:00:00,000 (x:1) INFO: again\n"
+        "[b] 2026-01-02 08:00:10,000 (x:1) INFO: done\n"
+    )
+    found = training_time(log)
+    assert found.seconds == 100.0
+    assert found.hosts == ("a", "b")
+    with pytest.raises(UserError, match=r"gone\.log"):
+        training_time(tmp_path / "gone.log")
+
+
+def test_verdicts(tmp_path):
+    """A clear difference holds, its opposite fails, what is missing is not tested."""
+    made = table_data.make(
+        tmp_path, sizes={1: 300, 2: 300}, skill={"one": 0.3, "two": 0.9}
+    )
+
+    def verdicts():
+        spec = load_table(made.table)
+        records = read_runs(made.runs, spec)
+        keys = [record.key for record in records]
+        found = score_table(spec, read_all_predictions(records), keys, 200)
+        return judge_claims(found)
+
+    (claim,) = verdicts()
+    assert claim.verdict is Verdict.HOLDS
+    higher, not_higher = claim.conditions
+    assert higher.difference > 0
+    assert higher.paper == pytest.approx(0.2)
+    assert not_higher.difference < 0  # one minus two, tested as two minus one
+    assert not_higher.low < not_higher.difference < not_higher.high < 0
+
+    text = made.table.read_text()
+    made.table.write_text(text.replace("higher: [two, one]", "higher: [one, two]"))
+    assert verdicts()[0].verdict is Verdict.FAILS
+    made.table.write_text(
+        text.replace("not_higher: [one", "not_higher: [two").replace(
+            "two, two]", "two, one]"
+        )
+    )
+    assert verdicts()[0].conditions[1].verdict is Verdict.FAILS
+
+    made.table.write_text(text)
+    table_data.write_runs(
+        made, list(made.said), {key for key in made.said if key[0] == "two"}
+    )
+    assert verdicts()[0].verdict is Verdict.UNTESTED
+
+
+def test_without_significance_it_is_in_sign_only(tmp_path):
+    made = table_data.make(
+        tmp_path, seeds=(0,), sizes={1: 12, 2: 12}, skill={"one": 0.5, "two": 0.5}
+    )
+    spec = load_table(made.table)
+    records = read_runs(made.runs, spec)
+    keys = [record.key for record in records]
+    found = score_table(spec, read_all_predictions(records), keys, 200)
+    (claim,) = judge_claims(found)
+    for condition, (first, second, metric) in zip(
+        claim.conditions,
+        (("two", "one", "ccc"), ("one", "two", "accuracy")),
+        strict=True,
+    ):
+        column = Column("iemocap", metric)
+        difference = (
+            found.cells[first][column].mean.estimate
+            - found.cells[second][column].mean.estimate
+        )
+        above = difference > 0
+        significant = condition.p_holm < 0.05
+        if condition.condition.higher:
+            expected = Verdict.FAILS
+            if above:
+                expected = Verdict.HOLDS if significant else Verdict.IN_SIGN
+        else:
+            expected = Verdict.HOLDS
+            if above:
+                expected = Verdict.FAILS if significant else Verdict.IN_SIGN
+        assert condition.verdict is expected
