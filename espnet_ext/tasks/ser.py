@@ -39,6 +39,7 @@ from espnet_ext.errors import UserError
 from espnet_ext.features.frontend import CachedFeatures, OnlineUpstream
 from espnet_ext.features.joint import open_store
 from espnet_ext.features.loader import NAME as FEATURES_TYPE
+from espnet_ext.features.resident import ResidentFeatures, Room, hold
 from espnet_ext.ser.decoder import EmotionDecoder
 from espnet_ext.ser.linear_probe import LinearEncoder, MeanPoolingDecoder
 from espnet_ext.ser.losses import MISSING_CLASS, JointLoss
@@ -190,6 +191,20 @@ class SERTask(AbsTask):
             "audio), sorted (--batch_size rows of similar length) or unsorted "
             "(--batch_size rows); --min_batch_size is the floor on the rows of the "
             "batch over all ranks and stronger than --batch_bins",
+        )
+        group.add_argument(
+            "--resident",
+            choices=["auto", "none", "ram", "device"],
+            default="auto",
+            help="Hold the cached features of each set in memory: on the device that "
+            "trains, in RAM, or auto: on the device if they take at most "
+            "--resident_gb and half of what is free. With --iterator_type task",
+        )
+        group.add_argument(
+            "--resident_gb",
+            type=float,
+            default=4.0,
+            help="Most that --resident auto takes for a set, in each process",
         )
         group.add_argument(
             "--conv_norm",
@@ -366,8 +381,12 @@ class SERTask(AbsTask):
                 "corpus_sampling: balanced needs to know the corpora; give "
                 "SETDIR/utt2corpus,corpus,text as training data"
             )
+        dataset = cls.build_dataset(args, iter_options)
+        held = _hold_features(args, iter_options, list(lengths), mode)
+        if held is not None:
+            dataset.hold_speech(held)
         factory = SERIterFactory(
-            dataset=cls.build_dataset(args, iter_options),
+            dataset=dataset,
             drawer=BatchDrawer(
                 lengths=lengths,
                 rule=_batch_rule(args, iter_options, world_size),
@@ -380,7 +399,7 @@ class SERTask(AbsTask):
             rank=rank,
             world_size=world_size,
             num_workers=args.num_workers,
-            pin_memory=args.ngpu > 0,
+            pin_memory=args.ngpu > 0 and (held is None or held.device.type == "cpu"),
         )
         factory.log_summary(mode)
         return factory
@@ -501,6 +520,26 @@ def _feature_size(args: argparse.Namespace) -> dict[str, int]:
         )
     store = open_store(path)
     return {"input_size": store.dim, "num_layers": store.num_layers}
+
+
+def _hold_features(
+    args: argparse.Namespace, options: IteratorOptions, ids: list[str], mode: str
+) -> ResidentFeatures | None:
+    """Hold cached features in memory, if the options and their size say so.
+
+    Raises:
+        UserError: they are not cached, or do not fit, and were not left to auto.
+    """
+    path, kind = _find_data(options.data_path_and_name_and_type, "speech")
+    if kind != FEATURES_TYPE:
+        if args.resident in ("ram", "device"):
+            raise UserError(
+                f"resident: {args.resident} is for cached features, but {path} is of "
+                f"type {kind}; leave it at auto"
+            )
+        return None
+    room = Room(args.resident, args.resident_gb, args.ngpu, args.num_workers)
+    return hold(open_store(path), ids, room, mode)
 
 
 def _training_classes(args: argparse.Namespace) -> np.ndarray:

@@ -1,0 +1,148 @@
+"""Features of a whole set held in memory: the machine's, or the GPU's.
+
+They are read from the store once. From a GPU's own memory nothing travels in an epoch,
+which otherwise moves every hidden state over the bus.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from espnet_ext.errors import UserError
+
+Residence = Literal["auto", "none", "ram", "device"]
+
+
+class Features(Protocol):
+    """What a feature store, or several read as one, offers."""
+
+    num_layers: int
+    dim: int
+
+    def __getitem__(self, utterance: str, /) -> np.ndarray: ...
+
+    def num_frames(self, utterance: str, /) -> int:
+        """Frames T of an utterance."""
+        ...
+
+
+class ResidentFeatures(Mapping[str, Tensor]):
+    """Features (T, D) or (T, L, D) of a set's utterances, one tensor for all.
+
+    `device` says where they are.
+
+    Args:
+        store: Where they come from.
+        ids: Utterances of the set.
+        device: Where they are kept.
+        where: Name of the set, for the progress bar.
+    """
+
+    def __init__(
+        self, store: Features, ids: Sequence[str], device: torch.device, where: str
+    ) -> None:
+        first = store[ids[0]]
+        frames = [store.num_frames(utterance) for utterance in ids]
+        ends = np.cumsum(frames).tolist()
+        self._places = {
+            utterance: (end - count, end)
+            for utterance, count, end in zip(ids, frames, ends, strict=True)
+        }
+        dtype = torch.from_numpy(first[:0].copy()).dtype
+        shape = (ends[-1], *first.shape[1:])
+        self._frames = torch.empty(shape, dtype=dtype, device=device)  # (N, [L,] D)
+        self.device = device
+        for utterance in tqdm(ids, desc=f"features of {where} to {device}"):
+            states = torch.from_numpy(store[utterance].copy())
+            self[utterance].copy_(states)
+
+    def __getitem__(self, utterance: str) -> Tensor:
+        start, end = self._places[utterance]
+        return self._frames[start:end]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+@dataclass(frozen=True)
+class Room:
+    """How features may be held in memory.
+
+    Attributes:
+        residence: ``none``, ``ram``, ``device``, or ``auto``: the device if they
+            fit, else as they come.
+        gigabytes: Most that one process takes with ``auto``, for one set.
+        ngpu: Whether the device is a GPU.
+        num_workers: Loader processes; residence needs 0.
+    """
+
+    residence: Residence
+    gigabytes: float
+    ngpu: int
+    num_workers: int
+
+
+def hold(
+    store: Features, ids: Sequence[str], room: Room, where: str
+) -> ResidentFeatures | None:
+    """Hold the features of a set in memory, or leave them in the store.
+
+    Returns:
+        The features, or None if they stay where they are.
+
+    Raises:
+        UserError: They were to be held and cannot be.
+    """
+    need = size_of(store, ids)
+    device = torch.device("cuda" if room.ngpu else "cpu")
+    if room.residence == "none":
+        return None
+    if room.residence == "auto":
+        fits = need <= min(room.gigabytes * 1e9, _free_bytes(device) / 2)
+        if not fits or room.num_workers > 0:
+            return None
+    elif room.num_workers > 0:
+        raise UserError(
+            f"resident: {room.residence} with num_workers: {room.num_workers}; "
+            "resident features are read by the training process itself: set "
+            "num_workers to 0"
+        )
+    if room.residence == "ram":
+        device = torch.device("cpu")
+    free = _free_bytes(device)
+    if need > free:
+        raise UserError(
+            f"resident: {room.residence} needs {need / 1e9:.2f} GB of memory for the "
+            f"features of {where}, and {free / 1e9:.2f} GB are free; use resident: "
+            "auto or none, or a store with fewer layers"
+        )
+    logging.info(f"[{where}] {need / 1e9:.2f} GB of features are held on {device}")
+    return ResidentFeatures(store, ids, device, where)
+
+
+def size_of(store: Features, ids: Sequence[str]) -> int:
+    """Bytes that the features of these utterances take in memory."""
+    width = store[ids[0]].dtype.itemsize
+    frames = sum(store.num_frames(utterance) for utterance in ids)
+    return frames * store.num_layers * store.dim * width
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    try:
+        with open("/proc/meminfo", encoding="ascii") as stream:
+            lines = dict(line.split(":") for line in stream)
+        return 1024 * int(lines["MemAvailable"].split()[0])
+    except (OSError, KeyError):  # not Linux
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
