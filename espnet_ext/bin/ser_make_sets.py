@@ -103,7 +103,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--subset_like",
         metavar="CORPUS",
         help="a subset scheme draws as many utterances for train and valid as this "
-        "corpus' own train and valid sets have",
+        "corpus' own train and valid sets have, or all where there are fewer",
     )
     parser.add_argument(
         "--store",

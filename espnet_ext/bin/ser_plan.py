@@ -402,9 +402,12 @@ def make_table(args: argparse.Namespace) -> None:
     outcome = run_table(table, shared)
     if args.stop_stage == max(STAGES) and args.wait == "true":
         print(f"Stage {args.stop_stage}: the table", flush=True)
-        step = table_step(table)
-        if not run_steps([step], jobs=1):
-            print(last_output(step), end="")
+        try:
+            step = table_step(table)
+            if not run_steps([step], jobs=1):
+                print(last_output(step), end="")
+        except UserError as error:
+            outcome.failures.append(str(error))
     print(f"Finished in {time.monotonic() - start:.0f} s.", flush=True)
     outcome.check()
 

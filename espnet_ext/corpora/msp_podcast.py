@@ -512,6 +512,7 @@ CORPUS = Corpus(
             folds=1,
             description="a drawn part of train and validation, and test1",
             unseen_test_speakers=False,
+            whole=official,
         ),
     },
 )

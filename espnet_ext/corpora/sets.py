@@ -164,7 +164,8 @@ class SetOptions:
     Attributes:
         schemes: Names of split schemes, one for each corpus.
         split: Fold, seed and sizes.
-        subset_like: Corpus whose train and valid sets replace the sizes in `split`.
+        subset_like: Corpus whose train and valid sets replace the sizes in `split`;
+            another corpus that has fewer utterances gives all of them.
         hide: Corpus to the kind of labels that train and valid do not show; a corpus
             with ``both`` hidden has nothing to train on and is only tested.
         min_seconds: Shorter clips are not in train and valid.
@@ -220,7 +221,11 @@ def make_sets(
     parts: dict[str, list[DataDir]] = {"train": [], "valid": [], "test": []}
     for corpus, data in zip(schemes, corpora, strict=True):
         data = keep_classes(data, class_map)
-        split = make_split(schemes[corpus], data.utterances, split_options)
+        split = make_split(
+            schemes[corpus],
+            data.utterances,
+            _within_reach(split_options, corpus, schemes, data, options),
+        )
         data = _with_options(data, corpus, options)
         test = data.select(split.test)
         parts["test"].append(test)
@@ -255,6 +260,25 @@ def _with_sizes(
     split = make_split(schemes[like], utterances, options.split)
     return replace(
         options.split, subset_train=len(split.train), subset_valid=len(split.valid)
+    )
+
+
+def _within_reach(
+    wanted: SplitOptions,
+    corpus: str,
+    schemes: Mapping[str, Scheme],
+    data: DataDir,
+    options: SetOptions,
+) -> SplitOptions:
+    """Bound the sizes of a subset like another corpus' by what this corpus has."""
+    whole = schemes[corpus].whole
+    if options.subset_like is None or whole is None:
+        return wanted
+    split = whole(data.utterances, options.split)
+    return replace(
+        wanted,
+        subset_train=min(wanted.subset_train, len(split.train)),
+        subset_valid=min(wanted.subset_valid, len(split.valid)),
     )
 
 

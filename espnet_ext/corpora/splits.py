@@ -56,12 +56,14 @@ class Scheme:
         description: One line for ``--help`` and the printed summary.
         unseen_test_speakers: Whether test speakers may not occur in train or valid;
             checked on every split.
+        whole: Of a scheme that draws a subset: the function that it draws from.
     """
 
     split: Callable[[Utterances, SplitOptions], Split]
     folds: int
     description: str
     unseen_test_speakers: bool = True
+    whole: Callable[[Utterances, SplitOptions], Split] | None = None
 
 
 def make_split(scheme: Scheme, utterances: Utterances, options: SplitOptions) -> Split:

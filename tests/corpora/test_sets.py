@@ -282,3 +282,18 @@ def test_a_subset_like_nothing_is_named(data, tmp_path, capsys):
         *("--subset_like", "msp_podcast"),
     )
     assert "--subset_like msp_podcast: there is no --data of it" in text
+
+
+def test_a_subset_takes_all_where_there_are_fewer(data):
+    class_map = load_class_map(PAPER5)
+    both = [read_data_dir(data / name) for name in ("iemocap", "msp_podcast")]
+    options = sets.SetOptions(
+        schemes=("iemocap_5fold", "msp_podcast_subset"),
+        split=SplitOptions(fold=5),
+        subset_like="iemocap",
+    )
+    made = sets.make_sets(both, class_map, options)
+    drawn = [u.id for u in made.train.utterances.values() if u.corpus != "iemocap"]
+    kept = sets.keep_classes(both[1], class_map).utterances.values()
+    assert len(drawn) == sum(u.split == "train" for u in kept)
+    assert len(drawn) < len(made.train.utterances) / 2
