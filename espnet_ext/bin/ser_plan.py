@@ -225,7 +225,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     if args.cmd_backend == "slurm":
         run_on_slurm(recipes, args)
         if args.wait == "true":
-            print(f"Finished in {time.monotonic() - start:.0f} s.")
+            print_end(start)
         return
     for stage in range(args.stage, args.stop_stage + 1):
         # Planned again for each stage: the plan of the later ones reads what the
@@ -240,7 +240,13 @@ def main(cmd: Sequence[str] | None = None) -> None:
             check_training_configs(recipes)
         print(f"Stage {stage}: {STAGES[stage]}", flush=True)
         run_stage(steps, args)
-    print(f"Finished in {time.monotonic() - start:.0f} s.")
+    print_end(start)
+
+
+def print_end(start: float) -> None:
+    """Say how long it took, and below which folder the printed paths are."""
+    seconds = time.monotonic() - start
+    print(f"Finished in {seconds:.0f} s. The files are in {Path.cwd()}", flush=True)
 
 
 def show_status(recipes: Sequence[Recipe], args: argparse.Namespace) -> None:
@@ -408,7 +414,7 @@ def make_table(args: argparse.Namespace) -> None:
                 print(last_output(step), end="")
         except UserError as error:
             outcome.failures.append(str(error))
-    print(f"Finished in {time.monotonic() - start:.0f} s.", flush=True)
+    print_end(start)
     outcome.check()
 
 
