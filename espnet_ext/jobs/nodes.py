@@ -44,6 +44,7 @@ def srun_command(
     command = [
         *("srun", f"--nodes={step.nodes}", f"--ntasks={step.nodes}"),
         *("--ntasks-per-node=1", "--kill-on-bad-exit=1"),
+        "--export=ALL",  # sbatch's --export=PATH would be handed on to srun
     ]
     # Slurm does not hand this on to srun by itself any more (22.05).
     if "SLURM_CPUS_PER_TASK" in environment:

@@ -105,6 +105,7 @@ class Recipe:
         subset_like: Corpus whose train and valid sets tell how large those are that
             a subset scheme draws.
         setsdir: Where sets go, if not into `dumpdir`.
+        seconds: Shortest and longest clip of train and valid; None for all clips.
     """
 
     corpus: str
@@ -131,6 +132,7 @@ class Recipe:
     shown: Mapping[str, str] = field(default_factory=dict)
     subset_like: str | None = None
     setsdir: Path | None = None
+    seconds: tuple[float, float] | None = None
 
     @property
     def corpora(self) -> tuple["Recipe", ...]:
@@ -145,6 +147,8 @@ class Recipe:
             fold = "" if part.fold is None else f"_{part.fold}"
             labels = self.shown.get(part.corpus, "")
             names.append(f"{part.scheme}{fold}" + (f"_{labels}" if labels else ""))
+        if self.seconds is not None:
+            names[-1] += "_{:g}-{:g}s".format(*self.seconds)
         return "+".join(names)
 
     @property
@@ -326,6 +330,9 @@ def sets_step(recipe: Recipe) -> Step:
         args += ["--hide", *(f"{corpus}={mode}" for corpus, mode in hidden.items())]
     if recipe.subset_like is not None:
         args += ["--subset_like", recipe.subset_like]
+    if recipe.seconds is not None:
+        shortest, longest = map(str, recipe.seconds)
+        args += ["--min_seconds", shortest, "--max_seconds", longest]
     settings: dict[str, Any] = {"scheme": recipe.scheme, "fold": recipe.fold}
     if recipe.partners or hidden:
         settings = {
@@ -333,6 +340,8 @@ def sets_step(recipe: Recipe) -> Step:
             "hidden": hidden,
             "subset_like": recipe.subset_like,
         }
+    if recipe.seconds is not None:
+        settings["seconds"] = recipe.seconds
     names = ("wav.scp", "utt2class", "attributes", "classes", "speech_shape")
     return Step(
         name=f"make the sets of {recipe.split}",

@@ -226,6 +226,8 @@ def _run(spec: TableSpec, options: TableOptions, row: str, fold: int, seed: int)
             (c.subset_like for c in spec.corpora.values() if c.subset_like), None
         ),
     )
+    if preset.seconds is not None:
+        recipe = replace(recipe, seconds=preset.seconds)
     if others:
         recipe = replace(recipe, setsdir=options.dumpdir)
     return Run(row, fold, seed, recipe, model)

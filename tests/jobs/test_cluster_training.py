@@ -84,5 +84,6 @@ def test_srun_is_told_where_to_meet():
     text = " ".join(command)
     assert "--nodes=2 --ntasks=2 --ntasks-per-node=1" in text
     assert "--cpus-per-task=8" in text
+    assert "--export=ALL" in text
     assert "--dist_master_addr gpu-01 --dist_master_port 4321" in text
     assert text.endswith("--dist_backend gloo")

@@ -192,6 +192,19 @@ def test_presets_do_not_take_each_others_place(options):
     }
 
 
+def test_the_released_preset_leaves_long_clips_out(options):
+    planned = table(options, "table1", preset="released")
+    (step,) = [
+        s
+        for s in planned.steps()
+        if s.name == "make the sets of iemocap_5fold_1_0.1-30s"
+    ]
+    assert step.args[-4:] == ("--min_seconds", "0.1", "--max_seconds", "30.0")
+    assert planned.runs[0].recipe.sets == step.output
+    paper = table(options, "table1").runs[0].recipe.sets
+    assert paper.name == "iemocap_5fold_1"
+
+
 def test_msp_podcast_has_its_own_batches(options):
     train, _ = table(options, "table3", overlay=None).runs[0].steps()
     assert train.settings["config"]["batch_bins"] == 21000
