@@ -119,8 +119,10 @@ def _draw_column(axes: Axes, result: TableResult, column: Column) -> None:
             fontsize=8,
             color=_FAINT,
         )
-    span = max(max(values) - min(values), 1e-3)
-    axes.set_xlim(min(values) - 0.08 * span, max(values) + 0.08 * span)
+    # Equal values would be shown with eight decimals.
+    low, high = min(values), max(values)
+    reach = 0.58 * max(high - low, 0.04)
+    axes.set_xlim((low + high) / 2 - reach, (low + high) / 2 + reach)
     axes.set_title(result.spec.column_name(column), fontsize=10.5)
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.set_yticks(heights, [result.spec.rows[row].name for row in rows])

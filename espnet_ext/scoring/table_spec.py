@@ -75,11 +75,13 @@ class Preset:
         configs: Their folder.
         features: Feature config by name.
         overlay: YAML merged over each.
+        seconds: Shortest and longest clip of train and valid; None for all clips.
     """
 
     configs: str
     features: str
     overlay: str | None = None
+    seconds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,8 +310,20 @@ class _Reader:
         )
 
     def preset(self, value: Any, where: str) -> Preset:
+        found = self.mapping(
+            value, where, ("configs", "features"), ("overlay", "seconds")
+        )
+        seconds = found.get("seconds")
+        if seconds is not None:
+            limits = self.items(seconds, f"{where}: seconds")
+            if len(limits) != 2 or not all(isinstance(s, int | float) for s in limits):
+                raise self.fail(where, f"seconds: expected two numbers, got {seconds}")
+            seconds = (float(limits[0]), float(limits[1]))
         return Preset(
-            **self.mapping(value, where, ("configs", "features"), ("overlay",))
+            configs=str(found["configs"]),
+            features=str(found["features"]),
+            overlay=found.get("overlay"),
+            seconds=seconds,
         )
 
     def row(self, value: Any, where: str) -> Row:

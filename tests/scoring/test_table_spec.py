@@ -130,6 +130,10 @@ ROW = {"name": "x", "config": "train_x.yaml"}
             "expected a number",
         ),
         ({"rows": {"a": ROW | {"train": {"iemocap": "some"}}}}, "no labels 'some'"),
+        (
+            {"presets": {"p": {"configs": "c", "features": "f", "seconds": [1]}}},
+            "presets: p: seconds: expected two numbers",
+        ),
         ({"seeds": 0}, "seeds: expected a whole number above 0"),
         ({"corpora": {"iemocap": {"scheme": "s", "folds": [0]}}}, "folds"),
         (
