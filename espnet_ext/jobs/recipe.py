@@ -365,7 +365,11 @@ def sets_step(recipe: Recipe) -> Step:
 def training_config(recipe: Recipe, model: str) -> dict[str, Any]:
     """Merge a model's YAML with the overlays."""
     paths = [recipe.models[model], recipe.corpus_overlay, recipe.overlay]
-    return merge_configs([path for path in paths if path is not None], {})
+    config = merge_configs([path for path in paths if path is not None], {})
+    if config.get("scheduler", "") is None:
+        # An overlay's warm-up says nothing to a training at a constant rate.
+        config.pop("scheduler_conf", None)
+    return config
 
 
 def train_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:

@@ -117,7 +117,7 @@ def warnings_of(report: TableReport) -> list[str]:
         if reason is not None:
             name = CORPUS_NAMES.get(corpus, corpus)
             found.append(
-                f"{name}: not comparable with the {result.spec.source}'s values: "
+                f'{name}: the values called "{result.spec.source}" are not comparable: '
                 f"{reason}."
             )
     if result.missing:

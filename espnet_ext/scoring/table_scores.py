@@ -173,7 +173,7 @@ class TableResult:
         release = f" ({spec.release})" if spec.release else ""
         return (
             f"tested on {tested.utterances:,} utterances, not on the "
-            f"{spec.paper_test_size:,} of the {self.spec.source}'s test set{release}"
+            f"{spec.paper_test_size:,} there{release}"
         )
 
 

@@ -205,6 +205,16 @@ def test_the_released_preset_leaves_long_clips_out(options):
     assert paper.name == "iemocap_5fold_1"
 
 
+def test_an_overlay_of_the_schedule_spares_a_constant_rate(options):
+    run = table(options, "sanity").runs[0]
+    config = run.steps()[0].settings["config"]
+    assert config["scheduler"] is None
+    assert "scheduler_conf" not in config
+    assert (
+        config["max_epoch"] == yaml.safe_load(options.overlay.read_text())["max_epoch"]
+    )
+
+
 def test_msp_podcast_has_its_own_batches(options):
     train, _ = table(options, "table3", overlay=None).runs[0].steps()
     assert train.settings["config"]["batch_bins"] == 21000

@@ -256,7 +256,7 @@ def test_missing_runs_and_other_data_are_told_first(tmp_path, capsys):
         "2 of 8 runs are missing: Row two fold 2 seed 0, Row two fold 2 seed 1" in text
     )
     assert "(2 of 4 runs)" in text
-    assert "not comparable with the paper's values: tested on 101 utterances" in text
+    assert 'called "paper" are not comparable: tested on 101 utterances' in text
     assert text.index("not comparable") < text.index("### Mean of folds")
     shown = capsys.readouterr().out
     assert "runs are missing" in shown
