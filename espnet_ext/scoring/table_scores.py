@@ -353,58 +353,86 @@ class _Tested:
             for start in range(0, len(counts), size):
                 yield counts[start : start + size][:, inverse[rows]]
 
+    def _resamples(
+        self,
+        unit: str,
+        kind: str,
+        among: NDArray[np.bool_],
+        rows: NDArray[np.int64],
+    ) -> Iterator[Floats]:
+        """Counts over some rows.
+
+        Args:
+            unit: What is drawn, utterances or speakers.
+            kind: Of score.
+            among: Which utterances may be drawn, shape (N,).
+            rows: Those of them that are wanted.
+        """
+        if unit == _SPEAKERS:
+            return self._speaker_blocks(rows)
+        strata = self._class_strata() if kind == "classes" else self.fold_of
+        places = np.cumsum(among) - 1
+        return self._blocks(kind, strata[among], places[rows])
+
     def _draws(self, fold: "_Fold", unit: str) -> dict[RunName, Draws]:
         """Every metric of each run of a fold, or of pooled folds, in each resample."""
         found: dict[RunName, Draws] = {name: {} for name in fold.systems}
+        for part in (self._attribute_draws(fold, unit), self._class_draws(fold, unit)):
+            for name, drawn in part.items():
+                found[name] |= drawn
+        return found
 
-        def blocks(kind: str, among: NDArray[np.bool_], rows: NDArray) -> Iterator:
-            """Resamples of the `rows` that are in `among`."""
-            if unit == _SPEAKERS:
-                return self._speaker_blocks(rows)
-            strata = self.fold_of if kind != "classes" else self._class_strata()
-            places = np.cumsum(among) - 1
-            return self._blocks(kind, strata[among], places[rows])
-
+    def _attribute_draws(self, fold: "_Fold", unit: str) -> dict[RunName, Draws]:
         rated = ~np.isnan(self.true).all(axis=1)
-        rows = fold.rows[rated[fold.rows]]
+        local = np.flatnonzero(rated[fold.rows])
+        rows = fold.rows[local]
         raters = [n for n, s in fold.systems.items() if s.predicts_attributes]
-        if raters and len(rows) and not np.isnan(self.true[rows]).all(axis=0).any():
-            local = np.flatnonzero(rated[fold.rows])
-            pred = np.stack(
-                [
-                    np.stack([fold.systems[n].pred[d][local] for d in ATTRIBUTES], 1)
-                    for n in raters
-                ]
-            )  # (M, n, 3)
-            scores = bootstrap.ccc_distribution(
-                self.true[rows], pred, blocks("attributes", rated, rows)
-            )  # (B, M, 3)
-            for place, name in enumerate(raters):
-                found[name]["ccc"] = bootstrap.mean_ccc(scores[:, place])
-                for column, dim in enumerate(ATTRIBUTES):
-                    found[name][f"ccc_{dim}"] = scores[:, place, column]
+        if not raters or not len(rows) or np.isnan(self.true[rows]).all(axis=0).any():
+            return {}
+        pred = np.stack(
+            [
+                np.stack([fold.systems[n].pred[dim][local] for dim in ATTRIBUTES], 1)
+                for n in raters
+            ]
+        )  # (M, n, 3)
+        scores = bootstrap.ccc_distribution(
+            self.true[rows], pred, self._resamples(unit, "attributes", rated, rows)
+        )  # (B, M, 3)
+        return {
+            name: {
+                "ccc": bootstrap.mean_ccc(scores[:, place]),
+                **{
+                    f"ccc_{dim}": scores[:, place, column]
+                    for column, dim in enumerate(ATTRIBUTES)
+                },
+            }
+            for place, name in enumerate(raters)
+        }
 
+    def _class_draws(self, fold: "_Fold", unit: str) -> dict[RunName, Draws]:
         known = self.true_class >= 0
         pickers = [n for n, s in fold.systems.items() if s.predicts_classes]
+        if not pickers or not known[fold.rows].any():
+            return {}
 
-        def class_draws(kind: str, wanted: NDArray[np.bool_]) -> dict[str, Floats]:
-            rows = fold.rows[wanted[fold.rows]]
+        def draw(kind: str, wanted: NDArray[np.bool_]) -> dict[str, Floats]:
             local = np.flatnonzero(wanted[fold.rows])
+            rows = fold.rows[local]
             said = np.stack([_classes(fold.systems[n])[local] for n in pickers])
             return bootstrap.class_distribution(
-                self.true_class[rows], said, blocks(kind, known, rows)
+                self.true_class[rows], said, self._resamples(unit, kind, known, rows)
             )
 
-        if pickers and known[fold.rows].any():
-            # Means over classes within classes, for a class of one row stays in;
-            # accuracy over all rows, for the shares of the classes are part of it.
-            drawn = class_draws("classes", known)
-            drawn["accuracy"] = class_draws("accuracy", known)["accuracy"]
-            if self.usual is not None:
-                drawn[UAR4] = class_draws("classes", known & self.usual)["uar"]
-            for place, name in enumerate(pickers):
-                found[name] |= {m: values[:, place] for m, values in drawn.items()}
-        return found
+        # Means over classes within classes, for a class of one row stays in; accuracy
+        # over all rows, for the shares of the classes are part of it.
+        drawn = draw("classes", known)
+        drawn["accuracy"] = draw("accuracy", known)["accuracy"]
+        if self.usual is not None:
+            drawn[UAR4] = draw("classes", known & self.usual)["uar"]
+        return {
+            name: {metric: values[:, place] for metric, values in drawn.items()}
+            for place, name in enumerate(pickers)
+        }
 
     def _class_strata(self) -> NDArray[np.int64]:
         return self.fold_of * (len(self.classes) + 1) + self.true_class + 1
