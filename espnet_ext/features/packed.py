@@ -45,7 +45,7 @@ class PackedUpstream(nn.Module):
             attention; the residual stream and the norms are in fp32.
         convolutions: The same for the extractor's convolutions but the first.
         chunk_frames: Frames that the extractor computes at a time; it bounds the
-            memory and changes no result.
+            memory and changes no result. None leaves it to the device.
         similar: Utterances attend together, with a mask, when the shortest has at
             least this share of the longest one's frames; it changes no result. None
             leaves it to the device.
@@ -58,7 +58,7 @@ class PackedUpstream(nn.Module):
         normalize: bool,
         compute: torch.dtype = torch.float32,
         convolutions: torch.dtype = torch.float32,
-        chunk_frames: int = 100,
+        chunk_frames: int | None = None,
         similar: float | None = None,
     ) -> None:
         super().__init__()

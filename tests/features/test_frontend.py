@@ -117,9 +117,10 @@ def test_online_numbers_are_the_cached_ones(corpus, dtype, layers):
         cached = torch.from_numpy(store[utterance].copy())
         assert row.dtype == cached.dtype
         assert length == len(cached)
-        # Batches differ in the last bit of fp32, so a number may round the other way.
+        # Batches differ in the last bits of fp32, so a number may round the other way.
         difference = (row[:length].float() - cached.float()).abs()
-        assert (difference > 0).float().mean() < 0.01
+        if dtype != "float32":
+            assert (difference > 0).float().mean() < 0.01
         assert difference.max() <= close * cached.float().abs().max()
 
     cached = CachedFeatures(store.dim, store.num_layers)
