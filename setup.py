@@ -52,6 +52,7 @@ COMMANDS = [
     "ser_train",
     "ser_infer",
     "ser_score",
+    "ser_table",
     "ser_plan",
 ]
 
