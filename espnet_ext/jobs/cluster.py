@@ -52,6 +52,7 @@ class ClusterOptions:
         max_restarts: How often Slurm may start a job again.
         wait: Whether to watch until all has ended.
         poll_seconds: Time between two looks into the queue.
+        outage_seconds: How long Slurm's controller may be away meanwhile.
         grace_seconds: How long the news of a job's end may take through the file
             system.
     """
@@ -63,6 +64,7 @@ class ClusterOptions:
     max_restarts: int = 20
     wait: bool = True
     poll_seconds: float = 5.0
+    outage_seconds: float = 3600.0
     grace_seconds: float = 30.0
 
 
@@ -135,7 +137,6 @@ def run_plan(plan: Callable[[], Sequence[Step]], options: ClusterOptions) -> lis
     Raises:
         UserError: After all have ended, if some failed; names each with its log.
     """
-    slurm.check_available()
     watch = Watch()
     for step in plan():
         if status(step) is Status.DONE:
@@ -411,7 +412,7 @@ def wait_for(
     try:
         while left:
             time.sleep(options.poll_seconds)
-            queue = slurm.queue()
+            queue = slurm.queue(options.outage_seconds)
             for task, flight in list(left.items()):
                 entry = queue.get(task)
                 if entry is not None and not entry.ended:

@@ -28,7 +28,6 @@ _ENDED = frozenset(
     )
 )
 _FORMAT = "%F|%K|%T|%M|%r|%N|%o"
-_PATIENCE = 600.0
 _PAUSE = 5.0
 
 
@@ -86,31 +85,37 @@ def check_available() -> None:
     Raises:
         UserError: If they are not.
     """
-    for program in ("sbatch", "squeue"):
-        if shutil.which(program) is None:
-            raise UserError(
-                f"{program} is not on PATH: start this on a login node of the cluster, "
-                "or set cmd_backend=local in cmd.sh"
-            )
+    if shutil.which("squeue") is None:
+        raise UserError(
+            "squeue is not on PATH: start this on a login node of the cluster, or set "
+            "cmd_backend=local in cmd.sh"
+        )
 
 
-def queue() -> dict[TaskId, QueuedTask]:
+def queue(patience: float = 10.0) -> dict[TaskId, QueuedTask]:
     """List the user's tasks: queued, running, and ended in the last minutes.
 
+    Args:
+        patience: For how many seconds to ask again when Slurm does not answer.
+
     Raises:
-        UserError: If Slurm's controller has not answered for ten minutes.
+        UserError: If it has not answered; with what it said.
     """
+    check_available()
     command = [
         *("squeue", "--noheader", "--array", "--states=all"),
         *(f"--user={os.getuid()}", f"--format={_FORMAT}"),
     ]
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + patience
     while True:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode == 0:
             return parse_queue(result.stdout)
         if time.monotonic() > deadline:
-            raise UserError(f"squeue does not answer: {result.stderr.strip()}")
+            raise UserError(
+                f"Slurm does not answer: {result.stderr.strip()}; jobs that are queued "
+                "go on, and the same command attaches to them"
+            )
         time.sleep(_PAUSE)
 
 

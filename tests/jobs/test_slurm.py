@@ -1,9 +1,11 @@
 """Slurm's answers, read."""
 
+import pytest
 from toy_plan import toy
 
+from espnet_ext.errors import UserError
 from espnet_ext.jobs.batch import write_batch
-from espnet_ext.jobs.slurm import TaskId, parse_queue
+from espnet_ext.jobs.slurm import TaskId, parse_queue, queue
 
 
 def test_the_queue_leads_back_to_the_batch(tmp_path):
@@ -24,3 +26,14 @@ def test_the_queue_leads_back_to_the_batch(tmp_path):
     assert (running.elapsed, running.node) == ("1-02:03:04", "n-[01-02]")
     assert [found[t].ended for t in sorted(found)] == [True, False, False]
     assert str(running.id) == "12_0"
+
+
+def test_where_there_is_no_slurm_that_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"squeue is not on PATH: .* cmd_backend=local"):
+        queue()
+    program = tmp_path / "squeue"
+    program.write_text("#!/bin/sh\necho slurm_load_jobs error >&2\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(UserError, match="does not answer: slurm_load_jobs error"):
+        queue(patience=0)
