@@ -42,7 +42,7 @@ EXTRAS = {
     # Nothing: the Slurm back end calls sbatch itself. The name is kept for those who
     # ask for it.
     "slurm": [],
-    "dev": ["pytest", "ruff", "mypy", "torchmetrics", "types-PyYAML"],
+    "dev": ["pytest", "ruff", "mypy", "statsmodels", "torchmetrics", "types-PyYAML"],
 }
 
 COMMANDS = [
