@@ -1,8 +1,9 @@
-"""ESPnet's Trainer with three changes: validation, early stopping, checkpoints.
+"""ESPnet's Trainer with changes: validation, early stopping, checkpoints, a record.
 
 - Validation metrics are over the whole set, gathered over ranks.
 - Patience counts from the end of the learning rate's warm-up.
 - A kill at any moment costs at most the running epoch (see `train.checkpoint`).
+- On what the training ran and how long is kept beside the model (`train.record`).
 
 The training step is ESPnet's own.
 """
@@ -34,6 +35,7 @@ from espnet_ext.train.checkpoint import (
     completed_epochs,
     prepare_resume,
 )
+from espnet_ext.train.record import TrainingRecord, all_machines, open_record
 from espnet_ext.train.validation import (
     SetPredictions,
     concatenate,
@@ -60,11 +62,13 @@ class SERTrainerOptions(TrainerOptions):
         full_patience: what the user gave; ESPnet's own field ``patience`` is None in
             the epochs where training must not stop yet.
         no_stop_until: last epoch at which training must not stop.
+        record: of where it runs and how long; of the first rank only.
     """
 
     patience_after_warmup: bool = True
     full_patience: int | None = None
     no_stop_until: int = 0
+    record: TrainingRecord | None = None
 
     def arm_early_stopping(self, epoch: int) -> None:
         """Let ESPnet's check at the end of `epoch` stop the training, or not."""
@@ -140,17 +144,37 @@ class SERTrainer(Trainer):
             trainer_options, schedulers, train_iter_factory
         )
         trainer_options.arm_early_stopping(done)
-        with atomic_saves():
-            super().run(
-                model=model,
-                optimizers=optimizers,
-                schedulers=schedulers,
-                train_iter_factory=train_iter_factory,
-                valid_iter_factory=valid_iter_factory,
-                plot_attention_iter_factory=plot_attention_iter_factory,
-                trainer_options=trainer_options,
-                distributed_option=distributed_option,
+        machines = all_machines(
+            trainer_options.ngpu, distributed=distributed_option.distributed
+        )
+        if _is_first(distributed_option):
+            trainer_options.record = open_record(
+                output_dir, machines, resume=trainer_options.resume
             )
+        try:
+            with atomic_saves():
+                super().run(
+                    model=model,
+                    optimizers=optimizers,
+                    schedulers=schedulers,
+                    train_iter_factory=train_iter_factory,
+                    valid_iter_factory=valid_iter_factory,
+                    plot_attention_iter_factory=plot_attention_iter_factory,
+                    trainer_options=trainer_options,
+                    distributed_option=distributed_option,
+                )
+        finally:
+            if trainer_options.record is not None:
+                trainer_options.record.save()
+
+    @classmethod
+    def train_one_epoch(
+        cls, *, reporter: SubReporter, options: SERTrainerOptions, **others: Any
+    ) -> bool:
+        """Train as ESPnet does, and note that the epoch has begun."""
+        if options.record is not None:
+            options.record.begin_epoch(reporter.get_epoch())
+        return super().train_one_epoch(reporter=reporter, options=options, **others)
 
     @classmethod
     @torch.no_grad()
@@ -197,6 +221,8 @@ class SERTrainer(Trainer):
                 )
         reporter.register(stats)
         reporter.next()
+        if options.record is not None:
+            options.record.end_epoch(reporter.get_epoch())
 
 
 def _predict_set(
