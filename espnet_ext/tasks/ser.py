@@ -40,6 +40,7 @@ from espnet_ext.features.frontend import CachedFeatures, OnlineUpstream
 from espnet_ext.features.joint import open_store
 from espnet_ext.features.loader import NAME as FEATURES_TYPE
 from espnet_ext.features.resident import ResidentFeatures, Room, hold
+from espnet_ext.ser.attention import speed_up_attention
 from espnet_ext.ser.decoder import EmotionDecoder
 from espnet_ext.ser.linear_probe import LinearEncoder, MeanPoolingDecoder
 from espnet_ext.ser.losses import MISSING_CLASS, JointLoss
@@ -310,6 +311,7 @@ class SERTask(AbsTask):
         encoder = encoder_class(input_size=size, **args.encoder_conf)
         if args.conv_norm == "layer":
             replace_batch_norm(encoder)
+        speed_up_attention(encoder)
         decoder = decoder_choices.get_class(args.decoder)(
             encoder_output_size=encoder.output_size(),
             num_classes=len(args.class_list),
