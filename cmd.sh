@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # Where jobs run, as in ESPnet: source it, do not run it.
 #
-#   local   on this machine, --nj at a time
+#   local   on this machine, --nj at a time, and no more than have the memory (--mem, what
+#           one process needs) and the GPUs
 #   slurm   as job arrays with dependencies; how the options below become sbatch's, and
 #           your cluster's partitions and account, is in conf/slurm.conf. The name
 #           slurm.pl is ESPnet's; the program itself is not needed.
@@ -18,9 +19,9 @@ cmd_backend="${cmd_backend:-local}"
 
 case "${cmd_backend}" in
     local)
-        export train_cmd="run.pl"
-        export cuda_cmd="run.pl"
-        export decode_cmd="run.pl"
+        export train_cmd="run.pl --mem 2G"
+        export cuda_cmd="run.pl --mem 4G"
+        export decode_cmd="run.pl --mem 3G"
         ;;
     slurm)
         export train_cmd="slurm.pl --num_threads 4 --mem 16G --time 12:00:00"

@@ -8,15 +8,22 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from espnet_ext.errors import UserError, exit_on_user_error
 from espnet_ext.jobs import slurm
-from espnet_ext.jobs.cluster import KIND_OF_STAGE, ClusterOptions, run_plan
+from espnet_ext.jobs.batch import step_key
+from espnet_ext.jobs.cluster import (
+    KIND_OF_STAGE,
+    ClusterOptions,
+    run_plan,
+    steps_under_way,
+)
 from espnet_ext.jobs.launcher import run_with_launcher
 from espnet_ext.jobs.local import last_output, run_steps
+from espnet_ext.jobs.memory import SHARE, available_memory, parse_size
 from espnet_ext.jobs.overview import print_overview, standings
 from espnet_ext.jobs.recipe import (
     MODELS,
@@ -28,7 +35,7 @@ from espnet_ext.jobs.recipe import (
     training_config,
 )
 from espnet_ext.jobs.slurm_conf import parse_command, read_slurm_conf
-from espnet_ext.jobs.step import Status, Step, status
+from espnet_ext.jobs.step import Status, Step, is_done, status
 from espnet_ext.jobs.table import (
     LAST_SHARED_STAGE,
     MINI_FOLDERS,
@@ -41,6 +48,9 @@ from espnet_ext.jobs.table import (
     run_stages,
     table_step,
 )
+
+# A process with the tiny upstream or its features: 0.6 GB and less were measured.
+MINI_MEMORY = 2**30
 
 EPILOG = "stages:\n" + "\n".join(f"  {n}  {what}" for n, what in STAGES.items())
 
@@ -179,7 +189,19 @@ def get_parser() -> argparse.ArgumentParser:
         "--runs_per_job",
         type=int,
         default=1,
-        help="with slurm: small trainings that share one job and its GPU [1]",
+        help="small trainings (and inferences) that share a GPU, with slurm a job [1]",
+    )
+    group.add_argument(
+        "--mem",
+        metavar="SIZE",
+        help="memory that one process (with slurm: a job) needs, like 4G [as cmd.sh "
+        "says; here 1G on built-in corpora]",
+    )
+    group.add_argument(
+        "--max_mem",
+        metavar="SIZE",
+        help="memory that all processes on this machine may need together [90 %% of "
+        "what is free]",
     )
     group.add_argument(
         "--max_restarts",
@@ -219,11 +241,11 @@ def main(cmd: Sequence[str] | None = None) -> None:
         print_plan(unique(step for recipe in recipes for step in build_plan(recipe)))
         return
     if args.status:
-        show_status(recipes, args)
+        show_status(planned(recipes, args), args)
         return
     start = time.monotonic()
     if args.cmd_backend == "slurm":
-        run_on_slurm(recipes, args)
+        run_on_slurm(lambda: planned(recipes, args), recipes, args)
         if args.wait == "true":
             print_end(start)
         return
@@ -249,9 +271,8 @@ def print_end(start: float) -> None:
     print(f"Finished in {seconds:.0f} s. The files are in {Path.cwd()}", flush=True)
 
 
-def show_status(recipes: Sequence[Recipe], args: argparse.Namespace) -> None:
+def show_status(steps: Sequence[Step], args: argparse.Namespace) -> None:
     """Print how each step stands."""
-    steps = planned(recipes, args)
     queue = slurm.queue() if args.cmd_backend == "slurm" else {}
     found = standings(steps, batches_root(args), list(queue.values()))
     print_overview(steps, found)
@@ -272,6 +293,9 @@ def check_arguments(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: at least one is needed")
+    for size in (args.mem, args.max_mem):
+        if size is not None:
+            parse_size(size)
     if args.num_nodes > 1 and args.cmd_backend != "slurm":
         raise UserError(
             f"--num_nodes {args.num_nodes} needs cmd_backend=slurm (see cmd.sh)"
@@ -369,11 +393,30 @@ def planned(recipes: Sequence[Recipe], args: argparse.Namespace) -> list[Step]:
     return sorted(chosen, key=lambda step: step.stage)
 
 
-def run_on_slurm(recipes: Sequence[Recipe], args: argparse.Namespace) -> None:
+def planned_table(table: Table, args: argparse.Namespace) -> list[Step]:
+    """List the steps of a table in the stages that were asked for, in order."""
+    steps = [*table.steps(), table_step(table)]
+    return [s for s in steps if args.stage <= s.stage <= args.stop_stage]
+
+
+def show_results(steps: Iterable[Step]) -> None:
+    """Print the tables that are finished."""
+    for step in steps:
+        if step.stage == max(STAGES) and is_done(step):
+            print(last_output(step), end="")
+
+
+def run_on_slurm(
+    plan: Callable[[], Sequence[Step]],
+    recipes: Sequence[Recipe],
+    args: argparse.Namespace,
+) -> None:
     """Hand all stages to Slurm at once, and show the tables when they are there."""
     if args.stage <= 5 <= args.stop_stage:
-        check_training_configs(recipes)
+        check_training_configs(recipes, queued=steps_under_way(slurm.queue()))
     commands = {kind: options for kind, (_, options) in commands_of(args).items()}
+    if args.mem is not None:
+        commands = {kind: {**o, "mem": args.mem} for kind, o in commands.items()}
     conf = commands["train"].get("config", "conf/slurm.conf")
     options = ClusterOptions(
         root=batches_root(args),
@@ -383,9 +426,7 @@ def run_on_slurm(recipes: Sequence[Recipe], args: argparse.Namespace) -> None:
         max_restarts=args.max_restarts,
         wait=args.wait == "true",
     )
-    for step in run_plan(lambda: planned(recipes, args), options):
-        if step.stage == max(STAGES) and options.wait:
-            print(last_output(step), end="")
+    run_plan(plan, options, show=show_results)
 
 
 def make_table(args: argparse.Namespace) -> None:
@@ -395,41 +436,37 @@ def make_table(args: argparse.Namespace) -> None:
         UserError: After all that could run has run, if some of it failed.
     """
     table = plan_table(table_options(args))
-    last = min(args.stop_stage, LAST_SHARED_STAGE)
-    shared = argparse.Namespace(**{**vars(args), "stop_stage": last})
     if args.dry_run:
         print_plan([*table.steps(), table_step(table)])
         return
     if args.status:
-        show_status(table.recipes, shared)
+        show_status(planned_table(table, args), args)
         return
     start = time.monotonic()
     print_standing(table)
-    outcome = run_table(table, shared)
-    if args.stop_stage == max(STAGES) and args.wait == "true":
-        print(f"Stage {args.stop_stage}: the table", flush=True)
-        try:
-            step = table_step(table)
-            if not run_steps([step], jobs=1):
-                print(last_output(step), end="")
-        except UserError as error:
-            outcome.failures.append(str(error))
+    if args.cmd_backend == "slurm":
+        run_on_slurm(lambda: planned_table(table, args), table.recipes, args)
+        if args.wait == "true":
+            print_end(start)
+        return
+    outcome = run_table(table, args)
     print_end(start)
     outcome.check()
 
 
 def run_table(table: Table, args: argparse.Namespace) -> Outcome:
-    """Run the stages that a table shares with its recipes."""
-    if args.cmd_backend == "slurm":
-        try:
-            run_on_slurm(table.recipes, args)
-        except UserError as error:
-            return Outcome([str(error)])
-        return Outcome()
+    """Run the stages that a table shares with its recipes, and make the table."""
     if args.stage <= 5 <= args.stop_stage:
         check_training_configs(table.recipes)
-    stages = range(args.stage, args.stop_stage + 1)
-    return run_stages(table, stages, lambda steps: run_stage(steps, args))
+    stages = range(args.stage, min(args.stop_stage, LAST_SHARED_STAGE) + 1)
+    outcome = run_stages(table, stages, lambda steps: run_stage(steps, args))
+    if args.stop_stage == max(STAGES):
+        print(f"Stage {args.stop_stage}: the table", flush=True)
+        try:
+            run_stage([table_step(table)], args)
+        except UserError as error:
+            outcome.failures.append(str(error))
+    return outcome
 
 
 def table_options(args: argparse.Namespace) -> TableOptions:
@@ -490,11 +527,17 @@ def unique(steps: Iterable[Step]) -> list[Step]:
     return list({step.name: step for step in steps}.values())
 
 
-def check_training_configs(recipes: Sequence[Recipe]) -> None:
+def check_training_configs(
+    recipes: Sequence[Recipe], queued: Container[str] = ()
+) -> None:
     """Check every training YAML before hours are spent on features.
 
     The check imports ESPnet (10 to 30 seconds), which the trainings need anyway; it is
-    left out when nothing is to be trained.
+    left out when nothing is to be trained, or only what is in Slurm's queue already.
+
+    Args:
+        recipes: With their trainings.
+        queued: Keys of the steps that are in the queue.
 
     Raises:
         UserError: Names an unknown key and the nearest one that exists.
@@ -507,7 +550,7 @@ def check_training_configs(recipes: Sequence[Recipe]) -> None:
             [s for s in build_plan(recipe) if s.stage == 5],
             strict=True,
         )
-        if status(step) is not Status.DONE
+        if step_key(step) not in queued and status(step) is not Status.DONE
     ]
     if not todo:
         return
@@ -538,23 +581,60 @@ def run_stage(steps: Sequence[Step], args: argparse.Namespace) -> None:
     user is waiting for.
     """
     jobs = args.nj or default_nj(args)
+    stage = steps[0].stage
+    kind = KIND_OF_STAGE.get(stage, "train")
     if args.cmd_backend != "local":
-        kind = KIND_OF_STAGE.get(steps[0].stage, "train")
         command = os.environ.get(f"{kind}_cmd", "")
-        side_by_side = [steps] if kind != "train" else [[step] for step in steps]
-        for group in side_by_side:
+        for group in [[step] for step in steps] if kind == "train" else [steps]:
             run_with_launcher(group, command, jobs, batches_root(args))
+        show_results(steps)
         return
-    gpus = visible_gpus() if args.ngpu == 1 else ()
-    if steps[0].stage in (5, 6):
-        run_steps(steps, jobs=jobs, gpus=gpus)
+    gpus = gpus_of_runs(args.ngpu, visible_gpus())
+    bound, need = memory_bound(args), memory_of(kind, args)
+    steps = [replace(step, memory=need) for step in steps]
+    if stage in (5, 6):
+        if args.ngpu:
+            jobs = min(jobs, max(len(gpus), 1) * args.runs_per_job)
+        run_steps(steps, jobs, gpus, memory=bound)
         return
     for step in steps:
-        workers = 1 if status(step) is Status.DONE else step.workers
-        if not run_steps(
-            [step] * workers, jobs=workers, gpus=gpus
-        ) and step.stage == max(STAGES):
+        workers = 1 if is_done(step) else step.workers
+        ran = run_steps([step] * workers, workers, gpus, memory=bound)
+        if not ran and stage == max(STAGES):
             print(last_output(step), end="")
+
+
+def memory_bound(args: argparse.Namespace) -> int:
+    """Memory that processes on this machine may need together, in bytes."""
+    if args.max_mem is not None:
+        return parse_size(args.max_mem)
+    return int(available_memory() * SHARE)
+
+
+def memory_of(kind: str, args: argparse.Namespace) -> int:
+    """Memory that one process of a kind needs, in bytes: --mem here or in cmd.sh."""
+    if args.mem is not None:
+        return parse_size(args.mem)
+    if args.mini_seed is not None:
+        return MINI_MEMORY
+    return parse_size(commands_of(args)[kind][1].get("mem", "0"))
+
+
+def gpus_of_runs(ngpu: int, visible: Sequence[str]) -> list[str]:
+    """Part GPUs among runs of `ngpu` each, as ``CUDA_VISIBLE_DEVICES`` has them.
+
+    Raises:
+        UserError: If there are some, but fewer than one run needs.
+    """
+    if ngpu == 0 or not visible:
+        return []
+    if len(visible) < ngpu:
+        raise UserError(
+            f"--ngpu {ngpu}, but this machine offers {len(visible)}: "
+            + ", ".join(visible)
+        )
+    whole = len(visible) // ngpu * ngpu
+    return [",".join(visible[n : n + ngpu]) for n in range(0, whole, ngpu)]
 
 
 def visible_gpus() -> list[str]:

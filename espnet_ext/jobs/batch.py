@@ -23,10 +23,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from espnet_ext.errors import UserError
-from espnet_ext.jobs.step import Evidence, Input, Step
+from espnet_ext.jobs.step import Step, step_from_json, step_to_json
 from espnet_ext.utils.atomic import atomic_write_text
 
 STEPS_FILE = "steps.json"
@@ -93,7 +92,7 @@ def write_batch(
     content = {
         "max_restarts": max_restarts,
         "tasks": {
-            number: [_to_json(step) for step in steps]
+            number: [step_to_json(step) for step in steps]
             for number, steps in batch.tasks.items()
         },
     }
@@ -114,33 +113,10 @@ def read_batch(folder: Path) -> Batch:
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{folder / STEPS_FILE}: no batch of jobs ({error})") from None
     tasks = {
-        int(number): tuple(_from_json(step) for step in steps)
+        int(number): tuple(step_from_json(step) for step in steps)
         for number, steps in content["tasks"].items()
     }
     return Batch(folder, tasks, content["max_restarts"])
-
-
-def _to_json(step: Step) -> dict[str, Any]:
-    content = asdict(step)
-    content["inputs"] = [[str(i.path), i.evidence.value] for i in step.inputs]
-    return content
-
-
-def _from_json(content: Mapping[str, Any]) -> Step:
-    return Step(
-        **{
-            **content,
-            "args": tuple(content["args"]),
-            "output": Path(content["output"]),
-            "products": tuple(content["products"]),
-            "inputs": tuple(
-                Input(Path(path), Evidence(evidence))
-                for path, evidence in content["inputs"]
-            ),
-            "preload": tuple(content["preload"]),
-            "files": tuple((Path(path), text) for path, text in content["files"]),
-        }
-    )
 
 
 def _script(folder: Path) -> str:
@@ -156,6 +132,8 @@ def _script(folder: Path) -> str:
             f"# Runs a task of {folder / STEPS_FILE}, by default the array's.",
             "set -euo pipefail",
             *exports,
+            # A warning of the time limit before Python listens ends nothing.
+            "trap '' USR1",
             f"cd -- {shlex.quote(os.getcwd())}",
             # exec: the cluster's signals reach Python, and nothing else.
             f"exec {shlex.quote(sys.executable)} -m espnet_ext.bin.ser_step "

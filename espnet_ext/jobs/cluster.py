@@ -14,7 +14,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from espnet_ext.errors import UserError
@@ -30,7 +30,7 @@ from espnet_ext.jobs.batch import (
 from espnet_ext.jobs.graph import prerequisites, unfinished
 from espnet_ext.jobs.slurm import QueuedTask, TaskId
 from espnet_ext.jobs.slurm_conf import SlurmConf, sbatch_options
-from espnet_ext.jobs.step import Status, Step, status
+from espnet_ext.jobs.step import Status, Step, is_done, status
 
 # Slurm's default MaxArraySize is 1001.
 LARGEST_ARRAY = 1000
@@ -71,6 +71,10 @@ class ClusterOptions:
 # Which of cmd.sh's commands a stage uses.
 KIND_OF_STAGE = {3: "cuda", 5: "cuda", 6: "decode"}
 PACKED_STAGES = (5, 6)
+JOB_NAMES = {
+    **{1: "prepare", 2: "audio", 3: "extract", 4: "sets"},
+    **{5: "train", 6: "infer", 7: "score"},
+}
 
 
 @dataclass
@@ -83,6 +87,7 @@ class Watch:
         gone: When a task was first missing from the queue.
         shown: What was printed, with the step's key.
         attempts: How often a step was submitted, by key.
+        full: Whether Slurm has not taken all jobs, for their number.
     """
 
     batches: dict[Path, Batch] = field(default_factory=dict)
@@ -90,6 +95,7 @@ class Watch:
     gone: dict[TaskId, float] = field(default_factory=dict)
     shown: set[tuple[str, str]] = field(default_factory=set)
     attempts: Counter[str] = field(default_factory=Counter)
+    full: bool = False
 
     def batch(self, folder: Path) -> Batch:
         """Read a batch once."""
@@ -103,6 +109,14 @@ class Watch:
         if news not in self.shown:
             self.shown.add(news)
             print(f"  {step.name}: {text}", flush=True)
+
+    def tell_all(self, steps: Sequence[Step], text: str) -> None:
+        """Print in one line how several steps stand, if that is news."""
+        news = {(step_key(step), text) for step in steps}
+        if not news <= self.shown:
+            self.shown |= news
+            more = f" and {len(steps) - 1} more" if len(steps) > 1 else ""
+            print(f"  {steps[0].name}{more}: {text}", flush=True)
 
 
 @dataclass(frozen=True)
@@ -123,13 +137,18 @@ class Flight:
         return self.batch.tasks[self.task.id.task]
 
 
-def run_plan(plan: Callable[[], Sequence[Step]], options: ClusterOptions) -> list[Step]:
+def run_plan(
+    plan: Callable[[], Sequence[Step]],
+    options: ClusterOptions,
+    show: Callable[[Sequence[Step]], None] = lambda steps: None,
+) -> list[Step]:
     """Submit what is to do and is not in the queue yet; watch until all has ended.
 
     Args:
         plan: Makes the plan. It is called again when all jobs have ended: the plan of
             later steps may depend on what earlier ones have written.
         options: How.
+        show: Called with the plan when all jobs have ended, before failures are told.
 
     Returns:
         The plan as it was in the end.
@@ -141,58 +160,113 @@ def run_plan(plan: Callable[[], Sequence[Step]], options: ClusterOptions) -> lis
     for step in plan():
         if status(step) is Status.DONE:
             print(f"  {step.name}: finished before ({step.output})")
+    flights: dict[TaskId, Flight] = {}
     while True:
         steps = plan()
-        flights = bring_up(steps, options, watch)
+        flights = bring_up(steps, options, watch, flights)
         if not flights:
             break
         if not options.wait:
-            print("Submitted. The same command with --status shows how it goes.")
+            print(
+                "Not all is submitted yet: start the same command again later."
+                if watch.full
+                else "Submitted. The same command with --status shows how it goes."
+            )
             return list(steps)
-        wait_for(flights, options, watch)
-    left = unfinished(steps, prerequisites(steps))
+        flights = wait_for(flights, options, watch)
+    show(steps)
+    needs = prerequisites(steps)
+    left = {
+        key: step
+        for key, step in unfinished(steps, needs).items()
+        if not (step.reports and is_done(step))  # it tells of the others' failures
+    }
     if left:
         raise UserError(describe_failures(left, watch))
     return list(steps)
 
 
 def bring_up(
-    steps: Sequence[Step], options: ClusterOptions, watch: Watch
+    steps: Sequence[Step],
+    options: ClusterOptions,
+    watch: Watch,
+    unsettled: Mapping[TaskId, Flight],
 ) -> dict[TaskId, Flight]:
-    """Submit what is to do and not in the queue; return all that is under way."""
+    """Submit what is to do and not in the queue; return all that is under way.
+
+    Args:
+        steps: The plan.
+        options: How.
+        watch: What has been seen before.
+        unsettled: Tasks that may have left the queue without having been looked at.
+    """
     needs = prerequisites(steps)
+    watch.full = False
     # Where nothing else can submit, what squeue says stays true until we are through.
     with submitting(options.root) as lock:
-        flights = find_flights(slurm.queue(), watch)
+        flights = {**unsettled, **find_flights(slurm.queue(), watch)}
         todo = unfinished(steps, needs)
         under_way = tasks_of_steps(flights)
         refuse_other_settings(todo.values(), flights)
-        for key, step in todo.items():
-            if key in under_way:
-                ids = ", ".join(str(task) for task in under_way[key])
-                watch.tell(step, f"in Slurm's queue (job {ids})")
-        new = {
-            key: step
-            for key, step in todo.items()
-            if key not in under_way and can_run(step, needs, todo, watch)
-        }
-        for level in levels(new, needs):
-            for group in group_steps(level, needs, under_way, options):
-                batch, job = submit_group(group, options, lock)
+        tell_queued([s for k, s in todo.items() if k in under_way], under_way, watch)
+        new = choose_new(todo, needs, under_way, watch)
+        try:
+            for batch, job in submit_all(new, needs, under_way, options, lock):
+                watch.batches[batch.folder] = batch
                 for number, members in batch.tasks.items():
                     task = TaskId(job, number)
                     flights[task] = Flight(_as_queued(task, batch), batch)
-                    watch.batches[batch.folder] = batch
                     for step in members:
                         watch.attempts[step_key(step)] += 1
                         under_way.setdefault(step_key(step), []).append(task)
-                        watch.tell(step, f"submitted (job {task})")
-    ours = {step_key(step) for step in steps}
+                steps_of = unique(
+                    s for members in batch.tasks.values() for s in members
+                )
+                watch.tell_all(steps_of, f"submitted (job {job})")
+                queued = f"in Slurm's queue (job {job})"
+                watch.shown |= {(step_key(step), queued) for step in steps_of}
+        except slurm.TooManyJobsError as error:
+            if not ours(flights, steps):
+                raise
+            watch.full = True
+            print(f"Slurm takes no more jobs until some have ended: {error}")
+        except UserError as error:
+            if not ours(flights, steps):
+                raise
+            jobs = " ".join(sorted({str(t.job) for t in ours(flights, steps)}))
+            raise UserError(
+                f"{error}\nWhat is in the queue already goes on (`scancel {jobs}` "
+                "stops it); put it right and start the same command again"
+            ) from None
+    return ours(flights, steps)
+
+
+def ours(
+    flights: Mapping[TaskId, Flight], steps: Iterable[Step]
+) -> dict[TaskId, Flight]:
+    """Keep the tasks that run steps of this plan."""
+    keys = {step_key(step) for step in steps}
     return {
         task: flight
         for task, flight in flights.items()
-        if any(step_key(step) in ours for step in flight.steps)
+        if any(step_key(step) in keys for step in flight.steps)
     }
+
+
+def unique(steps: Iterable[Step]) -> list[Step]:
+    """Keep each step once: workers share one."""
+    return list({step_key(step): step for step in steps}.values())
+
+
+def tell_queued(
+    steps: Iterable[Step], under_way: Mapping[str, Sequence[TaskId]], watch: Watch
+) -> None:
+    """Say what was found in the queue, job by job."""
+    by_job = defaultdict(list)
+    for step in steps:
+        by_job[under_way[step_key(step)][0].job].append(step)
+    for job, members in by_job.items():
+        watch.tell_all(members, f"in Slurm's queue (job {job})")
 
 
 @contextmanager
@@ -224,6 +298,11 @@ def tasks_of_steps(flights: Mapping[TaskId, Flight]) -> dict[str, list[TaskId]]:
     return dict(tasks)
 
 
+def steps_under_way(queue: Mapping[TaskId, QueuedTask]) -> set[str]:
+    """Keys of the steps that are in the queue."""
+    return set(tasks_of_steps(find_flights(queue, Watch())))
+
+
 def refuse_other_settings(
     steps: Iterable[Step], flights: Mapping[TaskId, Flight]
 ) -> None:
@@ -243,13 +322,34 @@ def refuse_other_settings(
                 )
 
 
+def choose_new(
+    todo: Mapping[str, Step],
+    needs: Mapping[str, Sequence[Step]],
+    under_way: Mapping[str, Sequence[TaskId]],
+    watch: Watch,
+) -> dict[str, Step]:
+    """Choose from what is to do what can be submitted now, by key."""
+    new: dict[str, Step] = {}
+    for key, step in todo.items():
+        if key in under_way or not can_run(step, needs, todo, watch):
+            continue
+        coming = any(
+            step_key(other) in new or step_key(other) in under_way
+            for other in needs[key]
+        )
+        if step.reports and not coming and is_done(step):
+            continue  # it has told of what failed
+        new[key] = step
+    return new
+
+
 def can_run(
     step: Step,
     needs: Mapping[str, Sequence[Step]],
     todo: Mapping[str, Step],
     watch: Watch,
 ) -> bool:
-    """Say whether neither the step nor what it waits for has failed."""
+    """Say whether neither the step nor what it reads has failed."""
     key = step_key(step)
     if watch.attempts[key] >= MAX_ATTEMPTS:
         watch.failed.setdefault(
@@ -259,7 +359,7 @@ def can_run(
         )
     if key in watch.failed:
         return False
-    return all(
+    return step.reports or all(
         can_run(other, needs, todo, watch)
         for other in needs[key]
         if step_key(other) in todo
@@ -280,12 +380,25 @@ class Group:
     Attributes:
         tasks: The steps of each task.
         dependency: What sbatch is told.
-        kind: Which command of cmd.sh.
     """
 
     tasks: Mapping[int, tuple[Step, ...]]
     dependency: str
-    kind: str
+
+    @property
+    def first(self) -> Step:
+        """One of them; they all ask for the same."""
+        return next(iter(self.tasks.values()))[0]
+
+    def halves(self) -> Iterator["Group"]:
+        """Yield it as two arrays; those that wait task for task keep their numbers."""
+        items = list(self.tasks.items())
+        middle = (len(items) + 1) // 2
+        for part in (items[:middle], items[middle:]):
+            tasks = dict(part)
+            if not self.dependency.startswith("aftercorr"):
+                tasks = dict(enumerate(tasks.values()))
+            yield replace(self, tasks=tasks)
 
 
 def levels(
@@ -339,28 +452,36 @@ def group_steps(
         for alike in _split_by_needs(members):
             size = options.runs_per_job if alike[0].stage in PACKED_STAGES else 1
             tasks = _pack(alike, size)
-            if len(waits) == 1 and len(tasks) == 1:
+            if len(waits) == 1 and len(tasks) == 1 and not alike[0].reports:
                 pairs[waits[0].job, _asks(alike[0])][waits[0].task] = tasks[0]
                 continue
-            after = "afterok:" + ":".join(map(str, waits)) if waits else ""
+            after = _after(alike[0], waits)
             for start in range(0, len(tasks), LARGEST_ARRAY):
                 part = tasks[start : start + LARGEST_ARRAY]
-                groups.append(Group(dict(enumerate(part)), after, _kind(alike[0])))
+                groups.append(Group(dict(enumerate(part)), after))
     for (job, _), by_task in pairs.items():
-        first = next(iter(by_task.values()))[0]
         after = f"aftercorr:{job}"
         if len(by_task) == 1:
             after = f"afterok:{TaskId(job, next(iter(by_task)))}"
-        groups.append(Group(by_task, after, _kind(first)))
+        groups.append(Group(by_task, after))
     return groups
+
+
+def _after(step: Step, tasks: Sequence[TaskId]) -> str:
+    """Say in sbatch's words what to wait for: all to end well, or just to end."""
+    if not tasks:
+        return ""
+    if step.reports:
+        return ":".join(["afterany", *sorted({str(task.job) for task in tasks})])
+    return ":".join(["afterok", *map(str, tasks)])
 
 
 def _kind(step: Step) -> str:
     return KIND_OF_STAGE.get(step.stage, "train")
 
 
-def _asks(step: Step) -> tuple[str, int, int]:
-    return _kind(step), step.gpus, step.nodes
+def _asks(step: Step) -> tuple[str, int, int, bool]:
+    return _kind(step), step.gpus, step.nodes, step.reports
 
 
 def _split_by_needs(steps: Sequence[Step]) -> list[list[Step]]:
@@ -383,17 +504,49 @@ def _pack(steps: Sequence[Step], size: int) -> list[tuple[Step, ...]]:
     return tasks
 
 
+def submit_all(
+    new: Mapping[str, Step],
+    needs: Mapping[str, Sequence[Step]],
+    under_way: Mapping[str, Sequence[TaskId]],
+    options: ClusterOptions,
+    lock: int,
+) -> Iterator[tuple[Batch, int]]:
+    """Submit steps as arrays; yield each, to be entered into `under_way` at once.
+
+    Raises:
+        slurm.TooManyJobsError: If Slurm takes no more.
+        UserError: If it refuses one for another reason.
+    """
+    for level in levels(new, needs):
+        for group in group_steps(level, needs, under_way, options):
+            yield from submit_parts(group, options, lock)
+
+
+def submit_parts(
+    group: Group, options: ClusterOptions, lock: int
+) -> Iterator[tuple[Batch, int]]:
+    """Submit a group as one array, or as several where Slurm finds it too large."""
+    try:
+        yield submit_group(group, options, lock)
+        return
+    except slurm.TooManyJobsError:
+        if len(group.tasks) == 1:
+            raise
+    for half in group.halves():
+        yield from submit_parts(half, options, lock)
+
+
 def submit_group(group: Group, options: ClusterOptions, lock: int) -> tuple[Batch, int]:
     """Write the batch of a group and hand it to Slurm."""
-    wanted = dict(options.commands.get(group.kind, {}))
-    first = next(iter(group.tasks.values()))[0]
+    first = group.first
+    wanted = dict(options.commands.get(_kind(first), {}))
     wanted |= {"gpu": str(first.gpus), "num_nodes": str(first.nodes)}
     words = [*options.conf.command, *sbatch_options(options.conf, wanted)]
     batch = write_batch(options.root, group.tasks, options.max_restarts)
     job = slurm.submit(
         batch,
         words,
-        label=f"stage{first.stage}",
+        label=JOB_NAMES.get(first.stage, str(first.stage)),
         dependency=group.dependency,
         at_once=int(wanted.get("max_jobs_run", 0)),
         keep_open=[lock],
@@ -406,8 +559,12 @@ def submit_group(group: Group, options: ClusterOptions, lock: int) -> tuple[Batc
 
 def wait_for(
     flights: Mapping[TaskId, Flight], options: ClusterOptions, watch: Watch
-) -> None:
-    """Look into the queue until all tasks have ended; print what changes."""
+) -> dict[TaskId, Flight]:
+    """Look into the queue until all tasks have ended; print what changes.
+
+    Returns:
+        What is left: something where there is more to submit and now room for it.
+    """
     left = dict(flights)
     try:
         while left:
@@ -420,12 +577,15 @@ def wait_for(
                     _tell_running(flight, entry, watch)
                 elif _settle(flight, entry, options, watch):
                     del left[task]
+            if watch.full and len(left) < len(flights):
+                break
     except KeyboardInterrupt:
         jobs = " ".join(sorted({str(task.job) for task in left}))
         raise UserError(
             "stopped watching; the jobs go on. The same command attaches to them "
             f"again, `scancel {jobs}` stops them"
         ) from None
+    return left
 
 
 def _tell_running(flight: Flight, entry: QueuedTask, watch: Watch) -> None:
@@ -488,7 +648,13 @@ def describe_end(
         )
     if entry is None or entry.waited_in_vain:
         return ""
-    return f"did not begin (job {task}, Slurm says {said}); see {log}"
+    text = f"did not begin (job {task}, Slurm says {said})"
+    if entry.node and not log.exists():
+        return (
+            f"{text} and left no log: does {entry.node} see {log.parent}? All nodes "
+            "must share the folder, under the same path"
+        )
+    return f"{text}; see {log}"
 
 
 def describe_failures(left: Mapping[str, Step], watch: Watch) -> str:

@@ -1,9 +1,10 @@
 """Which steps wait for which, read off what they read and write."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from espnet_ext.jobs.batch import step_key
-from espnet_ext.jobs.step import Status, Step, status
+from espnet_ext.jobs.step import Evidence, Status, Step, read_runs, status
 
 
 def prerequisites(steps: Sequence[Step]) -> dict[str, tuple[Step, ...]]:
@@ -20,16 +21,27 @@ def prerequisites(steps: Sequence[Step]) -> dict[str, tuple[Step, ...]]:
     before: dict[str, set[str]] = {}  # all that a step waits for, by key
     nearest: dict[str, tuple[Step, ...]] = {}
     for number, step in enumerate(steps):
+        paths = read_by(step)
         direct = {
             step_key(other): other
             for other in steps[:number]
-            if any(item.path.is_relative_to(other.output) for item in step.inputs)
+            if any(path.is_relative_to(other.output) for path in paths)
         }
         implied = set().union(*(before[key] for key in direct))
         key = step_key(step)
         before[key] = implied | set(direct)
         nearest[key] = tuple(s for k, s in direct.items() if k not in implied)
     return nearest
+
+
+def read_by(step: Step) -> list[Path]:
+    """List what a step reads: files, folders, and the outputs of runs it reports on."""
+    paths = []
+    for item in step.inputs:
+        paths.append(item.path)
+        if item.evidence is Evidence.RUNS:
+            paths += [s.output for run in read_runs(item.path).values() for s in run]
+    return paths
 
 
 def unfinished(

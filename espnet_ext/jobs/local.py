@@ -11,13 +11,14 @@ lock on its output folder, so that two runs never write the same one.
 import ctypes
 import importlib
 import os
+import resource
 import selectors
 import shlex
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, TextIO
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 from espnet_ext.errors import UserError, describe_os_error
 from espnet_ext.jobs.lock import acquire, finishing, sign
+from espnet_ext.jobs.memory import format_size
 from espnet_ext.jobs.nodes import call_over_nodes
 from espnet_ext.jobs.progress import EpochProgress
 from espnet_ext.jobs.step import (
@@ -56,11 +58,20 @@ class Child:
     started: float = field(default_factory=time.monotonic)
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A step that did not end well, and how it ended."""
+
+    step: Step
+    how: str
+
+
 def run_steps(
     steps: Sequence[Step],
     jobs: int,
     gpus: Sequence[str] = (),
     patience: float = 1.0,
+    memory: int | None = None,
 ) -> list[Step]:
     """Run the unfinished ones of `steps`, which do not depend on each other.
 
@@ -70,6 +81,8 @@ def run_steps(
         gpus: Device names for ``CUDA_VISIBLE_DEVICES``, dealt out in turn; empty
             leaves the variable alone.
         patience: Seconds to wait for another process that writes the same output.
+        memory: What the steps that run at the same time may need together, in bytes. A
+            step that needs more runs alone. None: no bound.
 
     Returns:
         The steps that were run; the others had been finished before.
@@ -86,15 +99,19 @@ def run_steps(
     if len(todo) > 1:
         for module in sorted({name for step in todo for name in step.preload}):
             importlib.import_module(module)
-    failed = _run(todo, min(jobs, len(todo)), gpus, patience)
+    failed = _run(todo, min(jobs, len(todo)), gpus, patience, memory)
     if failed:
         raise UserError(_describe_failures(failed))
     return todo
 
 
 def _run(
-    todo: Sequence[Step], jobs: int, gpus: Sequence[str], patience: float
-) -> dict[str, Step]:
+    todo: Sequence[Step],
+    jobs: int,
+    gpus: Sequence[str],
+    patience: float,
+    memory: int | None,
+) -> dict[str, Failure]:
     """Keep `jobs` children busy until all steps have ended; return those that failed.
 
     Args:
@@ -102,22 +119,23 @@ def _run(
         jobs: How many at a time.
         gpus: As in `run_steps`.
         patience: As in `run_steps`.
+        memory: As in `run_steps`.
     """
     waiting = list(todo)
     slots = list(range(jobs))
-    failed: dict[str, Step] = {}
+    failed: dict[str, Failure] = {}
     alone = len(todo) == 1 or jobs == 1
     with selectors.DefaultSelector() as selector, _no_tqdm_thread():
         running: dict[int, Child] = {}
         try:
             while waiting or running:
-                while waiting and slots:
+                while waiting and slots and _fits(waiting[0], running, memory):
                     step = waiting.pop(0)
                     try:
                         lock = acquire(step, patience)
                     except UserError as error:
                         _append_to_log(step, f"error: {error}")
-                        failed[step.name] = step
+                        failed[step.name] = Failure(step, "failed")
                         continue
                     slot = slots.pop(0)
                     with lock:
@@ -141,12 +159,28 @@ def _run(
                     selector.unregister(child.pipe)
                     del running[child.pid]
                     slots.append(child.slot)
-                    if not _finish(child):
-                        failed[child.step.name] = child.step
+                    how = _finish(child)
+                    if how:
+                        failed[child.step.name] = Failure(child.step, how)
         finally:
             for child in running.values():
                 os.kill(child.pid, signal.SIGTERM)
     return failed
+
+
+def _fits(step: Step, running: Mapping[int, Child], bound: int | None) -> bool:
+    """Whether a step may start beside those that run, by the memory they need."""
+    if bound is None:
+        return True
+    if running:
+        return sum(c.step.memory for c in running.values()) + step.memory <= bound
+    if step.memory > bound:
+        print(
+            f"  {step.name}: needs {format_size(step.memory)} of memory by cmd.sh or "
+            f"--mem, and {format_size(bound)} are to be had; it runs alone",
+            flush=True,
+        )
+    return True
 
 
 @contextmanager
@@ -254,25 +288,42 @@ def _forward(child: Child, data: bytes, *, echo: bool) -> None:
         sys.stdout.flush()
 
 
-def _finish(child: Child) -> bool:
-    """Collect an ended child; return whether the step ended well."""
+def _finish(child: Child) -> str:
+    """Collect an ended child; return how it failed, or nothing."""
     os.close(child.pipe)
     child.log.close()
-    _, wait_status = os.waitpid(child.pid, 0)
+    _, wait_status, used = os.wait4(child.pid, 0)
     if child.progress is not None:
         child.progress.close()
     code = os.waitstatus_to_exitcode(wait_status)
     seconds = time.monotonic() - child.started
     if code == 0:
         tqdm.write(f"  {child.step.name}: done in {seconds:.0f} s")
-        return True
+        return ""
     how = f"failed (status {code})"
     if code < 0:
         how = f"was killed by signal {-code}"
     if code == -signal.SIGKILL:
-        how += " (out of memory, or by hand)"
+        how = (
+            f"was killed, maybe out of memory (it had {format_size(_peak(used))}): "
+            + _advice(os.environ)
+        )
+    if code < 0:
+        _append_to_log(child.step, f"error: {child.step.name} {how}")
     tqdm.write(f"  {child.step.name}: {how} after {seconds:.0f} s")
-    return False
+    return how
+
+
+def _advice(environment: Mapping[str, str]) -> str:
+    """Say what to do when memory was too little."""
+    if "SLURM_JOB_ID" in environment:
+        return "raise --mem, here or in cmd.sh, or lower --runs_per_job"
+    return "lower --nj or --max_mem, or say with --mem how much a process needs"
+
+
+def _peak(used: resource.struct_rusage) -> int:
+    """Memory of the child's largest process at its largest, in bytes."""
+    return used.ru_maxrss * 1024
 
 
 def last_output(step: Step) -> str:
@@ -281,11 +332,12 @@ def last_output(step: Step) -> str:
     return text.rpartition(LOG_HEADER)[2].partition("\n")[2]
 
 
-def _describe_failures(failed: dict[str, Step]) -> str:
+def _describe_failures(failed: Mapping[str, Failure]) -> str:
     parts = []
-    for name, step in failed.items():
-        lines = last_output(step).splitlines()
+    for name, failure in failed.items():
+        log = failure.step.log
+        lines = last_output(failure.step).splitlines()
         tail = "\n".join(f"    {line}" for line in lines[-LOG_TAIL:])
-        parts.append(f"{name} failed; the end of {step.log}:\n{tail}")
+        parts.append(f"{name} {failure.how}; the end of {log}:\n{tail}")
     done = "What was finished is kept: put it right and start the same command again."
     return "\n".join([*parts, done])

@@ -6,6 +6,7 @@ by its job's number and its own, and leads back to its batch by the script's pat
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -28,7 +29,27 @@ _ENDED = frozenset(
     )
 )
 _FORMAT = "%F|%K|%T|%M|%r|%N|%o"
+
+# What sbatch says where it would take fewer jobs, or a smaller array, or later.
+_TOO_MANY = re.compile(
+    r"job array specification|submit limit|MaxSubmit|MaxJobCount|temporarily unable",
+    re.IGNORECASE,
+)
+# What to look at when it refuses.
+_HINTS = {
+    "partition": "`sinfo -s` lists the partitions",
+    "account": "`sacctmgr show assoc user=$USER format=account,partition,qos` lists "
+    "your accounts",
+    "qos": "`sacctmgr show assoc user=$USER format=account,partition,qos` lists yours",
+    "node configuration": "`sinfo -eO nodelist,cpus,memory,gres` shows what nodes have",
+    "time limit": "`sinfo -s` shows the longest time of each partition",
+}
 _PAUSE = 5.0
+_LONG = 60.0  # seconds: who waits longer is told
+
+
+class TooManyJobsError(UserError):
+    """Slurm takes no more jobs now, or no array as large as this one."""
 
 
 @dataclass(frozen=True, order=True)
@@ -107,6 +128,7 @@ def queue(patience: float = 10.0) -> dict[TaskId, QueuedTask]:
         *(f"--user={os.getuid()}", f"--format={_FORMAT}"),
     ]
     deadline = time.monotonic() + patience
+    told = False
     while True:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode == 0:
@@ -116,6 +138,11 @@ def queue(patience: float = 10.0) -> dict[TaskId, QueuedTask]:
                 f"Slurm does not answer: {result.stderr.strip()}; jobs that are queued "
                 "go on, and the same command attaches to them"
             )
+        if patience > _LONG and not told:
+            told = True
+            minutes = int(patience / 60)
+            said = result.stderr.strip()
+            print(f"Slurm does not answer, asking on for {minutes} min: {said}")
         time.sleep(_PAUSE)
 
 
@@ -158,13 +185,15 @@ def submit(
         The job's number.
 
     Raises:
-        UserError: If Slurm refuses it.
+        TooManyJobsError: If Slurm refuses it for the number of jobs.
+        UserError: If it refuses it for another reason.
     """
     array = ",".join(str(task) for task in sorted(batch.tasks))
     words = [
         *(*command, "--parsable", f"--job-name={NAME}{label}"),
         f"--array={array}" + (f"%{at_once}" if at_once else ""),
-        *(f"--output={batch.folder}/%a.log", "--open-mode=append", "--requeue"),
+        f"--output={str(batch.folder).replace('%', '%%')}/%a.log",
+        *("--open-mode=append", "--requeue"),
     ]
     if dependency:
         words += [f"--dependency={dependency}", "--kill-on-invalid-dep=yes"]
@@ -184,13 +213,28 @@ def submit(
             if entry.folder == batch.folder and not entry.ended
         }
         if not jobs:
-            raise UserError(
-                f"sbatch refused {batch.script}: {result.stderr.strip()} (the options "
-                "come from cmd.sh and conf/slurm.conf)"
-            )
+            raise _refusal(batch, command, result.stderr)
         job = jobs.pop()
     atomic_write_text(batch.folder / JOB_ID, f"{job}\n")
     return job
+
+
+def _refusal(batch: Batch, command: Sequence[str], said: str) -> UserError:
+    """Say why sbatch refused a batch, and what to look at."""
+    reason = "; ".join(
+        line.removeprefix("sbatch: ").removeprefix("error: ")
+        for line in said.strip().splitlines()
+    )
+    if _TOO_MANY.search(reason):
+        shutil.rmtree(batch.folder, ignore_errors=True)  # it will come in other parts
+        return TooManyJobsError(reason)
+    hints = [text for word, text in _HINTS.items() if word in reason.lower()]
+    names = ", ".join(dict.fromkeys(s.name for t in batch.tasks.values() for s in t))
+    return UserError(
+        f"sbatch refused the job for {names}: {reason}. Its options come from cmd.sh "
+        f"and conf/slurm.conf: {shlex.join(command)}"
+        + "".join(f"\n{hint}" for hint in hints[:1])
+    )
 
 
 def last_state(task: TaskId) -> str:

@@ -11,8 +11,8 @@ Stages, tables and cluster back ends all ask `status`; none of them looks at fil
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class Evidence(Enum):
 
     CONTENT = "content"  # every byte of small files
     LISTING = "listing"  # names, sizes and times: for corpora, which are too large
+    RUNS = "runs"  # of a file by `format_runs`: which are finished, and what they made
 
 
 class Status(Enum):
@@ -77,6 +78,7 @@ class Step:
         nodes: Nodes that its program spans.
         workers: Processes that may share its work, each of which runs the program
             until all of the work is done (extraction).
+        memory: What one process needs, in bytes; 0 if that is not known.
     """
 
     name: str
@@ -94,6 +96,12 @@ class Step:
     gpus: int = 0
     nodes: int = 1
     workers: int = 1
+    memory: int = 0
+
+    @property
+    def reports(self) -> bool:
+        """Whether it tells of runs, and so waits for them however they end."""
+        return any(item.evidence is Evidence.RUNS for item in self.inputs)
 
     @property
     def log(self) -> Path:
@@ -137,6 +145,8 @@ def describe_inputs(step: Step) -> dict[str, str]:
 
 def digest(item: Input) -> str:
     """Hash a file, or a folder with everything below it except dot files."""
+    if item.evidence is Evidence.RUNS:
+        return _digest_runs(item.path)
     if not item.path.is_dir():
         return _digest_file(item.path, item.evidence)
     total = hashlib.sha256()
@@ -161,6 +171,18 @@ def _digest_file(path: Path, evidence: Evidence) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def _digest_runs(path: Path) -> str:
+    made = {
+        label: [
+            _digest_file(steps[-1].output / name, Evidence.CONTENT)
+            for name in steps[-1].products
+        ]
+        for label, steps in read_runs(path).items()
+        if all(is_done(step) for step in steps)
+    }
+    return hashlib.sha256(json.dumps(made).encode()).hexdigest()
+
+
 def status(step: Step) -> Status:
     """Compare the step with its record."""
     record = _read(step.output / RECORD)
@@ -177,6 +199,14 @@ def status(step: Step) -> Status:
     if started.get("fingerprint") == now:
         return Status.STARTED
     return Status.CHANGED
+
+
+def is_done(step: Step) -> bool:
+    """Whether a step is finished; what reads a missing file is not."""
+    try:
+        return status(step) is Status.DONE
+    except OSError:
+        return False
 
 
 def describe_products(step: Step) -> dict[str, list[int]] | None:
@@ -264,3 +294,53 @@ def set_aside(step: Step) -> Path | None:
         place = step.output.with_name(f"{step.output.name}.replaced-{mark}-{number}")
     os.replace(step.output, place)
     return place
+
+
+# ---- Steps as text: for jobs, which run them, and for tables, which tell of them
+
+
+def step_to_json(step: Step) -> dict[str, Any]:
+    """Turn a step into what JSON can hold."""
+    content = asdict(step)
+    content["inputs"] = [[str(i.path), i.evidence.value] for i in step.inputs]
+    return content
+
+
+def step_from_json(content: Mapping[str, Any]) -> Step:
+    """Turn it back."""
+    return Step(
+        **{
+            **content,
+            "args": tuple(content["args"]),
+            "output": Path(content["output"]),
+            "products": tuple(content["products"]),
+            "inputs": tuple(
+                Input(Path(path), Evidence(evidence))
+                for path, evidence in content["inputs"]
+            ),
+            "preload": tuple(content["preload"]),
+            "files": tuple((Path(path), text) for path, text in content["files"]),
+        }
+    )
+
+
+def format_runs(runs: Mapping[str, Sequence[Step]]) -> str:
+    """Write down the steps of runs, each by a label: what a step reports on.
+
+    A run is finished when all of its steps are; the last one makes what is shown.
+    """
+    content = {label: [step_to_json(s) for s in steps] for label, steps in runs.items()}
+    return json.dumps(content, indent=1, default=str)
+
+
+def read_runs(path: Path) -> dict[str, tuple[Step, ...]]:
+    """Read what `format_runs` wrote.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        label: tuple(step_from_json(step) for step in steps)
+        for label, steps in content.items()
+    }

@@ -2,14 +2,17 @@
 
 A table is many ordinary recipes (`jobs.recipe`), so its data, features and trainings
 are those that the recipes would make by themselves, and either finds the other's work.
-Only the last step is its own: scoring all runs together.
+Only the last step is its own: scoring all runs together. It waits for all of them,
+however they end.
 
 One failed run does not stop the others: what does not depend on it is run, the table is
 made of what there is, and the failures are told at the end.
 """
 
 import csv
+import hashlib
 import io
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +27,15 @@ from espnet_ext.jobs.recipe import (
     train_step,
     training_config,
 )
-from espnet_ext.jobs.step import Input, Status, Step, recorded_fingerprint, status
+from espnet_ext.jobs.step import (
+    Evidence,
+    Input,
+    Step,
+    format_runs,
+    is_done,
+    recorded_fingerprint,
+    write_files,
+)
 from espnet_ext.scoring.table_spec import CorpusSpec, TableSpec, load_table
 
 # Where the generator puts the built-in corpora, beside each other.
@@ -265,13 +276,13 @@ def _recipe(
 
 
 def table_step(table: Table) -> Step:
-    """Score the runs whose predictions are there, and write the table."""
-    finished = [run for run in table.runs if is_done(run.steps()[1])]
-    runs_file = table.output.parent / "runs" / f"{table.name}.csv"
-    return Step(
+    """Score the runs that are finished when it starts, and write the table."""
+    runs_file = table.output.parent / "runs" / f"{table.name}.json"
+    runs = {f"{run.row} {run.fold} {run.seed}": run.steps() for run in table.runs}
+    step = Step(
         name=f"make {table.name}",
         stage=max(STAGES),
-        module="espnet_ext.bin.ser_table",
+        module="espnet_ext.bin.ser_tabulate",
         args=(
             *("--table", str(table.options.path), "--runs", str(runs_file)),
             *("--output", str(table.output)),
@@ -279,45 +290,43 @@ def table_step(table: Table) -> Step:
         ),
         output=table.output,
         products=("RESULTS.md", "table.csv", "table.json", "table.tex", "report.html"),
-        inputs=(
-            Input(table.options.path),
-            *(Input(run.folder / "test" / "predictions.csv") for run in finished),
-        ),
+        inputs=(Input(table.options.path), Input(runs_file, Evidence.RUNS)),
         settings={
             "resamples": table.options.resamples,
-            "runs": [[run.row, run.fold, run.seed] for run in table.runs],
-            "finished": [[run.row, run.fold, run.seed] for run in finished],
+            "runs": {label: _settings_of(steps) for label, steps in runs.items()},
         },
-        files=((runs_file, format_runs(table.runs, finished)),),
+        files=((runs_file, format_runs(runs)),),
     )
+    write_files(step)  # its status is that of the runs in there
+    return step
 
 
-def format_runs(runs: Iterable[Run], finished: Sequence[Run]) -> str:
-    """List all runs for ``ser_table``; paths are blank of those not finished."""
+def _settings_of(steps: Iterable[Step]) -> str:
+    text = json.dumps([step.settings for step in steps], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def list_runs(runs: Mapping[str, Sequence[Step]]) -> str:
+    """List runs for ``ser_table``; paths are blank of those that are not finished.
+
+    Args:
+        runs: Training and inference, by ``row fold seed``.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(RUNS_HEADER)
-    for run in runs:
-        there = run in finished
-        folder = run.folder
+    for label, (train, infer) in runs.items():
+        there = is_done(train) and is_done(infer)
         writer.writerow(
             [
-                *(run.row, run.fold, run.seed),
-                folder / "test" / "predictions.csv" if there else "",
-                folder / "train.log" if there else "",
-                folder.parent / "conf" / f"{folder.name}.yaml",
-                recorded_fingerprint(folder) if there else "",
+                *label.rsplit(maxsplit=2),
+                infer.output / infer.products[0] if there else "",
+                train.log if there else "",
+                train.files[0][0],
+                recorded_fingerprint(train.output) if there else "",
             ]
         )
     return text.getvalue()
-
-
-def is_done(step: Step) -> bool:
-    """Whether a step is finished; what reads a missing file is not."""
-    try:
-        return status(step) is Status.DONE
-    except OSError:
-        return False
 
 
 def print_standing(table: Table) -> None:

@@ -15,7 +15,10 @@ def slurm():
     reason = why_not()
     if reason:
         pytest.skip(reason)
-    with running_slurm() as environment, pytest.MonkeyPatch.context() as patch:
+    with (
+        running_slurm(largest_array=10) as environment,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         for name, value in environment.items():
             patch.setenv(name, value)
         root = str(HERE.parents[1])

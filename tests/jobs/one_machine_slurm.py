@@ -47,6 +47,7 @@ SlurmdParameters=config_overrides
 MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
+MaxArraySize={largest_array}
 KillWait=1
 MailProg=/bin/true
 NodeName=n-[01-02] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{port1}-{port2}] \
@@ -71,8 +72,12 @@ def why_not():
 
 
 @contextmanager
-def running_slurm(cpus=4):
+def running_slurm(cpus=4, largest_array=1001):
     """Start a cluster; yields the environment variables that lead to it.
+
+    Args:
+        cpus: Of each node.
+        largest_array: Slurm's MaxArraySize; task numbers are below it.
 
     Raises:
         TimeoutError: If it does not come up; with what its daemons said.
@@ -94,6 +99,7 @@ def running_slurm(cpus=4):
             port1=port + 1,
             port2=port + 2,
             cpus=cpus,
+            largest_array=largest_array,
         )
     )
     sbin = os.environ["PATH"] + ":/usr/sbin"

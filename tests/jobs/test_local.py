@@ -98,6 +98,42 @@ def test_steps_really_run_side_by_side(tmp_path):
     assert time.monotonic() - start < 8.5  # one after the other takes 9 s and more
 
 
+def memory(gigabytes):
+    return int(gigabytes * 2**30)
+
+
+def test_what_does_not_fit_into_memory_waits(tmp_path, capfd):
+    """Three of 2 GB where 5 GB are to be had: two at a time, the third after one."""
+    steps = [
+        replace(toy(tmp_path, f"s{i}", seconds=1), memory=memory(2)) for i in range(3)
+    ]
+    run_steps(steps, jobs=3, memory=memory(5))
+    started, ended = zip(*(times(step) for step in steps), strict=True)
+    assert started[1] < ended[0]
+    assert started[2] >= min(ended[:2])
+    assert "runs alone" not in capfd.readouterr().out
+
+
+def test_what_needs_more_than_there_is_runs_alone(tmp_path, capfd):
+    steps = [
+        replace(toy(tmp_path, f"s{i}", seconds=0.5), memory=memory(need))
+        for i, need in enumerate((1, 9, 1))
+    ]
+    run_steps(steps, jobs=3, memory=memory(4))
+    started, ended = zip(*(times(step) for step in steps), strict=True)
+    assert ended[0] <= started[1]
+    assert ended[1] <= started[2]
+    said = capfd.readouterr().out
+    assert "s1: needs 9.0 GB of memory" in said
+    assert "4.0 GB are to be had; it runs alone" in said
+
+
+def times(step):
+    """When the program of a step began and ended."""
+    begin = (step.output / "calls").stat().st_mtime
+    return begin, (step.output / "result").stat().st_mtime
+
+
 DRIVER = """
 import sys
 sys.path[:0] = [{root!r}, {here!r}]
@@ -154,7 +190,10 @@ def test_a_hard_killed_step_is_reported(tmp_path):
         lock = (tmp_path / ".toy.lock").read_text()
         os.kill(int(lock.split()[1]), signal.SIGKILL)
         os._exit(0)
-    with pytest.raises(UserError, match="toy failed"):
+    with pytest.raises(
+        UserError, match=r"toy was killed, maybe out of memory \(it had"
+    ):
         run_steps([step], jobs=1)
     os.waitpid(pid, 0)
     assert status(step) is not Status.DONE
+    assert "lower --nj or --max_mem" in step.log.read_text()

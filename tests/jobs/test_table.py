@@ -10,15 +10,16 @@ import pytest
 import yaml
 
 from espnet_ext.errors import UserError
+from espnet_ext.jobs.batch import step_key
+from espnet_ext.jobs.graph import prerequisites
 from espnet_ext.jobs.recipe import MODELS, Mini, Recipe, build_plan
-from espnet_ext.jobs.step import mark_done
+from espnet_ext.jobs.step import is_done, mark_done, read_runs
 from espnet_ext.jobs.table import (
     MINI_FOLDERS,
     Outcome,
     Place,
     TableOptions,
-    format_runs,
-    is_done,
+    list_runs,
     plan_table,
     print_standing,
     run_stages,
@@ -285,11 +286,17 @@ def test_a_failed_training_stops_nothing_but_its_prediction(options):
     with pytest.raises(UserError, match=r"train multitask .* failed; see its log") as e:
         outcome.check()
     assert "predict with multitask on iemocap_5fold_2" in str(e.value)
-    rows = list(csv.DictReader(table_step(planned).files[0][1].splitlines()))
+    rows = listed(planned)
     assert len(rows) == 25
     blank = [row for row in rows if not row["predictions"]]
     assert [(row["row"], row["fold"]) for row in blank] == [("multitask", "2")]
     assert all(row["training"] for row in rows if row["predictions"])
+
+
+def listed(planned):
+    """The rows that ser_table would be given."""
+    runs = read_runs(table_step(planned).files[0][0])
+    return list(csv.DictReader(list_runs(runs).splitlines()))
 
 
 def test_one_corpus_without_features_leaves_the_other(options):
@@ -325,10 +332,35 @@ def test_nothing_wrong_raises_nothing():
 
 
 def test_runs_without_folds_are_fold_0(options):
-    rows = list(
-        csv.DictReader(format_runs(table(options, "table3").runs, []).splitlines())
-    )
-    assert {row["fold"] for row in rows} == {"0"}
+    assert {row["fold"] for row in listed(table(options, "table3"))} == {"0"}
+
+
+def test_the_table_waits_for_all_runs_however_they_end(options):
+    planned = table(options, "table3")
+    steps = [*planned.steps(), table_step(planned)]
+    (*_, last) = steps
+    assert last.reports
+    assert not any(step.reports for step in planned.steps())
+    waits = {step.name for step in prerequisites(steps)[step_key(last)]}
+    assert waits == {step.name for step in steps if step.stage == 6}
+
+
+def test_the_table_is_the_same_step_before_and_after_the_runs(options):
+    """So that a second call knows the one in Slurm's queue; other runs are another."""
+    planned = table(options, "table3")
+    key = step_key(table_step(planned))
+    finish(planned)
+    assert step_key(table_step(planned)) == key
+    assert step_key(table_step(table(options, "table3", seeds=2))) != key
+    assert step_key(table_step(table(options, "table3", overlay=None))) != key
+
+
+def test_predictions_of_other_settings_are_not_listed(options):
+    planned = table(options, "table3")
+    finish(planned)
+    assert all(row["predictions"] for row in listed(planned))
+    changed = table(options, "table3", overlay=None)  # not trained with these yet
+    assert not any(row["predictions"] for row in listed(changed))
 
 
 # ------------------------------------------------------------------ the real thing

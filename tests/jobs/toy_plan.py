@@ -6,7 +6,8 @@ from pathlib import Path
 
 from espnet_ext.jobs.cluster import ClusterOptions, run_plan
 from espnet_ext.jobs.slurm_conf import read_slurm_conf
-from espnet_ext.jobs.step import Input, Step
+from espnet_ext.jobs.step import Evidence, Input, Step, format_runs
+from espnet_ext.utils.atomic import atomic_write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,7 +32,10 @@ def toy(folder, name, stage=5, reads=(), **options):
 
 
 def toy_table(folder, runs, **options):
-    """`runs` trainings, an inference for each, one table; options by training."""
+    """`runs` trainings, an inference for each, one table; options by training.
+
+    The table is made of what there is, as the real ones are.
+    """
     sets = toy(folder, "sets", stage=4)
     trained = [
         toy(folder, f"train{i}", reads=[sets], **options.get(f"train{i}", {}))
@@ -41,7 +45,11 @@ def toy_table(folder, runs, **options):
         toy(folder, f"infer{i}", stage=6, reads=[step])
         for i, step in enumerate(trained)
     ]
-    table = toy(folder, "table", stage=7, reads=inferred)
+    listed = Path(folder) / "runs.json"
+    pairs = zip(trained, inferred, strict=True)
+    atomic_write_text(listed, format_runs({t.name: [t, i] for t, i in pairs}))
+    table = toy(folder, "table", stage=7)
+    table = replace(table, inputs=(Input(listed, Evidence.RUNS),))
     return [sets, *trained, *inferred, table]
 
 
