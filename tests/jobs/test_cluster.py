@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from one_machine_slurm import wait_until
-from toy_plan import calls, options, toy, toy_table
+from toy_plan import calls, job_of, options, tasks_of, toy, toy_table
 
 from espnet_ext.errors import UserError
 from espnet_ext.jobs import slurm as client
@@ -28,22 +28,8 @@ def run(steps, folder, **changes):
     return run_plan(lambda: steps, options(folder, **changes))
 
 
-def tasks_of(folder):
-    """Slurm's tasks of the batches in a folder."""
-    return [t for t in client.queue().values() if t.folder.is_relative_to(folder)]
-
-
 def running(folder, word="RUNNING"):
     return [task for task in tasks_of(folder) if task.state == word]
-
-
-def job_of(folder, step):
-    """The task that runs a step, and its batch."""
-    for task in tasks_of(folder):
-        batch = read_batch(task.folder)
-        if step_key(step) in map(step_key, batch.tasks[task.id.task]):
-            return task, batch
-    raise AssertionError(f"{step.name} is not in the queue")
 
 
 @pytest.fixture(scope="module")

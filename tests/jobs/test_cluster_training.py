@@ -1,27 +1,66 @@
-"""Real trainings on a real Slurm: over two nodes, and preempted in the middle."""
+"""Real trainings on a real Slurm: over two nodes, preempted, out of time."""
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from one_machine_slurm import active_jobs, wait_until
-from toy_plan import options
+from one_machine_slurm import wait_until
+from toy_plan import job_of, options
 
 from espnet_ext.jobs import nodes
 from espnet_ext.jobs.cluster import run_plan
 from espnet_ext.jobs.progress import last_epoch
 from espnet_ext.jobs.step import Status, Step, status
 
-sys.path.append(str(Path(__file__).parents[1] / "tasks"))
-from tiny_corpus import make_corpus, small, training_args
+EPOCHS = 40
+START = "# Started at"
 
-EPOCHS = 60  # long enough to be caught in the middle
+
+@pytest.fixture(scope="module")
+def trainings(slurm, tmp_path_factory):
+    """All of them side by side, to their end: steps by name.
+
+    Two are cut off: by a job that preempts them, and by their time limit. Each is alone
+    on a node, and lasts until that has happened (slow_training).
+    """
+    sys.path.append(str(Path(__file__).parents[1] / "tasks"))
+    from tiny_corpus import make_corpus
+
+    folder = tmp_path_factory.mktemp("trainings")
+    corpus = make_corpus(folder / "corpus", count=33, layers=1)
+    steps = {
+        "one": training(corpus, folder / "one", 2),
+        "two": training(corpus, folder / "two", 2, nodes=2),
+        "whole": training(corpus, folder / "whole", EPOCHS),
+        "preempted": training(corpus, folder / "preempted", EPOCHS),
+        "timed": training(corpus, folder / "timed", EPOCHS),
+    }
+    for name, not_on in (("preempted", "n-02"), ("timed", "n-01")):
+        steps[name] = replace(steps[name], module="slow_training")
+        cuda = {"exclude": not_on, "time": "10:00"}
+        run([steps[name]], folder, wait=False, commands={"cuda": cuda})
+    undisturbed = [steps[name] for name in ("one", "two", "whole")]
+    run(undisturbed, folder, wait=False, runs_per_job=2)
+    wait_until(lambda: last_epoch(steps["timed"].log) >= 3, 90)
+    # Slurm looks every 30 s which jobs are near their limit (conf/slurm.conf: 180 s).
+    task, _ = job_of(folder, steps["timed"])
+    limit = ["scontrol", "update", f"JobId={task.id}", "TimeLimit=1"]
+    subprocess.run(limit, check=True, capture_output=True)
+    run(undisturbed, folder)
+    wait_until(lambda: last_epoch(steps["preempted"].log) >= 3, 90)
+    urgent = ["sbatch", "-purgent", "-wn-01", "--exclusive", "-o/dev/null", "--wrap=:"]
+    subprocess.run(urgent, check=True, capture_output=True)
+    run(list(steps.values()), folder)
+    assert {status(step) for step in steps.values()} == {Status.DONE}
+    return steps
 
 
 def training(corpus, output, epochs, **changes):
     """A step that trains in float64, so that rounding does not grow in Adam."""
+    from tiny_corpus import small, training_args
+
     how = small(max_epoch=epochs, train_dtype="float64", conv_norm="layer")
     how |= {"scheduler": "none", "batch_bins": 10, "min_batch_size": 16}
     how |= {"keep_nbest_models": 1, "ngpu": 0}
@@ -40,42 +79,55 @@ def training(corpus, output, epochs, **changes):
     )
 
 
-def parameters(step):
-    path = step.output / f"{step.epochs}epoch.pth"
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
 def run(steps, folder, **changes):
     return run_plan(lambda: steps, options(folder, **changes))
 
 
-@pytest.mark.slow
-def test_two_nodes_and_a_preemption_give_what_one_process_gives(slurm, tmp_path, capfd):
-    corpus = make_corpus(tmp_path / "corpus", count=33, layers=1)
-    one = training(corpus, tmp_path / "one", 2)
-    two = training(corpus, tmp_path / "two", 2, nodes=2)
-    whole = training(corpus, tmp_path / "whole", EPOCHS)
-    run([one, two, whole], tmp_path, runs_per_job=2)
-    assert "two: running on n-[01-02]" in capfd.readouterr().out
-    assert ":0/2]" in two.log.read_text()  # ESPnet's rank 0 of 2
-    expected, found = parameters(one), parameters(two)
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5, msg=name)
+def parameters(step):
+    import torch
 
-    stopped = training(corpus, tmp_path / "stopped", EPOCHS)
-    run([stopped], tmp_path, wait=False)
-    wait_until(lambda: last_epoch(stopped.log) >= 3, 90)
-    urgent = ["sbatch", "-purgent", "-N2", "--exclusive", "-o/dev/null", "--wrap=:"]
-    subprocess.run(urgent, check=True, capture_output=True)
-    run([stopped], tmp_path)
-    assert not active_jobs(None)
-    assert status(stopped) is Status.DONE
-    log = stopped.log.read_text()
-    assert log.count("# Started at") == 2
-    assert log.count(f"/{EPOCHS}epoch started") > EPOCHS  # it was cut off within one
-    found = parameters(stopped)
+    path = step.output / f"{step.epochs}epoch.pth"
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def assert_same_end(step, whole):
+    """The parameters bit for bit, and no more epochs run again than restarts."""
+    log = step.log.read_text()
+    starts = log.count(START)
+    assert starts >= 2
+    assert EPOCHS <= log.count(f"/{EPOCHS}epoch started") < EPOCHS + starts
+    assert "Started again" in "".join(p.read_text() for p in logs_of(step))
+    import torch
+
+    found = parameters(step)
     for name, value in parameters(whole).items():
         assert torch.equal(found[name], value), name
+
+
+def logs_of(step):
+    return step.output.parent.glob("slurm/*/*.log")
+
+
+@pytest.mark.slow
+def test_two_nodes_give_what_one_process_gives(trainings):
+    import torch
+
+    assert ":0/2]" in trainings["two"].log.read_text()  # ESPnet's rank 0 of 2
+    found = parameters(trainings["two"])
+    for name, value in parameters(trainings["one"]).items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow
+def test_a_preempted_training_ends_as_if_nothing_had_been(trainings):
+    assert_same_end(trainings["preempted"], trainings["whole"])
+
+
+@pytest.mark.slow
+def test_a_training_out_of_time_goes_back_and_ends_as_if_nothing_had_been(trainings):
+    said = "".join(path.read_text() for path in logs_of(trainings["timed"]))
+    assert "The time limit is near: back into the queue." in said
+    assert_same_end(trainings["timed"], trainings["whole"])
 
 
 def test_srun_is_told_where_to_meet():

@@ -4,7 +4,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from espnet_ext.jobs.batch import read_batch, step_key
 from espnet_ext.jobs.cluster import ClusterOptions, run_plan
+from espnet_ext.jobs.slurm import queue
 from espnet_ext.jobs.slurm_conf import read_slurm_conf
 from espnet_ext.jobs.step import Evidence, Input, Step, format_runs
 from espnet_ext.utils.atomic import atomic_write_text
@@ -68,6 +70,20 @@ def options(folder, **changes):
 def calls(step):
     """How often the step's program has started."""
     return (step.output / "calls").read_text().count("called")
+
+
+def tasks_of(folder):
+    """Slurm's tasks of the batches in a folder."""
+    return [t for t in queue().values() if t.folder.is_relative_to(folder)]
+
+
+def job_of(folder, step):
+    """The task that runs a step, and its batch."""
+    for task in tasks_of(folder):
+        batch = read_batch(task.folder)
+        if step_key(step) in map(step_key, batch.tasks[task.id.task]):
+            return task, batch
+    raise AssertionError(f"{step.name} is not in the queue")
 
 
 def main():
