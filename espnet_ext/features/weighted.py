@@ -49,7 +49,7 @@ class _WeightedSum(torch.autograd.Function):
         ctx.lengths, ctx.layer_norm = lengths, layer_norm
         batch, frames, _, dim = states.shape
         out = states.new_zeros((batch, frames, dim), dtype=torch.float32)
-        # Told that a gradient is wanted, the product below copies the states transposed.
+        # A product with weights that want a gradient would copy the states transposed.
         weights = weights.detach()
         with torch.autocast(states.device.type, enabled=False):
             for row, here, piece in _pieces(states, lengths, layer_norm):

@@ -19,6 +19,7 @@ from espnet_ext.bin.ser_extract import main
 from espnet_ext.bin.ser_verify_store import main as verify
 from espnet_ext.features import extract
 from espnet_ext.features.store import FeatureStore
+from espnet_ext.mini.upstream import write_tiny_hubert
 
 from .models import reference_states
 
@@ -268,6 +269,49 @@ def test_verify_names_what_is_damaged(corpus, capsys):
     path.unlink()
     main(corpus.command())
     verify(["--store", str(corpus.store)])
+
+
+def recompute(corpus, *options):
+    places = ["--store", str(corpus.store), "--data", str(corpus.data)]
+    verify([*places, "--recompute", "5", *options])
+
+
+def test_recomputing_states_the_error_of_the_precision(corpus, capsys):
+    """Against transformers' own model: the same error that the command prints."""
+    corpus.write_config(dtype="int8", layers=[0, 2])
+    main(corpus.command())
+    recompute(corpus)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[-3] == ["state", "mean", "worst"]
+    table = {
+        int(state): (float(mean), float(worst)) for state, mean, worst in lines[-2:]
+    }
+    store = FeatureStore(corpus.store)
+    model = HubertModel.from_pretrained(corpus.upstream).eval()
+    for place, state in enumerate([0, 2]):
+        errors = []
+        # Twelve utterances in five equal parts, the middle of each.
+        for utterance in ("u01", "u03", "u06", "u08", "u10"):
+            wave, _ = soundfile.read(corpus.wav(utterance), dtype="float32")
+            exact = reference_states(model, torch.from_numpy(wave))[state]  # (T, D)
+            held = torch.from_numpy(store[utterance][:, place].astype(np.float32))
+            errors.append((held - exact).norm(dim=-1) / exact.norm(dim=-1))
+        errors = torch.cat(errors)
+        assert table[state][0] == pytest.approx(errors.mean().item(), rel=0.06)
+        assert table[state][1] == pytest.approx(errors.max().item(), rel=0.06)
+
+
+def test_recomputing_finds_other_weights_and_other_recordings(corpus, capsys):
+    main(corpus.command())
+    other = corpus.folder / "other"
+    write_tiny_hubert(other, seed=9)
+    with pytest.raises(SystemExit):
+        recompute(corpus, "--upstream", str(other))
+    assert "was made with other weights" in capsys.readouterr().err
+    corpus.write_wav("u06", np.random.default_rng(3), 30000)
+    with pytest.raises(SystemExit):
+        recompute(corpus)
+    assert "u06 has" in capsys.readouterr().err
 
 
 def start(corpus):
