@@ -8,10 +8,12 @@ Batches from evenly spaced places of the sorted epoch are timed, and their mean 
 extrapolated.
 
 The store holds noise: the extraction, which is paid once, is the business of
-features_extraction.py. Both CPU and wall time are given: on a machine that others use
-too the first is the sounder one.
+features_extraction.py. On a CPU, CPU time is given beside wall time: on a machine that
+others use too the first is the sounder one. On a GPU, features that lie on it already
+and our own frozen upstream inside the model, in bf16, are timed as well.
 
     python benchmarks/features_epoch.py --batches 5
+    python benchmarks/features_epoch.py --batches 20 --device cuda
 
 Fewer --layers of the upstream make a quick look.
 """
@@ -37,7 +39,9 @@ from espnet_ext.train.dataset import collate
 
 ROWS = 32
 STORE = "store"
-ONLINE = "s3prl inside the model"
+RESIDENT = "on the GPU already"
+ONLINE = "our upstream inside the model, bf16"
+S3PRL = "s3prl inside the model"
 
 
 class Model(nn.Module):
@@ -71,17 +75,24 @@ class Model(nn.Module):
 class Clock:
     """CPU seconds of this process, and wall seconds, of each kind of work."""
 
-    def __init__(self):
+    def __init__(self, device):
+        self.device = device
         self.cpu, self.wall = {}, {}
+
+    def _now(self):
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return time.process_time(), time.perf_counter()
 
     @contextlib.contextmanager
     def time(self, kind):
         """Time what is done inside of the block."""
-        cpu, wall = time.process_time(), time.perf_counter()
+        cpu, wall = self._now()
         yield
-        self.cpu.setdefault(kind, []).append(time.process_time() - cpu)
-        self.wall.setdefault(kind, []).append(time.perf_counter() - wall)
-        last = f"{self.cpu[kind][-1]:.1f} s of CPU, {self.wall[kind][-1]:.1f} s"
+        cpu_end, wall_end = self._now()
+        self.cpu.setdefault(kind, []).append(cpu_end - cpu)
+        self.wall.setdefault(kind, []).append(wall_end - wall)
+        last = f"{cpu_end - cpu:.2f} s of CPU, {wall_end - wall:.2f} s"
         print(f"{kind}: {last}", file=sys.stderr)
 
 
@@ -128,35 +139,72 @@ def main():
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--epoch_utterances", type=int, default=3161)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     batches = _draw_batches(args.epoch_utterances, args.batches)
-    waves = {u: wave for batch in batches for u, wave in batch.items()}
-    model = Model(args.layers + 1, args.size).train()
+    model = Model(args.layers + 1, args.size).to(args.device).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)
-    clock = Clock()
+    clock = Clock(args.device)
     with tempfile.TemporaryDirectory() as name:
         expert = extraction.make_s3prl(args.layers, name)
+        ours = None if args.device == "cpu" else _make_ours(expert, args.device)
+        expert = expert.to(args.device)
+        waves = {u: wave for batch in batches for u, wave in batch.items()}
         store = _write_store(Path(name) / "store", waves, args.layers)
-        for batch in batches:
-            with clock.time(STORE):
-                _, data = collate([(u, {"speech": store[u]}) for u in batch])
-                lengths = data["speech_lengths"]
-                _step(model, optimizer, data["speech"], lengths)
-            with clock.time(ONLINE):
-                with torch.no_grad():
-                    states = expert(list(batch.values()))["hidden_states"]
-                stacked = torch.stack(states, dim=2)  # (B, T, L, D)
-                del states
-                _step(model, optimizer, stacked, lengths.clamp(max=stacked.shape[1]))
-                del stacked
+        # On a GPU, the first batch once more in front: it chooses kernels.
+        warm_up = batches[:1] if args.device == "cuda" else []
+        for batch in (*warm_up, *batches):
+            _time_batch(clock, model, optimizer, batch, store, expert, ours)
+    for times in (clock.cpu, clock.wall):
+        for kind in times:
+            times[kind] = times[kind][len(warm_up) :]
     print(
         f"{args.batches} batches of {ROWS} utterances timed, an epoch of "
         f"{args.epoch_utterances} extrapolated; {args.layers} layers, conformer of "
-        f"{args.size}, {args.threads} thread(s)"
+        f"{args.size}, {args.threads} thread(s), {args.device}"
     )
     _report(clock, args.epoch_utterances / ROWS)
+
+
+def _make_ours(expert, device):
+    """Our own upstream in bf16 with the weights of s3prl's."""
+    from espnet_ext.features import convert
+    from espnet_ext.features.upstream import ExactUpstream
+
+    architecture, weights = convert.from_fairseq(expert.model, "benchmark")
+    weights = {name: tensor.clone() for name, tensor in weights.items()}
+    return ExactUpstream(architecture, weights, True, "bfloat16").to(device)
+
+
+def _states(ours, waves):
+    """Hidden states (B, T, L, D) in fp16, as the online frontend makes them."""
+    rows = ours.extract(waves, range(ours.num_states), torch.float16)
+    return nn.utils.rnn.pad_sequence([r.transpose(0, 1) for r in rows], True)
+
+
+def _time_batch(clock, model, optimizer, batch, store, expert, ours):
+    """Time a step of each kind on one batch (utterance -> waveform)."""
+    device = clock.device
+    with clock.time(STORE):
+        _, data = collate([(u, {"speech": store[u]}) for u in batch])
+        speech = data["speech"].to(device)  # (B, T, L, D) fp16
+        lengths = data["speech_lengths"]
+        _step(model, optimizer, speech, lengths)
+    if ours is not None:
+        with clock.time(RESIDENT):
+            _step(model, optimizer, speech, lengths)
+        with clock.time(ONLINE):
+            states = _states(ours, [w.to(device) for w in batch.values()])
+            _step(model, optimizer, states, lengths)
+    del speech
+    with clock.time(S3PRL):
+        with torch.no_grad():
+            states = expert([w.to(device) for w in batch.values()])["hidden_states"]
+        stacked = torch.stack(states, dim=2)  # (B, T, L, D)
+        del states
+        _step(model, optimizer, stacked, lengths.clamp(max=stacked.shape[1]))
 
 
 def _draw_batches(utterances, count):
@@ -176,17 +224,20 @@ def _draw_batches(utterances, count):
 
 def _report(clock, batches):
     """Print what a batch takes, and an epoch of so many `batches`."""
-    print("| features | CPU s of each batch | CPU s an epoch | wall s an epoch |")
+    print("| features | s of each batch | CPU s an epoch | wall s an epoch |")
     print("|-|-|-|-|")
-    for kind in (STORE, ONLINE):
-        each = ", ".join(f"{t:.1f}" for t in clock.cpu[kind])
+    each = clock.cpu if clock.device == "cpu" else clock.wall
+    for kind in clock.cpu:
+        seconds = ", ".join(f"{t:.2f}" for t in each[kind])
         cpu, wall = (
             batches * statistics.mean(times[kind]) for times in (clock.cpu, clock.wall)
         )
-        print(f"| {kind} | {each} | {cpu:.0f} | {wall:.0f} |")
+        print(f"| {kind} | {seconds} | {cpu:.0f} | {wall:.0f} |")
     for name, times in (("CPU", clock.cpu), ("wall", clock.wall)):
-        ratio = sum(times[ONLINE]) / sum(times[STORE])
-        print(f"by {name} time an epoch from the store is {ratio:.1f} x cheaper")
+        for kind in times:
+            if kind != S3PRL:
+                ratio = sum(times[S3PRL]) / sum(times[kind])
+                print(f"by {name} time, {kind}: {ratio:.1f} x cheaper than {S3PRL}")
 
 
 if __name__ == "__main__":
