@@ -60,6 +60,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         format_comparisons,
         format_csv,
         format_latex,
+        format_latex_comparisons,
         format_markdown,
         format_terminal,
         table_json,
@@ -100,6 +101,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         "comparisons.csv": format_comparisons(report),
         "table.json": table_json(report),
         "table.tex": format_latex(report),
+        "comparisons.tex": format_latex_comparisons(report),
         "report.html": format_html(report, figures),
         # Last: who finds it finds all that it links to.
         "RESULTS.md": format_markdown(report, plots),

@@ -10,12 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from espnet_ext.scoring.claims import ClaimResult, Verdict
 from espnet_ext.scoring.table_report import (
+    HARDWARE_HEADS,
     TableReport,
+    bounds,
     describe_run,
     describe_tests,
     duration,
+    hardware_cells,
+    hardware_total,
     how_tested,
     how_to_read,
+    limits_of,
     p_text,
     pair_name,
     paper_lines,
@@ -90,7 +95,7 @@ def format_html(report: TableReport, figures: Mapping[str, tuple[str, bytes]]) -
         f"<h1>{title}</h1>",
         '<nav><a href="#table">Table</a><a href="#claims">Claims</a>'
         '<a href="#comparisons">Comparisons</a><a href="#figures">Figures</a>'
-        '<a href="#runs">Runs</a></nav>',
+        '<a href="#hardware">Where and how long</a><a href="#runs">Runs</a></nav>',
         "<ul>",
         *(f"<li>{_text(line)}</li>" for line in describe_tests(report)),
         f"<li>Seeds: {', '.join(map(str, seeds_of(report)))}</li></ul>",
@@ -106,7 +111,10 @@ def format_html(report: TableReport, figures: Mapping[str, tuple[str, bytes]]) -
             "Figures",
             [line for figure in rest.values() for line in _figure(figure)],
         ),
-        *_section("notes", "Notes", _list(report.result.spec.notes)),
+        *_section(
+            "notes", "Notes", _list([*limits_of(report), *report.result.spec.notes])
+        ),
+        *_section("hardware", "Where and how long", _hardware(report)),
         *_section("runs", "Runs and environment", _runs(report)),
         "</body></html>",
     ]
@@ -257,14 +265,9 @@ def _comparisons(report: TableReport) -> list[str]:
     if not report.result.comparisons:
         return []
     rows = []
+    trainings = any(c.by_training for c in report.result.comparisons)
     for comparison in report.result.comparisons:
-        found, speakers = comparison.result, comparison.by_speaker
-        over_speakers = "n/a"
-        if speakers is not None:
-            over_speakers = (
-                f"[{signed(speakers.low)}, {signed(speakers.high)}], "
-                f"p {p_text(speakers.p)}"
-            )
+        found = comparison.result
         pooled = comparison.pooled
         cells = [
             _text(pair_name(report, comparison)),
@@ -284,11 +287,22 @@ def _comparisons(report: TableReport) -> list[str]:
         p_holm = _text(p_text(comparison.p_holm))
         if comparison.p_holm < 0.05:
             p_holm = f"<b>{p_holm}</b>"
-        rows.append([*cells, test, _text(p_text(found.p)), p_holm, over_speakers])
+        cells += [test, _text(p_text(found.p)), p_holm]
+        cells.append(_text(bounds(comparison.by_speaker)))
+        cells += [_text(bounds(comparison.by_training))] if trainings else []
+        rows.append(cells)
     heads = ["rows", "score", "difference"]
     heads += ["difference of pooled"] if report.several_folds else []
     heads += ["test", "p", "p (Holm)", "over speakers"]
+    heads += ["over trainings"] if trainings else []
     return [f'<p class="soft">{_text(how_tested(report))}</p>', *_grid(heads, rows)]
+
+
+def _hardware(report: TableReport) -> list[str]:
+    if not report.times:
+        return []
+    rows = [[_text(text) for text in hardware_cells(s)] for s in report.hardware]
+    return [f"<p>{_text(hardware_total(report))}</p>", *_grid(HARDWARE_HEADS, rows)]
 
 
 def _runs(report: TableReport) -> list[str]:
@@ -300,7 +314,6 @@ def _runs(report: TableReport) -> list[str]:
         f"{environment.espnet_ext}",
         "git": environment.git,
         "hardware of this table": environment.hardware,
-        "wall time of the trainings together": duration(report.training_seconds),
     }
     rows = []
     for record in report.records:
@@ -310,13 +323,14 @@ def _runs(report: TableReport) -> list[str]:
             [
                 _text(describe_run(report, record.key)),
                 "" if time is None else duration(time.seconds),
+                "" if time is None or time.epochs is None else str(time.epochs),
                 "" if time is None else _text(", ".join(time.hosts)),
                 f"<code>{_text(str(there))}</code>" if there else "<b>missing</b>",
                 f"<code>{_text(record.config)}</code>",
                 f"<code>{_text(record.training[:16])}</code>",
             ]
         )
-    heads = ["run", "took", "on", "predictions", "config", "training"]
+    heads = ["run", "took", "epochs", "on", "predictions", "config", "training"]
     return [
         *_list(f"{name}: {value}" for name, value in facts.items()),
         f"<details><summary>{len(rows)} runs</summary>",

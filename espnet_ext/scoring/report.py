@@ -33,6 +33,7 @@ from espnet_ext.scoring.metrics import (
 from espnet_ext.scoring.names import METRIC_NAMES, class_name, model_name
 from espnet_ext.scoring.predictions import TRUTH_TOLERANCE, UNKNOWN, Predictions
 from espnet_ext.utils.atomic import atomic_dir, atomic_write_text
+from espnet_ext.utils.machine import processor_name
 
 # Below this many speakers a bootstrap over speakers means nothing: README.md beside
 # this file has the coverage that was measured.
@@ -355,7 +356,9 @@ def _intervals(
 ) -> dict[str, dict[str, Interval]]:
     return {
         name: {
-            metric: bootstrap.percentile_interval(found[metric], drawn[name][metric])
+            metric: bootstrap.bias_corrected_interval(
+                found[metric], drawn[name][metric]
+            )
             for metric in METRICS
             if metric in found
         }
@@ -448,7 +451,7 @@ def read_environment() -> Environment:
         numpy=version("numpy"),
         espnet_ext=__version__,
         git=_git_state(),
-        hardware=f"{_processor()}, {os.cpu_count()} logical cores",
+        hardware=f"{processor_name()}, {os.cpu_count()} logical cores",
     )
 
 
@@ -474,16 +477,6 @@ def _git_state() -> str:
         return git("rev-parse", "HEAD") + (" (modified)" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return "none"
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 # ---------------------------------------------------------------------------- writing
@@ -563,11 +556,11 @@ def format_markdown(
         "",
         *_markdown_scores(report, report.scores),
         "",
-        f"In brackets: 95 % percentile bootstrap over utterances ({report.resamples} "
-        f"resamples, seed {report.seed}; UAR and macro-F1 within classes). CCC is the "
-        "mean of valence (V), arousal (A) and dominance (D). UAR and macro-F1 are "
-        "means over the classes present in the annotations. Chance: always the most "
-        "frequent class and the mean value.",
+        f"In brackets: 95 % bias-corrected percentile bootstrap ({report.resamples} "
+        f"resamples of utterances, seed {report.seed}; UAR and macro-F1 within "
+        "classes). CCC is the mean of valence (V), arousal (A) and dominance (D). UAR "
+        "and macro-F1 are means over the classes present in the annotations. Chance: "
+        "always the most frequent class and the mean value.",
     ]
     if len(report.corpora) > 1:
         lines += [

@@ -11,11 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from espnet_ext.scoring.bootstrap import Interval
-from espnet_ext.scoring.claims import ClaimResult
+from espnet_ext.scoring.bootstrap import Comparison, Interval
+from espnet_ext.scoring.claims import LEVEL, ClaimResult
 from espnet_ext.scoring.names import class_name
 from espnet_ext.scoring.report import MIN_SPEAKERS, Environment
-from espnet_ext.scoring.table_runs import RunRecord, TrainingTime
+from espnet_ext.scoring.table_runs import (
+    HardwareShare,
+    RunRecord,
+    TrainingTime,
+    hardware_shares,
+)
 from espnet_ext.scoring.table_scores import (
     Cell,
     RunKey,
@@ -53,6 +58,16 @@ class TableReport:
         """Wall time of all trainings together."""
         return sum(time.seconds for time in self.times.values())
 
+    @property
+    def gpu_seconds(self) -> float:
+        """The same, times the GPUs in use."""
+        return sum(time.gpu_seconds for time in self.times.values())
+
+    @property
+    def hardware(self) -> list[HardwareShare]:
+        """What was trained on which kind of machine."""
+        return hardware_shares(self.times.values())
+
 
 # ------------------------------------------------------------------------- wording
 
@@ -88,11 +103,20 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
+# Behind a value of the paper that is no yardstick here.
+INCOMPARABLE = "†"
+
+# A class with fewer rows in a fold has a recall that an interval cannot speak of.
+FEW_ROWS = 5
+
+
 def paper_lines(report: TableReport, row: str, column: Column) -> list[str]:
     """The paper's value and the difference to it; nothing where it has none.
 
-    A misprint's correction is given beside it, with its own difference.
+    A misprint's correction is given beside it, with its own difference. `INCOMPARABLE`
+    marks values of another test set.
     """
+    mark = INCOMPARABLE if report.result.incomparable(column.corpus) else ""
     described = report.result.spec.rows[row]
     cell = report.result.cells[row].get(column)
     found = []
@@ -101,7 +125,7 @@ def paper_lines(report: TableReport, row: str, column: Column) -> list[str]:
         ("its V, A, D:", described.corrected.get(column)),
     ):
         if value is not None:
-            text = f"{name} {value:.3f}"
+            text = f"{name} {value:.3f}{mark}"
             if cell is not None:
                 text += f" ({signed(cell.mean.estimate - value)})"
             found.append(text)
@@ -117,8 +141,8 @@ def warnings_of(report: TableReport) -> list[str]:
         if reason is not None:
             name = CORPUS_NAMES.get(corpus, corpus)
             found.append(
-                f'{name}: the values called "{result.spec.source}" are not comparable: '
-                f"{reason}."
+                f'{name}: the values called "{result.spec.source}" are not comparable '
+                f"(marked {INCOMPARABLE}): {reason}."
             )
     if result.missing:
         listed = ", ".join(describe_run(report, key) for key in result.missing[:10])
@@ -128,6 +152,40 @@ def warnings_of(report: TableReport) -> list[str]:
             + (f" and {more} more" if more > 0 else "")
             + ". Rows with fewer runs (marked with their number) are means over what "
             "is there; comparisons are on the folds that both rows have."
+        )
+    smallest = 2.0 * len(result.comparisons) / (result.resamples + 1)
+    if smallest >= LEVEL:
+        found.append(
+            f"{result.resamples:,} resamples are too few for {len(result.comparisons)} "
+            f"comparisons: no p (Holm) of a bootstrap can be below {smallest:.2f}."
+        )
+    return found
+
+
+def limits_of(report: TableReport) -> list[str]:
+    """What the intervals and tests of this table cannot say."""
+    result = report.result
+    found = []
+    for corpus, tested in result.test_sets.items():
+        few = [
+            f"{class_name(label)} {count}"
+            + (f" in fold {fold}" if report.several_folds else "")
+            for fold, counts in tested.classes_by_fold.items()
+            for label, count in counts.items()
+            if 0 < count < FEW_ROWS
+        ]
+        if few:
+            found.append(
+                f"{CORPUS_NAMES.get(corpus, corpus)}: classes of few utterances "
+                f"({', '.join(few)}). Each weighs as much in UAR and macro-F1 as any "
+                "other class, and the intervals, drawn within classes, hardly see how "
+                "uncertain its recall is: they are too narrow for these two scores."
+            )
+    if result.comparisons and len(seeds_of(report)) < 2:
+        found.append(
+            "One training for each row and fold: the comparisons are of these trained "
+            "models. Whether one way to train is better than another, of which another "
+            "seed is a part, takes several seeds (`--seeds 5`)."
         )
     return found
 
@@ -171,18 +229,20 @@ def seeds_of(report: TableReport) -> list[int]:
 
 
 HOW_TO_READ = (
-    "In brackets: 95 % percentile bootstrap over utterances, drawn within each fold "
-    "({resamples:,} resamples, seed {seed}; for UAR and macro-F1 within classes too). "
-    "It speaks of other test utterances, not of other trainings. CCC is the mean of "
-    "valence (V), arousal (A) and dominance (D). UAR and macro-F1 are means over the "
-    "classes present in a fold's annotations; UAR (4) is over neutral, angry, happy "
-    "and sad. Chance: always the most frequent class and the mean value."
+    "In brackets: 95 % bias-corrected percentile bootstrap over utterances, drawn "
+    "within each fold ({resamples:,} resamples, seed {seed}; for UAR and macro-F1 "
+    "within classes too). It speaks of other test utterances, not of other trainings. "
+    "CCC is the mean of valence (V), arousal (A) and dominance (D). UAR and macro-F1 "
+    "are means over the classes present in a fold's annotations; UAR (4) is over "
+    "neutral, angry, happy and sad. Chance: always the most frequent class and the "
+    "mean value."
 )
 HOW_TESTED = (
     "First row minus second, both on the same utterances. CCC, macro-F1 and UAR: "
     "paired bootstrap over utterances, the same resamples for both rows and all seeds, "
-    "on the {statistic}. Accuracy: McNemar's test (mid-p) on the rows of all folds, "
-    "seed by seed; with several seeds twice the median of their p values counts. "
+    "on the {statistic}. Accuracy: McNemar's test (mid-p) on the rows of all folds; "
+    "with several seeds p is that of all of them together, an utterance's sign drawn "
+    "for all its answers, and each seed's own test stands beside it. "
     "Holm's correction is over all {number} rows of this list."
 )
 
@@ -202,7 +262,20 @@ def how_tested(report: TableReport) -> str:
             f" Over speakers: n/a, for fewer than {MIN_SPEAKERS} speakers in a test "
             "set are too few to draw from."
         )
+    if any(c.by_training for c in report.result.comparisons):
+        text += (
+            " Over trainings: the same difference with the spread over seeds in its "
+            "error (t), so that it speaks of ways to train and not of these trained "
+            "models only; not corrected."
+        )
     return text
+
+
+def bounds(found: Comparison | None) -> str:
+    """Interval and p value of a comparison that stands beside another."""
+    if found is None:
+        return "n/a"
+    return f"[{signed(found.low)}, {signed(found.high)}], p {p_text(found.p)}"
 
 
 def seed_tests(comparison: TableComparison) -> str:
@@ -237,7 +310,6 @@ def format_markdown(report: TableReport, plots: Mapping[str, str]) -> str:
         f"- espnet_ext version: `{environment.espnet_ext}`",
         f"- Git hash: `{environment.git}`",
         f"- hardware of this table: `{environment.hardware}`",
-        f"- wall time of the trainings together: `{duration(report.training_seconds)}`",
         "",
         f"## {result.spec.title}",
         *(f"- {line}" for line in describe_tests(report)),
@@ -291,15 +363,18 @@ def format_markdown(report: TableReport, plots: Mapping[str, str]) -> str:
         ]
     if report.claims:
         lines += ["### The paper's claims", *_markdown_claims(report), ""]
-    if result.spec.notes:
-        lines += ["### Notes", *(f"- {note}" for note in result.spec.notes), ""]
+    notes = [*limits_of(report), *result.spec.notes]
+    if notes:
+        lines += ["### Notes", *(f"- {note}" for note in notes), ""]
+    if report.times:
+        lines += ["### Where and how long", *_markdown_hardware(report), ""]
     lines += ["### Runs", *_markdown_runs(report), ""]
     lines += [
         "### Files",
         "- [report.html](report.html): all of this with figures, in one file",
         "- [table.csv](table.csv), [comparisons.csv](comparisons.csv), "
         "[table.json](table.json): every metric of every row, unrounded",
-        "- [table.tex](table.tex): the table for a paper",
+        "- [table.tex](table.tex), [comparisons.tex](comparisons.tex): for a paper",
     ]
     if plots:
         lines += ["", "### Plots"]
@@ -359,9 +434,11 @@ def _markdown_pairs(report: TableReport) -> list[str]:
     heads = ["rows", "score", "difference"]
     heads += ["difference of pooled"] if pooled else []
     heads += ["test", "p", "p (Holm)", "by seed", "over speakers"]
+    trainings = any(c.by_training for c in report.result.comparisons)
+    heads += ["over trainings"] if trainings else []
     lines = ["|" + "|".join(heads) + "|", "|---" * len(heads) + "|"]
     for comparison in report.result.comparisons:
-        found, speakers = comparison.result, comparison.by_speaker
+        found = comparison.result
         cells = [
             pair_name(report, comparison),
             report.result.spec.column_name(comparison.pair.column),
@@ -377,11 +454,9 @@ def _markdown_pairs(report: TableReport) -> list[str]:
             p_text(found.p),
             p_text(comparison.p_holm),
             seed_tests(comparison),
-            "n/a"
-            if speakers is None
-            else f"[{signed(speakers.low)}, {signed(speakers.high)}], "
-            f"p {p_text(speakers.p)}",
+            bounds(comparison.by_speaker),
         ]
+        cells += [bounds(comparison.by_training)] if trainings else []
         lines.append("|" + "|".join(cells) + "|")
     return lines
 
@@ -419,16 +494,57 @@ def _markdown_claims(report: TableReport) -> list[str]:
     return lines
 
 
+HARDWARE_HEADS = ("hardware", "software", "machines", "trainings", "wall time")
+
+
+def hardware_cells(share: HardwareShare) -> list[str]:
+    """A line of the table of hardware; its heads are `HARDWARE_HEADS`."""
+    hosts = ", ".join(share.hosts[:4])
+    if len(share.hosts) > 4:
+        hosts += f" and {len(share.hosts) - 4} more"
+    return [
+        share.hardware,
+        share.software,
+        hosts,
+        str(share.trainings),
+        duration(share.seconds),
+    ]
+
+
+def hardware_total(report: TableReport) -> str:
+    """One sentence on all trainings."""
+    number = len(report.times)
+    text = f"{number} training{'' if number == 1 else 's'} took "
+    text += f"{duration(report.training_seconds)} together"
+    if report.gpu_seconds:
+        text += f" ({duration(report.gpu_seconds)} times GPUs)"
+    return (
+        f"{text} (h:mm:ss), one after the other; what ran at the same time took less. "
+        "Preparing the data, extracting features and predicting are not in it."
+    )
+
+
+def _markdown_hardware(report: TableReport) -> list[str]:
+    return [
+        hardware_total(report),
+        "",
+        "|" + "|".join(HARDWARE_HEADS) + "|",
+        "|---" * len(HARDWARE_HEADS) + "|",
+        *("|" + "|".join(hardware_cells(share)) + "|" for share in report.hardware),
+    ]
+
+
 def _markdown_runs(report: TableReport) -> list[str]:
     lines = [
-        "|run|training took|on|predictions|config|training|",
-        "|---|---|---|---|---|---|",
+        "|run|training took|epochs|on|predictions|config|training|",
+        "|---|---|---|---|---|---|---|",
     ]
     for record in report.records:
         time = report.times.get(record.key)
         cells = [
             describe_run(report, record.key),
             "" if time is None else duration(time.seconds),
+            "" if time is None or time.epochs is None else str(time.epochs),
             "" if time is None else ", ".join(time.hosts),
             f"`{record.predictions}`" if record.predictions else "**missing**",
             f"`{record.config}`" if record.config else "",
@@ -449,6 +565,7 @@ PAIR_COLUMNS = (
     *("first", "second", "corpus", "metric", "difference", "low", "high", "test"),
     *("p", "p_holm", "pooled_difference", "pooled_low", "pooled_high"),
     *("speaker_low", "speaker_high", "speaker_p", "by_seed"),
+    *("training_low", "training_high", "training_p"),
 )
 
 
@@ -503,7 +620,6 @@ def format_comparisons(report: TableReport) -> str:
     rows = []
     for found in report.result.comparisons:
         pair, result, pooled = found.pair, found.result, found.pooled
-        speakers = found.by_speaker
         rows.append(
             [
                 *(pair.first, pair.second, pair.column.corpus, pair.column.metric),
@@ -511,15 +627,16 @@ def format_comparisons(report: TableReport) -> str:
                 found.test,
                 *map(_six, (result.p, found.p_holm)),
                 *map(_six, (pooled.difference, pooled.low, pooled.high)),
-                *(
-                    ["", "", ""]
-                    if speakers is None
-                    else map(_six, (speakers.low, speakers.high, speakers.p))
-                ),
+                *_bounds(found.by_speaker),
                 seed_tests(found),
+                *_bounds(found.by_training),
             ]
         )
     return _csv(PAIR_COLUMNS, rows)
+
+
+def _bounds(found: Comparison | None) -> list[str]:
+    return [""] * 3 if found is None else [*map(_six, (found.low, found.high, found.p))]
 
 
 def table_json(report: TableReport) -> str:
@@ -532,7 +649,10 @@ def table_json(report: TableReport) -> str:
         "resamples": result.resamples,
         "seed": result.seed,
         "warnings": warnings_of(report),
+        "limits": limits_of(report),
         "training_seconds": report.training_seconds,
+        "training_gpu_seconds": report.gpu_seconds,
+        "hardware": [asdict(share) for share in report.hardware],
         "test_sets": {c: asdict(tested) for c, tested in result.test_sets.items()},
         "rows": {
             row: {
@@ -593,6 +713,8 @@ def _run_json(report: TableReport, record: RunRecord) -> dict[str, Any]:
         "training": record.training,
         "seconds": None if time is None else time.seconds,
         "hosts": [] if time is None else list(time.hosts),
+        "epochs": None if time is None else time.epochs,
+        "starts": [] if time is None else [asdict(start) for start in time.starts],
     }
 
 
@@ -610,64 +732,106 @@ def _without_nan(value: Any) -> Any:
 def format_latex(report: TableReport) -> str:
     r"""The table for a paper: a ``tabular`` of the ``booktabs`` package.
 
-    Each row has a line of scores, one of intervals, and one of the paper's values.
+    Each row has a line of scores, one of intervals, one of the spread over seeds where
+    there are several, and one of the paper's values with the difference to them.
     """
     result, spec = report.result, report.result.spec
-
-    def line(name: str, cells: Sequence[str]) -> str:
-        return " & ".join([_escape(name), *cells]) + r" \\"
-
     lines = [
         r"% Generated by espnet_ext.bin.ser_table; needs \usepackage{booktabs}",
-        *(f"% {warning}" for warning in warnings_of(report)),
+        *(f"% {warning}" for warning in [*warnings_of(report), *limits_of(report)]),
         r"\begin{tabular}{l" + "c" * len(spec.columns) + "}",
         r"\toprule",
-        line("Model", [_escape(spec.column_name(c)) for c in spec.columns]),
+        _latex_line("Model", [_escape(spec.column_name(c)) for c in spec.columns]),
         r"\midrule",
     ]
     for row, described in spec.rows.items():
         cells = [result.cells[row].get(column) for column in spec.columns]
+        scores = ["--" if c is None else f"{c.mean.estimate:.3f}" for c in cells]
+        ends = [
+            "" if c is None else _small(f"[{c.mean.low:.3f}, {c.mean.high:.3f}]")
+            for c in cells
+        ]
+        spread = [
+            ""
+            if c is None or c.seed_deviation is None
+            else _small(rf"$\pm$ {c.seed_deviation:.3f} over seeds")
+            for c in cells
+        ]
+        paper = [
+            "".join(_small(_escape(t)) for t in paper_lines(report, row, column)[:1])
+            for column in spec.columns
+        ]
+        lines.append(_latex_line(described.name, scores))
+        lines += [_latex_line("", part) for part in (ends, spread, paper) if any(part)]
+    lines += [
+        r"\midrule",
+        _latex_line("Chance", [printed(result.chance.get(c)) for c in spec.columns]),
+        r"\bottomrule",
+    ]
+    reasons = [r for corpus in spec.corpora if (r := result.incomparable(corpus))]
+    if reasons:
+        text = _small(_escape(f"{INCOMPARABLE} not comparable: {'; '.join(reasons)}"))
+        width = len(spec.columns) + 1
+        lines.append(rf"\multicolumn{{{width}}}{{l}}{{{text}}} \\")
+    return "\n".join([*lines, r"\end{tabular}"]) + "\n"
+
+
+def format_latex_comparisons(report: TableReport) -> str:
+    r"""The comparisons for a paper: a ``tabular`` of the ``booktabs`` package."""
+    lines = [
+        r"% Generated by espnet_ext.bin.ser_table; needs \usepackage{booktabs}",
+        f"% {how_tested(report)}",
+        r"\begin{tabular}{llclrr}",
+        r"\toprule",
+        _latex_line(
+            "Models", ["Score", "Difference", "Test", "$p$", r"$p_\mathrm{Holm}$"]
+        ),
+        r"\midrule",
+    ]
+    for comparison in report.result.comparisons:
+        found = comparison.result
+        ends = f"[{signed(found.low)}, {signed(found.high)}]"
         lines.append(
-            line(
-                described.name,
-                ["--" if c is None else f"{c.mean.estimate:.3f}" for c in cells],
-            )
-        )
-        lines.append(
-            line(
-                "",
+            _latex_line(
+                pair_name(report, comparison),
                 [
-                    ""
-                    if c is None
-                    else rf"\scriptsize [{c.mean.low:.3f}, {c.mean.high:.3f}]"
-                    for c in cells
+                    _escape(report.result.spec.column_name(comparison.pair.column)),
+                    f"${signed(found.difference)}$ {_small(f'${ends}$')}",
+                    _escape(comparison.test),
+                    *(f"${p_text(p)}$" for p in (found.p, comparison.p_holm)),
                 ],
             )
         )
-        values = [described.paper.get(column) for column in spec.columns]
-        if any(value is not None for value in values):
-            lines.append(
-                line(
-                    "",
-                    [
-                        "" if v is None else rf"\scriptsize {spec.source} {v:.3f}"
-                        for v in values
-                    ],
-                )
-            )
-    lines += [
-        r"\midrule",
-        line("Chance", [printed(result.chance.get(c)) for c in spec.columns]),
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _latex_line(name: str, cells: Sequence[str]) -> str:
+    # After \\ a name that begins with [ or * would be read as its argument.
+    first = _escape(name)
+    first = f"{{}}{first}" if first[:1] in ("[", "*") else first
+    return " & ".join([first, *cells]) + r" \\"
+
+
+def _small(text: str) -> str:
+    return rf"{{\scriptsize {text}}}" if text else ""
+
+
+# What LaTeX reads as a command, or its fonts lack.
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "−": "$-$",
+    "±": r"$\pm$",
+    INCOMPARABLE: r"\textsuperscript{\textdagger}",
+}
 
 
 def _escape(text: str) -> str:
-    for character in "&%$#_{}":
-        text = text.replace(character, f"\\{character}")
-    return text
+    return "".join(_LATEX.get(character, character) for character in text)
 
 
 # ------------------------------------------------------------------------ terminal
@@ -697,9 +861,9 @@ def format_terminal(report: TableReport) -> str:
                 "" if cell is None else f"[{cell.mean.low:.3f}, {cell.mean.high:.3f}]"
             )
             middle += ends.replace("0.", ".").ljust(width)
-            lower += ("" if paper is None else f"{spec.source} {paper:.3f}").ljust(
-                width
-            )
+            mark = INCOMPARABLE if result.incomparable(column.corpus) else ""
+            text = "" if paper is None else f"{spec.source} {paper:.3f}{mark}"
+            lower += text.ljust(width)
         lines += [upper, middle] + ([lower] if lower.strip() else [])
     chance = "".join(printed(result.chance.get(c)).ljust(width) for c in spec.columns)
     lines += [rule, "chance".ljust(label) + chance]

@@ -12,14 +12,19 @@ which the program is started, and blank of a run that is not finished:
 ``config``      may be blank or absent: the training's YAML
 ``training``    may be blank or absent: a fingerprint of the training's inputs
 =============== ===================================================================
+
+Beside a ``train_log`` there may be ``hardware.json``, in which the training says on
+what it ran (README.md has its keys); without it the log tells hosts and wall time.
 """
 
 import csv
+import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.predictions import Predictions, read_predictions
@@ -29,6 +34,7 @@ from espnet_ext.scoring.table_spec import TableSpec
 _NEEDED = ("row", "fold", "seed", "predictions")
 # ESPnet's: [host] 2026-01-01 10:00:00,000 (trainer:392) INFO: ...
 _STAMP = re.compile(r"^\[([^\]]+)\] (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ \(")
+HARDWARE_FILE = "hardware.json"
 # A longer silence is a break between two starts, not work.
 _LONGEST_SILENCE = 3600.0
 
@@ -53,16 +59,44 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingTime:
-    """What a training took, by its log.
+class Start:
+    """One start of a training: it has several if it was stopped and resumed.
 
     Attributes:
         seconds: Wall time.
-        hosts: Machines that it ran on.
+        hosts: Machines, each once.
+        hardware: Processors and GPUs in words, without the machines' names.
+        software: Versions in words.
+        gpus: Number of GPUs.
     """
 
     seconds: float
     hosts: tuple[str, ...]
+    hardware: str
+    software: str
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTime:
+    """What a training took.
+
+    Attributes:
+        seconds: Wall time, of all starts together.
+        hosts: Machines that it ran on, each once.
+        epochs: How many it trained; None if only its log is there.
+        starts: What it says of itself; empty if only its log is there.
+    """
+
+    seconds: float
+    hosts: tuple[str, ...]
+    epochs: int | None = None
+    starts: tuple[Start, ...] = ()
+
+    @property
+    def gpu_seconds(self) -> float:
+        """Wall time times the GPUs in use."""
+        return sum(start.seconds * start.gpus for start in self.starts)
 
 
 def read_runs(path: Path | str, spec: TableSpec) -> list[RunRecord]:
@@ -129,6 +163,122 @@ def read_all_predictions(records: Sequence[RunRecord]) -> dict[RunKey, Predictio
 
 
 def training_time(log: Path) -> TrainingTime:
+    """Tell what a training took: by its own record, else by its log.
+
+    Args:
+        log: ``train.log``; the record lies beside it.
+
+    Raises:
+        UserError: There is neither, or the record is malformed.
+    """
+    record = log.with_name(HARDWARE_FILE)
+    if not record.is_file():
+        return _time_by_log(log)
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        starts = tuple(_start(start) for start in content["starts"])
+        epochs = max(start["last_epoch"] or 0 for start in content["starts"])
+        first = content["starts"][0]["first_epoch"]
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise UserError(
+            f"{record} is not the record of a training ({error!r}); remove it, and the "
+            "log will tell its wall time"
+        ) from None
+    hosts = tuple(dict.fromkeys(host for start in starts for host in start.hosts))
+    seconds = sum(start.seconds for start in starts)
+    if first > 1 and log.is_file():
+        # Begun by a version that kept no record: only the log knows all of it.
+        by_log = _time_by_log(log)
+        hosts = tuple(dict.fromkeys((*by_log.hosts, *hosts)))
+        seconds = max(seconds, by_log.seconds)
+    return TrainingTime(seconds, hosts, epochs, starts)
+
+
+def _start(content: Mapping[str, Any]) -> Start:
+    """Put one start of the record into words."""
+    machines = content["machines"]
+    by_host: dict[str, list[Mapping[str, Any]]] = {}
+    for machine in machines:  # one a rank
+        by_host.setdefault(machine["host"], []).append(machine)
+    words = [_describe_host(ranks) for ranks in by_host.values()]
+    software = f"torch {content['torch']}"
+    if content.get("cuda"):
+        software += f", CUDA {content['cuda']}"
+    return Start(
+        seconds=float(content["seconds"]),
+        hosts=tuple(by_host),
+        hardware=_counted(words, " + "),
+        software=f"{software}, python {content['python']}",
+        gpus=sum(len(machine["gpus"]) for machine in machines),
+    )
+
+
+def _describe_host(ranks: Sequence[Mapping[str, Any]]) -> str:
+    """Processor, threads and GPUs of one machine, over its ranks."""
+    threads = sum(int(rank["threads"]) for rank in ranks)
+    gpus = [str(gpu) for rank in ranks for gpu in rank["gpus"]]
+    text = f"{ranks[0]['cpu']}, {threads} thread{'' if threads == 1 else 's'}"
+    return f"{text}, {_counted(gpus, ', ') if gpus else 'no GPU'}"
+
+
+def _counted(words: Sequence[str], between: str) -> str:
+    """Each once, with its number if that is not one."""
+    numbers = {word: words.count(word) for word in words}
+    return between.join(
+        word if number == 1 else f"{number} × {word}"
+        for word, number in numbers.items()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareShare:
+    """What was trained on one kind of machine.
+
+    Attributes:
+        hardware: The machine in words.
+        software: Versions in words; empty if only logs are there.
+        hosts: Names of the machines.
+        trainings: Trainings that ran on it, resumed ones on each of their kinds.
+        seconds: Wall time there, of all of them together.
+    """
+
+    hardware: str
+    software: str
+    hosts: tuple[str, ...]
+    trainings: int
+    seconds: float
+
+
+def hardware_shares(times: Iterable[TrainingTime]) -> list[HardwareShare]:
+    """Sum up trainings by the kind of machine, the longest first."""
+    shares: dict[tuple[str, str], HardwareShare] = {}
+    for time in times:
+        parts = time.starts or (Start(time.seconds, time.hosts, _UNKNOWN, "", 0),)
+        seen = set()
+        for part in parts:
+            kind = (part.hardware, part.software)
+            old = shares.get(kind, HardwareShare(*kind, (), 0, 0.0))
+            shares[kind] = HardwareShare(
+                *kind,
+                hosts=tuple(dict.fromkeys((*old.hosts, *part.hosts))),
+                trainings=old.trainings + (kind not in seen),
+                seconds=old.seconds + part.seconds,
+            )
+            seen.add(kind)
+        unknown = time.seconds - sum(part.seconds for part in parts)
+        if unknown > 1.0:  # before the record began
+            old = shares.get((_UNKNOWN, ""), HardwareShare(_UNKNOWN, "", (), 0, 0.0))
+            shares[_UNKNOWN, ""] = replace(
+                old, trainings=old.trainings + 1, seconds=old.seconds + unknown
+            )
+    return sorted(shares.values(), key=lambda share: -share.seconds)
+
+
+# Of trainings that kept no record.
+_UNKNOWN = "not recorded"
+
+
+def _time_by_log(log: Path) -> TrainingTime:
     """Add up the wall time of a training, breaks between its starts left out.
 
     Raises:

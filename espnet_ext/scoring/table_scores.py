@@ -9,12 +9,9 @@ only. Two ways lead from several folds to one number, and they are not the same:
 
 Over seeds scores are averaged. Intervals and tests resample the utterances within each
 fold, the same resamples for every model and seed, so that they speak of other test
-utterances and not of other trainings; the spread over seeds is given beside them.
-
-Sources:
-    `bootstrap.py` has those of its methods. Combining the p values of several seeds,
-    twice their median: N. Meinshausen, L. Meier and P. Bühlmann, "p-Values for
-    High-Dimensional Regression", JASA 104, 2009, equation 2.2 with gamma = 1/2.
+utterances and not of other trainings. Where there are several seeds, the spread over
+them is given beside each score, and each comparison once more with the spread in its
+error: that one speaks of ways to train. `bootstrap.py` has the methods' sources.
 """
 
 import hashlib
@@ -44,7 +41,7 @@ Floats = NDArray[np.float64]
 Draws = dict[str, Floats]  # metric -> its value in each resample, shape (B,)
 RunName = tuple[str, int]  # row and seed, within a fold
 
-# Numbers in a block of resampled counts, as in `bootstrap`.
+# Numbers in a block of resampled weights, as in `bootstrap`.
 _BLOCK_NUMBERS = 4_194_304
 
 
@@ -104,6 +101,8 @@ class TableComparison:
         test: How p was found.
         by_seed: McNemar's tests, for accuracy.
         by_speaker: As `result`, speakers drawn; None where they are too few.
+        by_training: As `result`, with the spread over the seeds that both rows have;
+            None for fewer than two.
         p_holm: Holm's correction over all comparisons of the table.
     """
 
@@ -114,6 +113,7 @@ class TableComparison:
     test: str
     by_seed: tuple[SeedTest, ...]
     by_speaker: Comparison | None
+    by_training: Comparison | None
     p_holm: float
 
 
@@ -124,12 +124,14 @@ class TestSet:
     Attributes:
         by_fold: Fold -> utterances.
         classes: Class -> utterances over all folds.
+        classes_by_fold: Fold -> class -> utterances.
         speakers: Number of speakers over all folds; None where some are unknown.
         fingerprint: Digest of ids and annotations.
     """
 
     by_fold: dict[int, int]
     classes: dict[str, int]
+    classes_by_fold: dict[int, dict[str, int]]
     speakers: int | None
     fingerprint: str
 
@@ -249,7 +251,7 @@ class _Tested:
     """All runs on the test sets of one corpus.
 
     The utterances of all folds stand one after the other; a resample is a vector of
-    counts over them, drawn within each fold, so a fold's part of it is a resample of
+    weights of them, drawn within each fold, so a fold's part of it is a resample of
     that fold.
     """
 
@@ -329,7 +331,7 @@ class _Tested:
     def _blocks(
         self, kind: str, strata: NDArray[np.int64], rows: NDArray[np.int64]
     ) -> Iterator[Floats]:
-        """Counts over the given rows, the same for whoever asks with one `kind`.
+        """Weights of the given rows, the same for whoever asks with one `kind`.
 
         Args:
             kind: What is resampled: names the stream of random numbers.
@@ -342,7 +344,7 @@ class _Tested:
             yield counts[:, rows]
 
     def _speaker_blocks(self, rows: NDArray[np.int64]) -> Iterator[Floats]:
-        """Counts over rows, whole speakers drawn within each fold."""
+        """Weights of rows, whole speakers drawn within each fold."""
         names = np.char.add(np.char.add(self.fold_of.astype(str), " "), self.speaker)
         unique, first, inverse = np.unique(
             names, return_index=True, return_inverse=True
@@ -360,7 +362,7 @@ class _Tested:
         among: NDArray[np.bool_],
         rows: NDArray[np.int64],
     ) -> Iterator[Floats]:
-        """Counts over some rows.
+        """Weights of some rows.
 
         Args:
             unit: What is drawn, utterances or speakers.
@@ -527,7 +529,7 @@ class _Tested:
             if not self._has(row, folds, metric):
                 continue
             found[Column(self.corpus, metric)] = Cell(
-                mean=bootstrap.percentile_interval(
+                mean=bootstrap.bias_corrected_interval(
                     self._mean(row, folds, self._scores, metric),
                     self._mean(row, folds, self._by_fold, metric),
                 ),
@@ -556,7 +558,7 @@ class _Tested:
         if not together:  # no seed has all these folds
             return Interval(float("nan"), float("nan"), float("nan"))
         draws = self._pooled_draws(folds)
-        return bootstrap.percentile_interval(
+        return bootstrap.bias_corrected_interval(
             float(np.mean([scores[metric] for scores in together.values()])),
             np.mean([draws[row, seed][metric] for seed in together], axis=0),
         )
@@ -582,15 +584,22 @@ class _Tested:
 
     def describe(self) -> TestSet:
         """Count and fingerprint what was tested."""
+        by_fold = {
+            number: self._count(self.true_class[fold.rows])
+            for number, fold in self.folds.items()
+        }
         return TestSet(
             by_fold={number: len(fold.rows) for number, fold in self.folds.items()},
-            classes={
-                name: int(np.sum(self.true_class == index))
-                for index, name in enumerate(self.classes)
-            },
+            classes=self._count(self.true_class),
+            classes_by_fold=by_fold,
             speakers=None if UNKNOWN in self.speaker else len(set(self.speaker)),
             fingerprint=_fingerprint([fold.some for fold in self.folds.values()]),
         )
+
+    def _count(self, truth: NDArray[np.int64]) -> dict[str, int]:
+        return {
+            name: int(np.sum(truth == index)) for index, name in enumerate(self.classes)
+        }
 
     # ---------------------------------------------------------------- comparisons
 
@@ -615,12 +624,11 @@ class _Tested:
         tests: tuple[SeedTest, ...] = ()
         test = "paired bootstrap"
         if metric == "accuracy":
-            tests = self._mcnemar(pair, pool)
+            tests, p = self._mcnemar(pair, pool)
             if tests:
                 test = "McNemar (mid-p)"
                 if len(tests) > 1:
-                    test += f", twice the median of {len(tests)} seeds"
-                p = _combine([each.result.p_mid for each in tests])
+                    test += f", {len(tests)} seeds together"
                 result = Comparison(result.difference, result.low, result.high, p)
         return TableComparison(
             pair=pair,
@@ -630,6 +638,7 @@ class _Tested:
             test=test,
             by_seed=tests,
             by_speaker=by_speaker,
+            by_training=self._over_trainings(pair, folds),
             p_holm=1.0,
         )
 
@@ -644,6 +653,32 @@ class _Tested:
         return self._mean(pair.first, folds, drawn, metric) - self._mean(
             pair.second, folds, drawn, metric
         )
+
+    def _over_trainings(self, pair: Pair, folds: Sequence[int]) -> Comparison | None:
+        """Test two rows with the spread over the seeds that both have in all folds."""
+        metric = pair.column.metric
+        seeds = set.intersection(
+            *(set(self._seeds(r, n)) for r in (pair.first, pair.second) for n in folds)
+        )
+
+        if len(seeds) < 2:
+            return None
+
+        def mean[T: float | Floats](
+            values: Mapping[int, Mapping[RunName, Mapping[str, T]]], name: RunName
+        ) -> T:
+            return cast(T, sum(values[n][name][metric] for n in folds) / len(folds))
+
+        first, second = (
+            [mean(self._scores, (row, seed)) for seed in sorted(seeds)]
+            for row in (pair.first, pair.second)
+        )
+        drawn = [
+            mean(self._by_fold, (pair.first, seed))
+            - mean(self._by_fold, (pair.second, seed))
+            for seed in seeds
+        ]
+        return bootstrap.over_trainings(first, second, np.mean(drawn, axis=0))
 
     def _pooled_comparison(
         self, pair: Pair, folds: tuple[int, ...], pool: "_Fold", result: Comparison
@@ -665,7 +700,8 @@ class _Tested:
             estimates[0] - estimates[1], drawn[0] - drawn[1]
         )
 
-    def _mcnemar(self, pair: Pair, pool: "_Fold") -> tuple[SeedTest, ...]:
+    def _mcnemar(self, pair: Pair, pool: "_Fold") -> tuple[tuple[SeedTest, ...], float]:
+        """Test each seed that both rows have, and all of them together."""
         truth = self.true_class[pool.rows]
         known = truth >= 0
         seeds = sorted(
@@ -673,16 +709,21 @@ class _Tested:
             for row, seed in pool.systems
             if row == pair.first and (pair.second, seed) in pool.systems
         )
-        return tuple(
-            SeedTest(
-                seed,
-                bootstrap.mcnemar(
-                    _classes(pool.systems[pair.first, seed])[known] == truth[known],
-                    _classes(pool.systems[pair.second, seed])[known] == truth[known],
-                ),
-            )
-            for seed in seeds
+        if not seeds:
+            return (), float("nan")
+        first, second = (
+            np.stack([_classes(pool.systems[row, seed]) == truth for seed in seeds])[
+                :, known
+            ]
+            for row in (pair.first, pair.second)
+        )  # (S, n) each
+        tests = tuple(
+            SeedTest(seed, bootstrap.mcnemar(first[place], second[place]))
+            for place, seed in enumerate(seeds)
         )
+        if len(tests) == 1:
+            return tests, tests[0].result.p_mid
+        return tests, bootstrap.mcnemar_of_seeds(first, second)
 
 
 # What a resample draws, and a stream of random numbers for each kind of score.
@@ -693,13 +734,6 @@ _STREAMS = ("attributes", "classes", "accuracy", "speakers")
 def _classes(system: Predictions) -> NDArray[np.int64]:
     assert system.pred_class is not None
     return system.pred_class
-
-
-def _combine(p_values: Sequence[float]) -> float:
-    """One p value of several dependent ones: twice their median."""
-    if len(p_values) == 1:
-        return p_values[0]
-    return min(1.0, 2.0 * float(np.median(p_values)))
 
 
 def _of_corpus(predictions: Predictions, corpus: str, spec: TableSpec) -> Predictions:

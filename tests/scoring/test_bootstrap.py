@@ -30,16 +30,20 @@ def test_counts_of_each_scheme(rng, monkeypatch):
     counts = np.concatenate(list(bootstrap.resample_within(strata, 25, rng)))
     assert counts.shape == (25, 7)
     for label, size in [(0, 4), (1, 2), (2, 1)]:
-        assert (counts[:, strata == label].sum(axis=1) == size).all()
+        part = counts[:, strata == label]
+        np.testing.assert_allclose(part.sum(axis=1), size)
+        # one row fewer is drawn, and weighs more
+        drawn = part * (max(1, size - 1) / size)
+        np.testing.assert_allclose(drawn, np.round(drawn), atol=1e-12)
 
     plain = np.concatenate(list(bootstrap.resample_utterances(7, 25, rng)))
-    assert (plain.sum(axis=1) == 7).all()
+    np.testing.assert_allclose(plain.sum(axis=1), 7)
 
     speakers = ["a", "b", "a", "c", "b", "a", "a"]
     whole = np.concatenate(list(bootstrap.resample_clusters(speakers, 25, rng)))
     np.testing.assert_array_equal(whole[:, 0], whole[:, 6])
     np.testing.assert_array_equal(whole[:, 1], whole[:, 4])
-    assert (whole[:, [0, 1, 3]].sum(axis=1) == 3).all()
+    np.testing.assert_allclose(whole[:, [0, 1, 3]].sum(axis=1), 3)
 
 
 def test_same_seed_same_resamples():
@@ -57,7 +61,7 @@ def test_scores_of_resamples_equal_the_metrics_on_repeated_rows(rng):
     true[:5, 1] = np.nan  # rated for valence and dominance only
     classes = rng.integers(0, 4, n)
     said = rng.integers(0, 5, (models, n))  # class 4 is never true
-    blocks = list(bootstrap.resample_utterances(n, 6, rng))
+    blocks = [rng.multinomial(n, np.full(n, 1 / n), 6).astype(float)]
     cccs = bootstrap.ccc_distribution(true, pred, blocks)
     of_class = bootstrap.class_distribution(classes, said, blocks)
     for b, model in itertools.product(range(6), range(models)):
@@ -83,7 +87,7 @@ def test_constant_resample_has_ccc_zero():
 def test_distribution_agrees_with_scipy(rng):
     true, pred, _ = correlated(rng, 200, 0.8)
     estimate = metrics.ccc(true[:, 0], pred[0, :, 0])
-    ours = bootstrap.percentile_interval(
+    ours = bootstrap.bias_corrected_interval(
         estimate,
         bootstrap.ccc_distribution(
             true, pred, bootstrap.resample_utterances(200, 4000, rng)
@@ -95,7 +99,7 @@ def test_distribution_agrees_with_scipy(rng):
         paired=True,
         vectorized=False,
         n_resamples=4000,
-        method="percentile",
+        method="BCa",  # ours has no acceleration, which is small here
         rng=np.random.default_rng(0),
     ).confidence_interval
     assert ours.estimate == estimate
@@ -183,6 +187,90 @@ def test_paired_comparison_by_hand():
         (0.45, *np.quantile(values, [0.025, 0.975]))
     )
     assert bootstrap.paired_comparison(0.0, np.zeros(99)).p == 1.0
+    assert bootstrap.paired_comparison(1.45, values + 1).p == pytest.approx(2 / 100)
+
+
+def test_the_interval_of_a_biased_score_by_hand():
+    """A quarter of the resamples is below the score: percentiles move down."""
+    values = np.arange(1000) / 1000
+    z0 = stats.norm.ppf(250 / 1000)
+    expected = [np.quantile(values, stats.norm.cdf(2 * z0 + z)) for z in (-1.96, 1.96)]
+    found = bootstrap.bias_corrected_interval(0.25, values)
+    assert (found.low, found.high) == pytest.approx(expected, abs=2e-3)
+    plain = bootstrap.bias_corrected_interval(0.5, values)
+    assert (plain.low, plain.high) == pytest.approx((0.025, 0.975), abs=2e-3)
+    # A score beyond all its resamples is corrected by no more than one deviation.
+    far = bootstrap.bias_corrected_interval(2.0, values)
+    ends = stats.norm.cdf([2 - 1.96, 2 + 1.96])
+    assert (far.low, far.high) == pytest.approx(tuple(ends), abs=2e-3)
+    assert bootstrap.paired_comparison(2.0, values + 0.1).p < 0.05
+    same = bootstrap.bias_corrected_interval(0.4, np.full(50, 0.4))
+    assert (same.low, same.high) == (0.4, 0.4)
+
+
+def test_p_is_below_its_level_where_the_interval_leaves_zero_out(rng):
+    for _ in range(300):
+        values = rng.normal(rng.uniform(0, 4), 1 + rng.random(), 9999) ** 3
+        difference = float(np.quantile(values, rng.uniform(0.3, 0.7)))
+        found = bootstrap.paired_comparison(difference, values)
+        outside = found.low > 0 or found.high < 0
+        if abs(found.p - 0.05) > 1e-3:  # one is added to the counts
+            assert outside == (found.p < 0.05)
+
+
+def test_many_seeds_of_mcnemar_by_hand(rng):
+    # Sums of two rows, +-2 and +-1, are -3 -1 1 3, one in four each; 3 was seen.
+    first = np.array([[True, True, True], [True, False, True]])
+    second = np.array([[False, False, True], [False, False, True]])
+    assert bootstrap.mcnemar_of_seeds(first, second) == pytest.approx(0.25)
+    assert bootstrap.mcnemar_of_seeds(first, first) == 1.0
+    for _ in range(100):  # one seed is McNemar's own test
+        one, two = rng.random((1, 80)) < 0.7, rng.random((1, 80)) < 0.6
+        expected = bootstrap.mcnemar(one[0], two[0]).p_mid
+        found = bootstrap.mcnemar_of_seeds(one, two)
+        assert found == pytest.approx(expected, rel=1e-8)
+
+
+def test_many_seeds_of_mcnemar_by_all_signs(rng):
+    for _ in range(20):
+        one, two = rng.random((3, 11)) < 0.7, rng.random((3, 11)) < 0.5
+        difference = one.sum(axis=0) - two.sum(axis=0)
+        signs = np.array(list(itertools.product((-1, 1), repeat=11)))
+        sums, seen = np.abs(signs @ difference), abs(difference.sum())
+        expected = np.mean(sums > seen) + 0.5 * np.mean(sums == seen)
+        if seen == 0:
+            expected = 1.0
+        assert bootstrap.mcnemar_of_seeds(one, two) == pytest.approx(expected)
+
+
+def test_over_trainings_by_hand():
+    """Variances: 0.01 of the utterances, (0.02 + 0.01) / 3 of three seeds each."""
+    first = 0.5 + np.array([-1, 0, 1]) * 0.02**0.5
+    second = 0.1 + np.array([1, 0, -1]) * 0.01**0.5
+    found = bootstrap.over_trainings(first, second, np.array([0.3, 0.5]))
+    error = 0.02**0.5
+    assert found.difference == pytest.approx(0.4)
+    assert found.p == pytest.approx(2 * stats.t.sf(0.4 / error, 4))
+    reach = stats.t.ppf(0.975, 4) * error
+    assert (found.low, found.high) == pytest.approx((0.4 - reach, 0.4 + reach))
+
+
+def test_over_trainings_of_certain_utterances_is_the_t_test(rng):
+    for seeds in (2, 3, 8):
+        first, second = rng.normal(0.6, 0.1, seeds), rng.normal(0.5, 0.1, seeds)
+        found = bootstrap.over_trainings(first, second, np.full(9, 0.1))
+        theirs = stats.ttest_ind(first, second)
+        assert found.p == pytest.approx(theirs.pvalue)
+        ends = theirs.confidence_interval(0.95)
+        assert (found.low, found.high) == pytest.approx((ends.low, ends.high))
+
+
+def test_over_trainings_needs_seeds():
+    assert bootstrap.over_trainings([0.5], [0.4], np.zeros(9)) is None
+    same = bootstrap.over_trainings([0.2, 0.2], [0.2, 0.2], np.zeros(9))
+    assert same.p == 1.0
+    with pytest.raises(ValueError, match="2 seeds of one model and 1"):
+        bootstrap.over_trainings([0.2, 0.2], [0.2], np.zeros(9))
 
 
 # ------------------------------------------------------------------------ simulation
@@ -192,8 +280,8 @@ def ccc_coverage(rng, trials, rows=300, resamples=400, slope=0.8):
     hits = 0
     for _ in range(trials):
         true, pred, population = correlated(rng, rows, slope)
-        found = bootstrap.percentile_interval(
-            0.0,
+        found = bootstrap.bias_corrected_interval(
+            metrics.ccc(true[:, 0], pred[0, :, 0]),
             bootstrap.ccc_distribution(
                 true, pred, bootstrap.resample_utterances(rows, resamples, rng)
             ),
@@ -230,8 +318,9 @@ def class_coverage(rng, trials, rows=300, resamples=400):
         found = bootstrap.class_distribution(
             true, said, bootstrap.resample_within(true, resamples, rng)
         )
+        estimates = metrics.class_scores(true, said[0])
         for name, value in population.items():
-            interval = bootstrap.percentile_interval(0.0, found[name])
+            interval = bootstrap.bias_corrected_interval(estimates[name], found[name])
             hits[name] += interval.low <= value <= interval.high
     return {name: count / trials for name, count in hits.items()}
 
@@ -248,7 +337,9 @@ def ccc_rejections(rng, trials, slopes, rows=300, resamples=400):
         scores = bootstrap.ccc_distribution(
             true, pred, bootstrap.resample_utterances(rows, resamples, rng)
         )[..., 0]
-        count += bootstrap.paired_comparison(0.0, scores[:, 0] - scores[:, 1]).p < 0.05
+        first, second = (metrics.ccc(true[:, 0], p[:, 0]) for p in pred)
+        found = bootstrap.paired_comparison(first - second, scores[:, 0] - scores[:, 1])
+        count += found.p < 0.05
     return count / trials
 
 
@@ -262,9 +353,12 @@ def class_rejections(rng, trials, recalls, rows=300, resamples=400):
         scores = bootstrap.class_distribution(
             true, said, bootstrap.resample_within(true, resamples, rng)
         )
+        one, two = (metrics.class_scores(true, each) for each in said)
         for name in ("uar", "macro_f1"):
-            differences = scores[name][:, 0] - scores[name][:, 1]
-            counts[name] += bootstrap.paired_comparison(0.0, differences).p < 0.05
+            found = bootstrap.paired_comparison(
+                one[name] - two[name], scores[name][:, 0] - scores[name][:, 1]
+            )
+            counts[name] += found.p < 0.05
         test = bootstrap.mcnemar(said[0] == true, said[1] == true)
         counts["exact"] += test.p_exact < 0.05
         counts["mid"] += test.p_mid < 0.05
@@ -320,8 +414,9 @@ def test_cluster_intervals_cover_where_utterance_intervals_do_not(rng):
             ("clusters", bootstrap.resample_clusters(names, 400, rng)),
             ("utterances", bootstrap.resample_utterances(len(names), 400, rng)),
         ):
-            found = bootstrap.percentile_interval(
-                0.0, bootstrap.ccc_distribution(true, pred, blocks)
+            found = bootstrap.bias_corrected_interval(
+                metrics.ccc(true[:, 0], pred[0, :, 0]),
+                bootstrap.ccc_distribution(true, pred, blocks),
             )
             hits[kind] += found.low <= population <= found.high
     # 91 % measured with 40 speakers, 94 % from 60 on: README.md has the table.

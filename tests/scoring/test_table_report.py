@@ -6,12 +6,14 @@ import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from espnet_ext.bin import ser_table
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.claims import Verdict, judge_claims
 from espnet_ext.scoring.table_runs import (
+    hardware_shares,
     read_all_predictions,
     read_runs,
     training_time,
@@ -171,14 +173,23 @@ def test_latex(output, result):
         for line in (re.sub(r"\\&", "AND", text) for text in lines)
         if line.endswith(r"\\")
     ]
-    head, one, ends, paper, two, *_ = rows
+    head, one, ends, spread, paper, two, *_ = rows
     assert head == ["Model", "CCC", "Acc", "UAR", "UAR (4)", "macro-F1"]
     assert (one[0], two[0]) == ("Row AND one", "Row two")
     for place, column in enumerate(result.spec.columns, 1):
         mean = result.cells["one"][column].mean
         assert one[place] == f"{mean.estimate:.3f}"
-        assert ends[place] == rf"\scriptsize [{mean.low:.3f}, {mean.high:.3f}]"
-    assert paper[1:3] == [r"\scriptsize paper 0.500", r"\scriptsize paper 0.750"]
+        assert ends[place] == rf"{{\scriptsize [{mean.low:.3f}, {mean.high:.3f}]}}"
+        deviation = result.cells["one"][column].seed_deviation
+        assert spread[place] == (rf"{{\scriptsize $\pm$ {deviation:.3f} over seeds}}")
+    for place, (column, value) in enumerate(
+        zip(result.spec.columns[:2], (0.5, 0.75), strict=True), 1
+    ):
+        difference = result.cells["one"][column].mean.estimate - value
+        assert paper[place] == (
+            rf"{{\scriptsize paper {value:.3f} ({difference:+.3f})}}"
+        )
+    assert paper[3:] == ["", "", ""]
     assert rows[-1][1:] == [f"{result.chance[c]:.3f}" for c in result.spec.columns]
 
 
@@ -256,7 +267,7 @@ def test_missing_runs_and_other_data_are_told_first(tmp_path, capsys):
         "2 of 8 runs are missing: Row two fold 2 seed 0, Row two fold 2 seed 1" in text
     )
     assert "(2 of 4 runs)" in text
-    assert 'called "paper" are not comparable: tested on 101 utterances' in text
+    assert 'called "paper" are not comparable (marked †): tested on 101' in text
     assert text.index("not comparable") < text.index("### Mean of folds")
     shown = capsys.readouterr().out
     assert "runs are missing" in shown
@@ -308,6 +319,220 @@ def test_training_time_leaves_breaks_out(tmp_path):
     assert found.hosts == ("a", "b")
     with pytest.raises(UserError, match=r"gone\.log"):
         training_time(tmp_path / "gone.log")
+
+
+MACHINE = {"host": "node1", "cpu": "Some CPU", "cores": 8, "threads": 4, "gpus": []}
+ON_GPU = MACHINE | {"host": "node2", "gpus": ["Some GPU"]}
+
+
+def start(seconds, first, last, *machines, cuda=None):
+    return {
+        "started": "2026-01-01T10:00:00+00:00",
+        "seconds": seconds,
+        "first_epoch": first,
+        "last_epoch": last,
+        "python": "3.12.1",
+        "torch": "2.13",
+        "cuda": cuda,
+        "machines": list(machines),
+    }
+
+
+def write_record(folder, *starts):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "hardware.json").write_text(json.dumps({"starts": starts}))
+    return folder / "train.log"
+
+
+def test_the_starts_of_a_training_add_up(tmp_path):
+    log = write_record(
+        tmp_path,
+        start(100.5, 1, 3, MACHINE),
+        start(50.0, 4, 6, ON_GPU, ON_GPU, cuda="13.0"),
+    )
+    found = training_time(log)
+    assert (found.seconds, found.epochs) == (150.5, 6)
+    assert found.hosts == ("node1", "node2")
+    assert found.gpu_seconds == 100.0
+    first, second = found.starts
+    assert first.hardware == "Some CPU, 4 threads, no GPU"
+    assert first.software == "torch 2.13, python 3.12.1"
+    assert second.hardware == "Some CPU, 8 threads, 2 × Some GPU"
+    assert second.software == "torch 2.13, CUDA 13.0, python 3.12.1"
+
+
+def test_several_nodes_are_counted(tmp_path):
+    nodes = [ON_GPU | {"host": host} for host in ("a", "a", "b", "b")]
+    found = training_time(write_record(tmp_path, start(10.0, 1, 1, *nodes, cuda="13")))
+    assert found.starts[0].hardware == "2 × Some CPU, 8 threads, 2 × Some GPU"
+    assert found.hosts == ("a", "b")
+    assert found.gpu_seconds == 40.0
+
+
+def test_what_an_older_version_began_is_told_by_the_log(tmp_path):
+    log = write_record(tmp_path, start(20.0, 5, 8, MACHINE))
+    log.write_text(
+        "[old] 2026-01-01 10:00:00,000 (x:1) INFO: start\n"
+        "[node1] 2026-01-01 10:01:30,000 (x:1) INFO: done\n"
+    )
+    found = training_time(log)
+    assert (found.seconds, found.hosts) == (90.0, ("old", "node1"))
+    shares = hardware_shares([found])
+    assert [(share.hardware, share.seconds) for share in shares] == [
+        ("not recorded", 70.0),
+        ("Some CPU, 4 threads, no GPU", 20.0),
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"starts": []}', '{"starts": [{}]}', "[]"])
+def test_a_malformed_record_is_named(tmp_path, text):
+    (tmp_path / "hardware.json").write_text(text)
+    with pytest.raises(UserError, match=r"hardware\.json is not the record"):
+        training_time(tmp_path / "train.log")
+
+
+def test_where_and_how_long(tmp_path):
+    """One run on a GPU, one resumed on another machine, one of which a log is left."""
+    made = table_data.make(tmp_path, seeds=(0,))
+    keys = list(made.said)
+    gpu = start(3600.0, 1, 10, ON_GPU, cuda="13.0")
+    write_record(tmp_path / "first", gpu)
+    write_record(tmp_path / "second", start(60.0, 1, 2, MACHINE), gpu)
+    (tmp_path / "third").mkdir()
+    (tmp_path / "third" / "train.log").write_text(
+        "[old] 2026-01-01 10:00:00,000 (x:1) INFO: start\n"
+        "[old] 2026-01-01 10:00:30,000 (x:1) INFO: done\n"
+    )
+    with open(made.runs, "w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["row", "fold", "seed", "predictions", "train_log"])
+        for key, name in zip(keys, ("first", "second", "third", ""), strict=True):
+            log = tmp_path / name / "train.log" if name else ""
+            writer.writerow([*key, table_data.prediction_path(made, key), log])
+    output = run(made, "--plots", "false")
+    text = (output / "RESULTS.md").read_text()
+    assert "3 trainings took 2:01:30 together (2:00:00 times GPUs)" in text
+    _, *rows = markdown_table(text, "Where and how long")
+    software = "torch 2.13, CUDA 13.0, python 3.12.1"
+    assert rows == [
+        ["Some CPU, 4 threads, Some GPU", software, "node2", "2", "2:00:00"],
+        [
+            *("Some CPU, 4 threads, no GPU", "torch 2.13, python 3.12.1"),
+            *("node1", "1", "0:01:00"),
+        ],
+        ["not recorded", "", "old", "1", "0:00:30"],
+    ]
+    _, *runs = markdown_table(text, "Runs")
+    assert [row[1:4] for row in runs] == [
+        ["1:00:00", "10", "node2"],
+        ["1:01:00", "10", "node1, node2"],
+        ["0:00:30", "", "old"],
+        ["", "", ""],
+    ]
+    page = (output / "report.html").read_text()
+    for cell in (*rows[0], "2:01:30 together"):
+        assert cell in page
+    content = json.loads((output / "table.json").read_text())
+    assert content["training_seconds"] == 7290.0
+    assert content["training_gpu_seconds"] == 7200.0
+    assert [share["trainings"] for share in content["hardware"]] == [2, 1, 1]
+    assert content["runs"][1]["starts"][1]["gpus"] == 1
+
+
+def test_without_any_log_there_is_no_such_section(output):
+    assert "### Where and how long" not in (output / "RESULTS.md").read_text()
+    assert 'id="hardware"' not in (output / "report.html").read_text()
+
+
+def test_over_trainings_is_in_every_file(output, result):
+    text = (output / "RESULTS.md").read_text()
+    head, *rows = markdown_table(text, "Comparisons")
+    assert head[-1] == "over trainings"
+    lines = list(csv.DictReader((output / "comparisons.csv").open()))
+    for row, line, found in zip(rows, lines, result.comparisons, strict=True):
+        over = found.by_training
+        assert row[-1] == f"[{over.low:+.3f}, {over.high:+.3f}], p {p(over.p)}"
+        assert row[-1].replace("<", "&lt;") in (output / "report.html").read_text()
+        assert line["training_p"] == f"{over.p:.6f}"
+        assert line["training_low"] == f"{over.low:.6f}"
+        assert line["training_high"] == f"{over.high:.6f}"
+
+
+def test_one_seed_speaks_of_trained_models_only(tmp_path):
+    made = table_data.make(tmp_path, seeds=(0,))
+    text = (run(made, "--plots", "false") / "RESULTS.md").read_text()
+    assert "One training for each row and fold" in text
+    assert "over trainings" not in text
+    few = [
+        f"{name} {count} in fold {fold}"
+        for fold, true in made.true.items()
+        for name, count in zip(
+            ("neutral", "angry", "happy", "sad", "disgusted"),
+            np.bincount(true, minlength=5),
+            strict=True,
+        )
+        if 0 < count < 5
+    ]
+    assert "disgusted 1 in fold 1" in few
+    assert f"classes of few utterances ({', '.join(few)})" in text
+
+
+def test_too_few_resamples_are_told(tmp_path, capsys):
+    made = table_data.make(tmp_path, seeds=(0,))
+    text = (
+        run(made, "--plots", "false", "--resamples", "100") / "RESULTS.md"
+    ).read_text()
+    # 4 comparisons, each p at least 2 / 101
+    assert "100 resamples are too few for 4 comparisons" in text
+    assert "below 0.08" in text
+    assert "too few" in capsys.readouterr().out
+
+
+def check_latex(text):
+    """What LaTeX itself would stumble over, for it is not installed everywhere."""
+    body = [line for line in text.splitlines() if not line.startswith("%")]
+    columns = len(re.search(r"begin\{tabular\}\{(\w+)\}", body[0])[1])
+    assert body[-1] == r"\end{tabular}"
+    for line in body[1:-1]:
+        if line in (r"\toprule", r"\midrule", r"\bottomrule"):
+            continue
+        assert line.endswith(r" \\"), line
+        if not line.startswith(r"\multicolumn"):
+            assert len(re.findall(r"(?<!\\)&", line)) == columns - 1, line
+        assert not line.lstrip().startswith(("[", "*"))
+        bare = re.sub(r"\\.", "", line)
+        assert bare.count("{") == bare.count("}")
+        assert bare.count("$") % 2 == 0
+        assert not re.search(r"[#_%~^<>]", re.sub(r"\$[^$]*\$", "", bare)), line
+        assert line.isascii(), line
+
+
+def test_latex_of_hard_names(tmp_path):
+    """Names with all that LaTeX reads as something else, on data of another size."""
+    made = table_data.make(tmp_path, sizes={1: 60, 2: 41})
+    text = made.table.read_text().replace(
+        "Row & one", "'[x] 100% of $5_#^~{\\} <a> † −'"
+    )
+    made.table.write_text(text.replace("Row two", "'*two'"))
+    output = run(made, "--plots", "false")
+    table = (output / "table.tex").read_text()
+    check_latex(table)
+    check_latex((output / "comparisons.tex").read_text())
+    assert r"{}[x] 100\% of \$5\_\#\textasciicircum{}" in table
+    assert r"0.500\textsuperscript{\textdagger} (" in table
+    assert r"\multicolumn{6}{l}" in table
+
+
+def test_latex_comparisons(output, result):
+    text = (output / "comparisons.tex").read_text()
+    check_latex(text)
+    check_latex((output / "table.tex").read_text())
+    rows = [line for line in text.splitlines() if line.startswith("Row two")]
+    for row, found in zip(rows, result.comparisons, strict=True):
+        mean = found.result
+        assert f"${mean.difference:+.3f}$" in row
+        assert f"$[{mean.low:+.3f}, {mean.high:+.3f}]$" in row
+        assert row.endswith(rf"& ${p(mean.p)}$ & ${p(found.p_holm)}$ \\")
 
 
 def test_verdicts(tmp_path):

@@ -137,7 +137,7 @@ def test_intervals_are_those_of_resampling_each_fold(tmp_path):
 def test_mcnemar_by_seed(made, result):
     (found,) = [c for c in result.comparisons if c.pair.column.metric == "accuracy"]
     assert (found.pair.first, found.pair.second) == ("two", "one")
-    p_values = []
+    more = []
     for test in found.by_seed:
         true = np.concatenate([made.true[f] for f in FOLDS])
         two, one = (
@@ -148,10 +148,22 @@ def test_mcnemar_by_seed(made, result):
         assert (test.result.only_first, test.result.only_second) == (b, c)
         mid = 2 * binom.cdf(min(b, c), b + c, 0.5) - binom.pmf(min(b, c), b + c, 0.5)
         assert test.result.p_mid == pytest.approx(min(1.0, mid))
-        p_values.append(min(1.0, mid))
+        more.append(two.astype(int) - one)
     assert [test.seed for test in found.by_seed] == [0, 1]
-    assert found.result.p == pytest.approx(min(1.0, 2 * np.median(p_values)))
-    assert "twice the median of 2 seeds" in found.test
+    # Both seeds together: an utterance's sign is drawn for both of its answers.
+    difference = np.sum(more, axis=0)
+    chances = {0: 1.0}
+    for size in difference[difference != 0]:
+        spread: dict[int, float] = {}
+        for total, chance in chances.items():
+            for sign in (-1, 1):
+                key = total + sign * abs(int(size))
+                spread[key] = spread.get(key, 0.0) + chance / 2
+        chances = spread
+    seen = abs(difference.sum())
+    beyond = sum(chance for total, chance in chances.items() if abs(total) > seen)
+    assert found.result.p == pytest.approx(beyond + chances[seen])
+    assert "2 seeds together" in found.test
 
 
 def test_one_seed_needs_no_combination(tmp_path):
