@@ -49,7 +49,7 @@ from espnet_ext.jobs.table import (
     table_step,
 )
 
-# A process with the tiny upstream or its features: 0.6 GB and less were measured.
+# A process with the tiny upstream or its features: up to 0.8 GB were measured.
 MINI_MEMORY = 2**30
 
 EPILOG = "stages:\n" + "\n".join(f"  {n}  {what}" for n, what in STAGES.items())

@@ -157,9 +157,9 @@ def run_plan(
         UserError: After all have ended, if some failed; names each with its log.
     """
     watch = Watch()
-    for step in plan():
-        if status(step) is Status.DONE:
-            print(f"  {step.name}: finished before ({step.output})")
+    steps = plan()
+    done = sum(is_done(step) for step in steps)
+    print(f"  {done} of {len(steps)} steps finished before", flush=True)
     flights: dict[TaskId, Flight] = {}
     while True:
         steps = plan()
@@ -592,7 +592,8 @@ def _tell_running(flight: Flight, entry: QueuedTask, watch: Watch) -> None:
     if entry.state != "RUNNING":
         return
     for step in flight.steps:
-        watch.tell(step, f"running on {entry.node} (job {entry.id}, log {step.log})")
+        log = os.path.abspath(step.log)
+        watch.tell(step, f"running on {entry.node} (job {entry.id}, log {log})")
 
 
 def _settle(
@@ -671,7 +672,8 @@ def describe_failures(left: Mapping[str, Step], watch: Watch) -> str:
         except OSError:
             continue
         tail = [f"    {line}" for line in lines[-LOG_TAIL:]]
-        parts.append("\n".join([f"  the end of {step.log}:", *tail]))
+        log = os.path.abspath(step.log)
+        parts.append("\n".join([f"  the end of {log}:", *tail]))
     if waiting:
         parts.append("Not run, because something that they read is missing:")
         parts += [f"    {name}" for name in waiting]

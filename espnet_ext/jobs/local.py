@@ -298,7 +298,8 @@ def _finish(child: Child) -> str:
     code = os.waitstatus_to_exitcode(wait_status)
     seconds = time.monotonic() - child.started
     if code == 0:
-        tqdm.write(f"  {child.step.name}: done in {seconds:.0f} s")
+        memory = format_size(_peak(used))
+        tqdm.write(f"  {child.step.name}: done in {seconds:.0f} s, {memory} of memory")
         return ""
     how = f"failed (status {code})"
     if code < 0:
@@ -310,7 +311,7 @@ def _finish(child: Child) -> str:
         )
     if code < 0:
         _append_to_log(child.step, f"error: {child.step.name} {how}")
-    tqdm.write(f"  {child.step.name}: {how} after {seconds:.0f} s")
+    tqdm.write(f"  {child.step.name}: after {seconds:.0f} s {how}")
     return how
 
 
@@ -335,7 +336,7 @@ def last_output(step: Step) -> str:
 def _describe_failures(failed: Mapping[str, Failure]) -> str:
     parts = []
     for name, failure in failed.items():
-        log = failure.step.log
+        log = os.path.abspath(failure.step.log)
         lines = last_output(failure.step).splitlines()
         tail = "\n".join(f"    {line}" for line in lines[-LOG_TAIL:])
         parts.append(f"{name} {failure.how}; the end of {log}:\n{tail}")

@@ -1,5 +1,6 @@
 """How each step of a plan stands, at a glance: here and in Slurm's queue."""
 
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -129,7 +130,7 @@ def print_overview(steps: Sequence[Step], found: Mapping[str, Standing]) -> None
         line = f"{step.stage}  {standing.word:8}{spent:>9}  {step.name}"
         print(f"{line}  ({standing.details})" if standing.details else line)
         if standing.word in ("running", "failed", "died"):
-            print(f"{'':23}{step.log}")
+            print(f"{'':23}{os.path.abspath(step.log)}")
     words = Counter(standing.word for standing in found.values())
     print(", ".join(f"{count} {word}" for word, count in words.most_common()))
 

@@ -1,8 +1,9 @@
 """A real Slurm on this machine: two nodes and a controller, started and stopped here.
 
-The nodes are called n-01 and n-02, so that their list is compressed: n-[01-02]. Work in
-partition `urgent` preempts work in `main`, which is requeued. (cred_expire=5 is the
-least that Slurm takes; without it a requeued job waits 120 s.)
+The nodes are called n-01 and n-02, so that their list is compressed: n-[01-02]. Slurm
+is told that each has two GPUs. Work in partition `urgent` preempts work in `main`, which
+is requeued. (cred_expire=5 is the least that Slurm takes; without it a requeued job
+waits 120 s.)
 """
 
 import ctypes
@@ -48,10 +49,11 @@ MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
 MaxArraySize={largest_array}
+GresTypes=gpu
 KillWait=1
 MailProg=/bin/true
 NodeName=n-[01-02] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{port1}-{port2}] \
-CPUs={cpus} RealMemory=200000 State=UNKNOWN
+CPUs={cpus} RealMemory=200000 Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
@@ -101,6 +103,10 @@ def running_slurm(cpus=4, largest_array=1001):
             cpus=cpus,
             largest_array=largest_array,
         )
+    )
+    # Any device files will do: nobody opens them.
+    (folder / "gres.conf").write_text(
+        "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n"
     )
     sbin = os.environ["PATH"] + ":/usr/sbin"
     environment = {**os.environ, "SLURM_CONF": str(conf), "PATH": sbin}

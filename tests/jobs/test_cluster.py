@@ -17,6 +17,7 @@ from espnet_ext.errors import UserError
 from espnet_ext.jobs import slurm as client
 from espnet_ext.jobs.batch import read_batch, step_key
 from espnet_ext.jobs.cluster import run_plan
+from espnet_ext.jobs.local import last_output
 from espnet_ext.jobs.overview import print_overview, standings
 from espnet_ext.jobs.step import Status, status
 
@@ -314,3 +315,33 @@ def test_a_refusal_in_the_middle_says_what_goes_on(tmp_path):
     with pytest.raises(UserError, match=r"invalid partition(.|\n)*`scancel \d+` stops"):
         run(steps, tmp_path, commands={"cuda": {"partition": "no"}})
     assert len(tasks_of(tmp_path)) == 1
+
+
+def test_what_cmd_sh_asks_for_reaches_slurm(tmp_path):
+    steps = [replace(toy(tmp_path, f"run{i}", seconds=1), gpus=1) for i in (0, 1)]
+    asks = {"mem": "3G", "time": "1:30:00", "num_threads": "2", "max_jobs_run": "1"}
+    asks |= {"partition": "urgent", "account": "speech"}
+    run(steps, tmp_path, commands={"cuda": asks}, wait=False)
+    task, _ = job_of(tmp_path, steps[0])
+    shown = subprocess.run(
+        ["scontrol", "show", "job", "-o", str(task.id.job)],
+        capture_output=True,
+        text=True,
+    ).stdout
+    for field in (
+        *("JobName=ser-train", "Partition=urgent", "Account=speech", "Requeue=1"),
+        *("TimeLimit=01:30:00", "MinMemoryNode=3G", "CPUs/Task=2"),
+        *("TresPerNode=gres:gpu:1", "ArrayTaskThrottle=1"),
+    ):
+        assert f"{field} " in shown, shown
+    run(steps, tmp_path)
+    assert {last_output(step).splitlines()[1] for step in steps} == {"GPUs: 0"}
+
+
+def test_a_job_of_several_trainings_has_one_gpu(tmp_path):
+    steps = [replace(toy(tmp_path, f"run{i}", seconds=1), gpus=1) for i in range(4)]
+    run(steps, tmp_path, runs_per_job=2)
+    said = [last_output(step).splitlines()[1] for step in steps]
+    assert said[0] == said[1]
+    assert {*said} <= {"GPUs: 0", "GPUs: 1"}
+    assert sizes(tmp_path) == [2]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from espnet_ext.errors import UserError
-from espnet_ext.jobs.local import run_steps
+from espnet_ext.jobs.local import last_output, run_steps
 from espnet_ext.jobs.step import Status, Step, status
 
 HERE = Path(__file__).parent
@@ -126,6 +126,13 @@ def test_what_needs_more_than_there_is_runs_alone(tmp_path, capfd):
     said = capfd.readouterr().out
     assert "s1: needs 9.0 GB of memory" in said
     assert "4.0 GB are to be had; it runs alone" in said
+
+
+def test_gpus_are_dealt_out_and_shared(tmp_path):
+    steps = [toy(tmp_path, f"s{i}", seconds=0.5) for i in range(4)]
+    run_steps(steps, jobs=4, gpus=["0,1", "2,3"])
+    said = sorted(last_output(step).splitlines()[1] for step in steps)
+    assert said == ["GPUs: 0,1"] * 2 + ["GPUs: 2,3"] * 2
 
 
 def times(step):

@@ -1,6 +1,7 @@
 """A real program for the executor's tests: writes a file, slowly or not at all."""
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ def main(cmd=None):
     parser.add_argument("--fail", choices=["user", "bug", "exit"])
     args = parser.parse_args(cmd)
     print("1/3epoch started")
+    print("GPUs:", os.environ.get("CUDA_VISIBLE_DEVICES"))
     if args.fail == "user":
         raise UserError("spk1.wav: unreadable; convert it to 16 kHz PCM")
     if args.fail == "bug":
