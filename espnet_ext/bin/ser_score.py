@@ -122,9 +122,15 @@ def main(cmd: Sequence[str] | None = None) -> None:
     )
 
     reference = read_reference(args.reference) if args.reference else None
-    systems = align(
-        {name: read_predictions(path, reference) for name, [path] in files.items()}
-    )
+    read = {name: read_predictions(path, reference) for name, [path] in files.items()}
+    systems = align(read)
+    if not any(system.classes_declared for system in read.values()):
+        for name, system in systems.items():
+            for label in system.never_annotated():
+                print(
+                    f"note: {name} predicts {label!r}, which no utterance is annotated "
+                    "with. Misspelt? prob_ columns or --reference declare the classes"
+                )
     if args.corpus is not None:
         systems = {n: _of_corpus(s, args.corpus) for n, s in systems.items()}
     report = build_report(

@@ -71,6 +71,13 @@ class Predictions:
         """Whether the system says valence, arousal and dominance."""
         return bool(self.pred)
 
+    def never_annotated(self) -> tuple[str, ...]:
+        """Name the classes that are predicted and that no row is annotated with."""
+        if self.pred_class is None:
+            return ()
+        extra = set(self.pred_class.tolist()) - set(self.true_class.tolist())
+        return tuple(self.classes[index] for index in sorted(extra))
+
     def select(self, keep: NDArray[np.bool_]) -> "Predictions":
         """Return only the rows where `keep`, shape (N,), is true."""
         rows = np.flatnonzero(keep).tolist()

@@ -515,12 +515,11 @@ def hardware_total(report: TableReport) -> str:
     """One sentence on all trainings."""
     number = len(report.times)
     text = f"{number} training{'' if number == 1 else 's'} took "
-    text += f"{duration(report.training_seconds)} together"
+    text += f"{duration(report.training_seconds)} (h:mm:ss) together"
     if report.gpu_seconds:
-        text += f" ({duration(report.gpu_seconds)} times GPUs)"
+        text += f", with {duration(report.gpu_seconds)} of GPU time"
     return (
-        f"{text} (h:mm:ss), one after the other; what ran at the same time took less. "
-        "Preparing the data, extracting features and predicting are not in it."
+        f"{text}. Preparing the data, extracting features and predicting are not in it."
     )
 
 

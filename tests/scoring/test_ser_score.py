@@ -159,6 +159,19 @@ def test_corpus_option(inputs, capsys):
     )
 
 
+def test_a_class_that_is_never_annotated_is_told(tmp_path, capsys):
+    """Without prob_ columns or a reference nobody can know that it is misspelt."""
+    rows = ["u1,neu,neut", "u2,ang,ang", "u3,neu,neu"]
+    path = tmp_path / "theirs.csv"
+    path.write_text("\n".join(["utterance,emotion,emotion_pred", *rows]) + "\n")
+    arguments = ["--predictions", f"m={path}", "--output", str(tmp_path / "out")]
+    main([*arguments, "--plots", "false"])
+    assert "note: m predicts 'neut', which no utterance" in capsys.readouterr().out
+    path.write_text(path.read_text().replace("neut", "ang"))
+    main([*arguments, "--plots", "false"])
+    assert "note:" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

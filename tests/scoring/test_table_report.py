@@ -411,7 +411,9 @@ def test_where_and_how_long(tmp_path):
             writer.writerow([*key, table_data.prediction_path(made, key), log])
     output = run(made, "--plots", "false")
     text = (output / "RESULTS.md").read_text()
-    assert "3 trainings took 2:01:30 together (2:00:00 times GPUs)" in text
+    assert (
+        "3 trainings took 2:01:30 (h:mm:ss) together, with 2:00:00 of GPU time." in text
+    )
     _, *rows = markdown_table(text, "Where and how long")
     software = "torch 2.13, CUDA 13.0, python 3.12.1"
     assert rows == [
@@ -430,7 +432,7 @@ def test_where_and_how_long(tmp_path):
         ["", "", ""],
     ]
     page = (output / "report.html").read_text()
-    for cell in (*rows[0], "2:01:30 together"):
+    for cell in (*rows[0], "2:01:30 (h:mm:ss) together"):
         assert cell in page
     content = json.loads((output / "table.json").read_text())
     assert content["training_seconds"] == 7290.0
