@@ -135,13 +135,13 @@ def queue(patience: float = 10.0) -> dict[TaskId, QueuedTask]:
             return parse_queue(result.stdout)
         if time.monotonic() > deadline:
             raise UserError(
-                f"Slurm does not answer: {result.stderr.strip()}; jobs that are queued "
-                "go on, and the same command attaches to them"
+                f"Slurm does not answer: {_reason(result.stderr)}. Jobs that are "
+                "queued go on, and the same command attaches to them"
             )
         if patience > _LONG and not told:
             told = True
             minutes = int(patience / 60)
-            said = result.stderr.strip()
+            said = _reason(result.stderr)
             print(f"Slurm does not answer, asking on for {minutes} min: {said}")
         time.sleep(_PAUSE)
 
@@ -219,12 +219,15 @@ def submit(
     return job
 
 
+def _reason(said: str) -> str:
+    """Shorten what one of Slurm's commands said to a line."""
+    lines = (re.sub(r"^\w+: (error|fatal): ", "", li) for li in said.splitlines())
+    return "; ".join(line for line in lines if line)
+
+
 def _refusal(batch: Batch, command: Sequence[str], said: str) -> UserError:
     """Say why sbatch refused a batch, and what to look at."""
-    reason = "; ".join(
-        line.removeprefix("sbatch: ").removeprefix("error: ")
-        for line in said.strip().splitlines()
-    )
+    reason = _reason(said)
     if _TOO_MANY.search(reason):
         shutil.rmtree(batch.folder, ignore_errors=True)  # it will come in other parts
         return TooManyJobsError(reason)

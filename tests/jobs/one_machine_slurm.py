@@ -1,9 +1,9 @@
 """A real Slurm on this machine: two nodes and a controller, started and stopped here.
 
 The nodes are called n-01 and n-02, so that their list is compressed: n-[01-02]. Slurm
-is told that each has two GPUs. Work in partition `urgent` preempts work in `main`, which
-is requeued. (cred_expire=5 is the least that Slurm takes; without it a requeued job
-waits 120 s.)
+is told that each has two GPUs. Work in partition `urgent` preempts work in `main`,
+which is requeued. (cred_expire=5 is the least that Slurm takes; without it a requeued
+job waits 120 s.)
 """
 
 import ctypes
