@@ -825,7 +825,7 @@ _LATEX = {
     ">": "$>$",
     "−": "$-$",
     "±": r"$\pm$",
-    INCOMPARABLE: r"\textsuperscript{\textdagger}",
+    INCOMPARABLE: r"$^\dagger$",
 }
 
 

@@ -521,7 +521,7 @@ def test_latex_of_hard_names(tmp_path):
     check_latex(table)
     check_latex((output / "comparisons.tex").read_text())
     assert r"{}[x] 100\% of \$5\_\#\textasciicircum{}" in table
-    assert r"0.500\textsuperscript{\textdagger} (" in table
+    assert r"0.500$^\dagger$ (" in table
     assert r"\multicolumn{6}{l}" in table
 
 

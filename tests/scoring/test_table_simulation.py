@@ -153,7 +153,7 @@ def test_type_one_error_in_short(rng):
 
 
 def test_power_in_short(rng):
-    """Half a point of CCC is nothing; ten points and eight of recall are found."""
+    """A CCC of .89 against .85 and twelve points of recall are found."""
     models = dict(equal_models("ab").models)
     for key, model in models.items():
         if key[0] == "a":
@@ -191,8 +191,8 @@ def test_a_class_of_one_row_is_beyond_the_interval(rng):
 
 @pytest.mark.slow
 def test_cells_and_differences_cover_93_to_97_percent(rng):
-    population = Population(unequal_models(), {1: 600, 2: 500, 3: 800})
-    found = coverage(population, rng, 1000, 999)
+    population = Population(unequal_models(), {1: 400, 2: 300, 3: 500})
+    found = coverage(population, rng, 500, 999)
     print(found)
     for key, share in found.items():
         assert 0.93 <= share <= 0.97, key
@@ -201,7 +201,7 @@ def test_cells_and_differences_cover_93_to_97_percent(rng):
 @pytest.mark.slow
 def test_small_folds_cover_92_to_97_percent(rng):
     population = Population(unequal_models(), {1: 100, 2: 80, 3: 120})
-    found = coverage(population, rng, 1000, 999)
+    found = coverage(population, rng, 500, 999)
     print(found)
     for key, share in found.items():
         assert 0.92 <= share <= 0.97, key
@@ -210,7 +210,7 @@ def test_small_folds_cover_92_to_97_percent(rng):
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
 def test_each_comparison_errs_in_5_percent_and_the_table_in_no_more(rng, seeds):
-    trials = 1000
+    trials = 600
     shares, any_p, any_holm = rejections(
         equal_models(seeds=seeds), [("a", "b"), ("c", "b")], rng, trials, 999
     )
@@ -226,8 +226,8 @@ def test_each_comparison_errs_in_5_percent_and_the_table_in_no_more(rng, seeds):
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_over_trainings_errs_in_5_percent(rng, seeds):
     for deviation in (0.0, 0.03, 0.1):
-        models, method = method_rejections(rng, 500, seeds, deviation)
+        models, method = method_rejections(rng, 300, seeds, deviation)
         print(seeds, deviation, models, method)
-        assert method <= 0.05 + room(0.05, 500), deviation
+        assert method <= 0.05 + room(0.05, 300), deviation
     _, found = method_rejections(rng, 100, 5, 0.03, gain=0.15)
     assert found > 0.8
