@@ -29,33 +29,47 @@ from one_machine_slurm import running_slurm, why_not  # noqa: E402
 from toy_plan import calls, options, toy  # noqa: E402
 
 from espnet_ext.jobs.cluster import run_plan  # noqa: E402
-from espnet_ext.jobs.step import Status, Step, status  # noqa: E402
+from espnet_ext.jobs.step import (  # noqa: E402
+    Evidence,
+    Input,
+    Status,
+    Step,
+    format_runs,
+    status,
+)
+from espnet_ext.utils.atomic import atomic_write_text  # noqa: E402
 
-MODELS = 5
 SEEDS = 3
-# How many splits each table has: IEMOCAP's folds; MSP-Podcast; both corpora as one.
-TABLES = {"iemocap": 5, "msp_podcast": 1, "both": 1}
+CORPORA = ("iemocap", "msp_podcast")
+# Corpora, sets and models of each: five folds of IEMOCAP; eight ways to hide labels of
+# both corpora; MSP-Podcast.
+TABLES = {
+    "table1": (("iemocap",), 5, 5),
+    "table2": (("iemocap", "msp_podcast"), 8, 1),
+    "table3": (("msp_podcast",), 1, 5),
+}
 
 
 def tables(folder: Path) -> list[Step]:
     """Make the plan: features, sets, trainings, inferences, tables."""
-    steps = []
-    for corpus, folds in TABLES.items():
-        store = toy(folder, f"{corpus}/store", stage=3)
-        steps.append(store)
-        for fold in range(folds):
-            place = f"{corpus}/{fold}"
-            sets = toy(folder, f"{place}/sets", stage=4, reads=[store])
-            trained = [
-                toy(folder, f"{place}/train{n}", reads=[sets])
-                for n in range(MODELS * SEEDS)
-            ]
-            inferred = [
-                toy(folder, f"{place}/infer{n}", stage=6, reads=[step])
-                for n, step in enumerate(trained)
-            ]
-            table = toy(folder, f"{place}/table", stage=7, reads=inferred)
-            steps += [sets, *trained, *inferred, table]
+    stores = {name: toy(folder, f"{name}/store", stage=3) for name in CORPORA}
+    steps = list(stores.values())
+    for table, (corpora, sets, models) in TABLES.items():
+        runs = {}
+        for number in range(sets):
+            place = f"{table}/{number}"
+            reads = [stores[name] for name in corpora]
+            made = toy(folder, f"{place}/sets", stage=4, reads=reads)
+            steps.append(made)
+            for n in range(models * SEEDS):
+                train = toy(folder, f"{place}/train{n}", reads=[made])
+                infer = toy(folder, f"{place}/infer{n}", stage=6, reads=[train])
+                runs[f"{number} {n}"] = (train, infer)
+        steps += [step for run in runs.values() for step in run]
+        listed = folder / f"{table}.json"
+        atomic_write_text(listed, format_runs(runs))
+        last = toy(folder, f"{table}/table", stage=7)
+        steps.append(replace(last, inputs=(Input(listed, Evidence.RUNS),)))
     return sorted(steps, key=lambda step: step.stage)
 
 
