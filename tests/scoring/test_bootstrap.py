@@ -419,6 +419,6 @@ def test_cluster_intervals_cover_where_utterance_intervals_do_not(rng):
                 bootstrap.ccc_distribution(true, pred, blocks),
             )
             hits[kind] += found.low <= population <= found.high
-    # 91 % measured with 40 speakers, 94 % from 60 on: README.md has the table.
+    # 94 % measured with 40 equal speakers: README.md has the table.
     assert 0.89 <= hits["clusters"] / trials <= 0.97
     assert hits["utterances"] / trials < 0.85
