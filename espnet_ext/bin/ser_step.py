@@ -97,7 +97,15 @@ def run_task(steps: Sequence[Step], record: TaskRecord) -> None:
 def requeue(job: str, number: int, frame: FrameType | None) -> None:
     """Give the node back before the time is over, and queue for another turn."""
     print("The time limit is near: back into the queue.", file=sys.stderr, flush=True)
-    subprocess.run(["scontrol", "requeue", job], check=False)
+    command = ["scontrol", "requeue", job]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        print(
+            f"error: `scontrol requeue {job}` says: {result.stderr.strip()}. The job "
+            "will end at its time limit: start the same command again then to go on",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

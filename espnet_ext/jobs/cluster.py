@@ -471,9 +471,7 @@ def _after(step: Step, tasks: Sequence[TaskId]) -> str:
     """Say in sbatch's words what to wait for: all to end well, or just to end."""
     if not tasks:
         return ""
-    if step.reports:
-        return ":".join(["afterany", *sorted({str(task.job) for task in tasks})])
-    return ":".join(["afterok", *map(str, tasks)])
+    return ":".join(["afterany" if step.reports else "afterok", *map(str, tasks)])
 
 
 def _kind(step: Step) -> str:

@@ -94,10 +94,10 @@ def test_inferences_wait_task_for_task(grouped):
     assert grouped(6) == [("aftercorr:8", dict.fromkeys(range(6), 1))]
 
 
-def test_a_table_waits_for_all_of_its_fold(grouped):
+def test_a_table_waits_for_its_runs_however_they_end(grouped):
     assert grouped(7) == [
-        ("afterok:9_0:9_1:9_2", {0: 1}),
-        ("afterok:9_3:9_4:9_5", {0: 1}),
+        ("afterany:9_0:9_1:9_2", {0: 1}),
+        ("afterany:9_3:9_4:9_5", {0: 1}),
     ]
 
 
