@@ -41,20 +41,24 @@ def trainings(slurm, tmp_path_factory):
         steps[name] = replace(steps[name], module="slow_training")
         cuda = {"exclude": not_on, "time": "10:00"}
         run([steps[name]], folder, wait=False, commands={"cuda": cuda})
-    undisturbed = [steps[name] for name in ("one", "two", "whole")]
-    run(undisturbed, folder, wait=False, runs_per_job=2)
-    wait_until(lambda: last_epoch(steps["timed"].log) >= 3, 90)
+    for name in ("preempted", "timed"):
+        wait_until(lambda log=steps[name].log: last_epoch(log) >= 3, 90)
     # Slurm looks every 30 s which jobs are near their limit (conf/slurm.conf: 180 s).
     task, _ = job_of(folder, steps["timed"])
     limit = ["scontrol", "update", f"JobId={task.id}", "TimeLimit=1"]
     subprocess.run(limit, check=True, capture_output=True)
-    run(undisturbed, folder)
-    wait_until(lambda: last_epoch(steps["preempted"].log) >= 3, 90)
     urgent = ["sbatch", "-purgent", "-wn-01", "--exclusive", "-o/dev/null", "--wrap=:"]
     subprocess.run(urgent, check=True, capture_output=True)
-    run(list(steps.values()), folder)
+    wait_until(lambda: "urgent" not in partitions(), 30)  # it preempts no other
+    run(list(steps.values()), folder, runs_per_job=2)
     assert {status(step) for step in steps.values()} == {Status.DONE}
     return steps
+
+
+def partitions():
+    """Of the jobs in the queue."""
+    command = ["squeue", "--noheader", "--format=%P"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.split()
 
 
 def training(corpus, output, epochs, **changes):
