@@ -21,6 +21,7 @@ from espnet_ext.jobs.cluster import (
     run_plan,
     steps_under_way,
 )
+from espnet_ext.jobs.gpus import gpus_of_runs, visible_gpus
 from espnet_ext.jobs.launcher import run_with_launcher
 from espnet_ext.jobs.local import last_output, run_steps
 from espnet_ext.jobs.memory import SHARE, available_memory, parse_size
@@ -618,33 +619,6 @@ def memory_of(kind: str, args: argparse.Namespace) -> int:
     if args.mini_seed is not None:
         return MINI_MEMORY
     return parse_size(commands_of(args)[kind][1].get("mem", "0"))
-
-
-def gpus_of_runs(ngpu: int, visible: Sequence[str]) -> list[str]:
-    """Part GPUs among runs of `ngpu` each, as ``CUDA_VISIBLE_DEVICES`` has them.
-
-    Raises:
-        UserError: If there are some, but fewer than one run needs.
-    """
-    if ngpu == 0 or not visible:
-        return []
-    if len(visible) < ngpu:
-        raise UserError(
-            f"--ngpu {ngpu}, but this machine offers {len(visible)}: "
-            + ", ".join(visible)
-        )
-    whole = len(visible) // ngpu * ngpu
-    return [",".join(visible[n : n + ngpu]) for n in range(0, whole, ngpu)]
-
-
-def visible_gpus() -> list[str]:
-    """Names of the GPUs that this run may use, without starting CUDA."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [name for name in given.split(",") if name]
-    return sorted(
-        path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*")
-    )
 
 
 if __name__ == "__main__":

@@ -4,34 +4,13 @@ import pytest
 
 from espnet_ext.bin.ser_plan import (
     get_parser,
-    gpus_of_runs,
     main,
     memory_bound,
     memory_of,
 )
-from espnet_ext.errors import UserError
 from espnet_ext.jobs.memory import available_memory
 
 GB = 2**30
-
-
-@pytest.mark.parametrize(
-    ("ngpu", "visible", "dealt"),
-    [
-        (0, "0123", []),
-        (1, "012", ["0", "1", "2"]),
-        (2, "0123", ["0,1", "2,3"]),
-        (2, "567", ["5,6"]),  # one is left over
-        (2, "", []),  # none to be seen: the program itself says so
-    ],
-)
-def test_gpus_of_runs(ngpu, visible, dealt):
-    assert gpus_of_runs(ngpu, list(visible)) == dealt
-
-
-def test_too_few_gpus_are_named():
-    with pytest.raises(UserError, match="--ngpu 4, but this machine offers 2: 0, 1"):
-        gpus_of_runs(4, ["0", "1"])
 
 
 def options(monkeypatch, *words):

@@ -1,0 +1,34 @@
+"""Which GPUs of this machine which runs get."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from espnet_ext.errors import UserError
+
+
+def gpus_of_runs(ngpu: int, visible: Sequence[str]) -> list[str]:
+    """Part GPUs among runs of `ngpu` each, as ``CUDA_VISIBLE_DEVICES`` has them.
+
+    Raises:
+        UserError: If there are some, but fewer than one run needs.
+    """
+    if ngpu == 0 or not visible:
+        return []
+    if len(visible) < ngpu:
+        raise UserError(
+            f"--ngpu {ngpu}, but this machine offers {len(visible)}: "
+            + ", ".join(visible)
+        )
+    whole = len(visible) // ngpu * ngpu
+    return [",".join(visible[n : n + ngpu]) for n in range(0, whole, ngpu)]
+
+
+def visible_gpus() -> list[str]:
+    """Names of the GPUs that this run may use, without starting CUDA."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name]
+    return sorted(
+        path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*")
+    )

@@ -1,0 +1,30 @@
+import pytest
+
+from espnet_ext.errors import UserError
+from espnet_ext.jobs.gpus import gpus_of_runs, visible_gpus
+
+
+@pytest.mark.parametrize(
+    ("ngpu", "visible", "dealt"),
+    [
+        (0, "0123", []),
+        (1, "012", ["0", "1", "2"]),
+        (2, "0123", ["0,1", "2,3"]),
+        (2, "567", ["5,6"]),  # one is left over
+        (2, "", []),  # none to be seen: the program itself says so
+    ],
+)
+def test_gpus_of_runs(ngpu, visible, dealt):
+    assert gpus_of_runs(ngpu, list(visible)) == dealt
+
+
+def test_too_few_gpus_are_named():
+    with pytest.raises(UserError, match="--ngpu 4, but this machine offers 2: 0, 1"):
+        gpus_of_runs(4, ["0", "1"])
+
+
+def test_the_environment_says_which_gpus_may_be_used(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-8f2c")
+    assert visible_gpus() == ["3", "GPU-8f2c"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == []
