@@ -8,6 +8,8 @@
 #   ./run.sh --table 1                                    a whole table of the paper
 #   ./run.sh --table 1 --iemocap DIR                      on the real thing (2: and
 #                                                         --msp_podcast DIR; 3: that)
+#   ./run.sh --corpus iemocap --table 1                   the same, where db.sh says (2:
+#                                                         iemocap_msp_podcast; 3: msp_podcast)
 #   ./run.sh --help                                       every option
 set -euo pipefail
 
@@ -48,8 +50,13 @@ if [ -n "${table}" ]; then
         exit 1
     fi
     args=(--table "${table}" ${args[@]+"${args[@]}"})
-    if [ "${real}" = true ] && [ -z "${corpus}" ]; then
-        corpus=$(sed -n 's/^recipe: *//p' "${yaml}")
+    if [ -z "${corpus}" ]; then
+        own=$(sed -n 's/^recipe: *//p' "${yaml}")
+        if [ "${real}" = true ]; then
+            corpus=${own}
+        else
+            echo "On the built-in corpora. On yours, where db.sh says: --corpus ${own}" >&2
+        fi
     fi
 fi
 corpus=${corpus:-mini}

@@ -99,13 +99,11 @@ def _read_recordings(data_dir: Path, labels: Path | None) -> dict:
 def _device(ngpu: int, num_threads: int) -> str:
     import torch
 
+    from espnet_ext.utils.device import device_of
+
     if num_threads > 0:
         torch.set_num_threads(num_threads)
-    if ngpu == 0:
-        return "cpu"
-    if not torch.cuda.is_available():
-        raise UserError("--ngpu 1: torch sees no GPU here; use --ngpu 0")
-    return "cuda"
+    return device_of(ngpu)
 
 
 if __name__ == "__main__":

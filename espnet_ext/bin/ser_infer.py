@@ -177,6 +177,7 @@ def predict(
     from tqdm import tqdm
 
     from espnet_ext.train.inference import predict_utterances
+    from espnet_ext.utils.device import device_of
 
     speech, lengths = open_speech(frontend, args.store, test_set)
     ids = sorted(test_set.utterances, key=lambda utt: -lengths[utt])
@@ -184,8 +185,7 @@ def predict(
         ids[start : start + args.batch_size]
         for start in range(0, len(ids), args.batch_size)
     ]
-    device = "cuda" if args.ngpu else "cpu"
-    results = predict_utterances(model, speech, batches, device)
+    results = predict_utterances(model, speech, batches, device_of(args.ngpu))
     progress = tqdm(results, total=len(ids), desc=f"predicting into {args.output}")
     return sorted(progress, key=lambda prediction: prediction.id)
 

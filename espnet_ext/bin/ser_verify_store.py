@@ -1,6 +1,6 @@
 """Read a feature store from end to end and compare everything with its checksums.
 
-With --recompute, some utterances are also computed again, in fp32, and compared: are
+With --recompute, some utterances are computed again instead, in fp32, and compared: are
 the features those of these recordings and weights, and what does the precision cost?
 """
 
@@ -25,7 +25,7 @@ def get_parser() -> argparse.ArgumentParser:
         type=int,
         default=0,
         metavar="N",
-        help="compute N utterances again, evenly spaced, and compare [0]",
+        help="compute N utterances again, evenly spaced, and read no others",
     )
     add("--data", type=Path, help="data directory, for --recompute")
     add("--upstream", help="where the weights are now, if they have moved")
@@ -37,14 +37,17 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = get_parser().parse_args(cmd)
+    if args.recompute < 0:
+        raise UserError(f"--recompute {args.recompute}: at least one is needed")
     if args.recompute and args.data is None:
         raise UserError("--recompute needs --data, the data directory of the store")
     from espnet_ext.features.store import FeatureStore
 
     store = FeatureStore(args.store)
-    _verify(store, args.store)
     if args.recompute:
         _recompute(store, args)
+    else:
+        _verify(store, args.store)
 
 
 def _verify(store: "FeatureStore", path: Path) -> None:
@@ -82,6 +85,7 @@ def _recompute(store: "FeatureStore", args: argparse.Namespace) -> None:
         spread,
         summarize,
     )
+    from espnet_ext.utils.device import device_of
 
     utterances = read_data_dir(args.data).utterances
     chosen = spread([u for u in store.ids if u in utterances], args.recompute)
@@ -89,8 +93,7 @@ def _recompute(store: "FeatureStore", args: argparse.Namespace) -> None:
         raise UserError(f"{args.data}: none of its utterances is in {args.store}")
     paths = {u: utterances[u].wav for u in chosen}
     config = config_of(store, args.upstream)
-    device = "cuda" if args.ngpu else "cpu"
-    found = errors_by_utterance(store, paths, config, device)
+    found = errors_by_utterance(store, paths, config, device_of(args.ngpu))
     bar = tqdm(found, desc="compute again", total=len(paths), unit="utt")
     errors = [error for _, error in bar]
     print(

@@ -24,11 +24,16 @@ def gpus_of_runs(ngpu: int, visible: Sequence[str]) -> list[str]:
     return [",".join(visible[n : n + ngpu]) for n in range(0, whole, ngpu)]
 
 
-def visible_gpus() -> list[str]:
-    """Names of the GPUs that this run may use, without starting CUDA."""
+def visible_gpus(devices: Path = Path("/dev")) -> list[str]:
+    """Names of the GPUs that this run may use, without starting CUDA.
+
+    CUDA counts what it finds from 0 on: in a container that is given nothing but
+    ``/dev/nvidia3``, that is GPU 0.
+
+    Args:
+        devices: Where the device files are.
+    """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [name for name in given.split(",") if name]
-    return sorted(
-        path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*")
-    )
+    return [str(n) for n, _ in enumerate(devices.glob("nvidia[0-9]*"))]

@@ -34,6 +34,16 @@ from espnet_ext.scoring.table_report import (
 from espnet_ext.scoring.table_scores import Cell
 from espnet_ext.scoring.table_spec import Column
 
+# Section -> what the page's navigation calls it.
+_LINKS = {
+    "table": "Table",
+    "claims": "Claims",
+    "comparisons": "Comparisons",
+    "figures": "Figures",
+    "hardware": "Where and how long",
+    "runs": "Runs",
+}
+
 _STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1c1c1c; --soft: #5c5c5c;
   --line: #d9d9d9; --card: #f5f6f8; --good: #00664c; --fair: #7a5300; --bad: #a83a00; }
@@ -87,19 +97,7 @@ def format_html(report: TableReport, figures: Mapping[str, tuple[str, bytes]]) -
     """
     title = _text(report.result.spec.title)
     rest = {name: figure for name, figure in figures.items() if name != "table"}
-    parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{title}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{title}</h1>",
-        '<nav><a href="#table">Table</a><a href="#claims">Claims</a>'
-        '<a href="#comparisons">Comparisons</a><a href="#figures">Figures</a>'
-        '<a href="#hardware">Where and how long</a><a href="#runs">Runs</a></nav>',
-        "<ul>",
-        *(f"<li>{_text(line)}</li>" for line in describe_tests(report)),
-        f"<li>Seeds: {', '.join(map(str, seeds_of(report)))}</li></ul>",
-        *(f'<p class="warning">{_text(w)}</p>' for w in warnings_of(report)),
+    sections = [
         *_section("table", _table_title(report), _scores(report)),
         *_figure(figures.get("table")),
         f'<p class="soft">{_text(how_to_read(report))}</p>',
@@ -116,9 +114,32 @@ def format_html(report: TableReport, figures: Mapping[str, tuple[str, bytes]]) -
         ),
         *_section("hardware", "Where and how long", _hardware(report)),
         *_section("runs", "Runs and environment", _runs(report)),
+    ]
+    parts = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{title}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{title}</h1>",
+        _navigation(sections),
+        "<ul>",
+        *(f"<li>{_text(line)}</li>" for line in describe_tests(report)),
+        f"<li>Seeds: {', '.join(map(str, seeds_of(report)))}</li></ul>",
+        *(f'<p class="warning">{_text(w)}</p>' for w in warnings_of(report)),
+        *sections,
         "</body></html>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _navigation(lines: Sequence[str]) -> str:
+    """Link to the sections that are there."""
+    links = [
+        f'<a href="#{name}">{title}</a>'
+        for name, title in _LINKS.items()
+        if any(line.startswith(f'<h2 id="{name}">') for line in lines)
+    ]
+    return f"<nav>{''.join(links)}</nav>"
 
 
 def _text(text: str) -> str:

@@ -165,7 +165,10 @@ class SERTrainer(Trainer):
                 )
         finally:
             if trainer_options.record is not None:
-                trainer_options.record.save()
+                try:
+                    trainer_options.record.save()
+                except OSError as error:  # must not hide why the training ends
+                    logging.warning(f"where it ran could not be written: {error}")
 
     @classmethod
     def train_one_epoch(

@@ -301,6 +301,27 @@ def test_recomputing_states_the_error_of_the_precision(corpus, capsys):
         assert table[state][1] == pytest.approx(errors.max().item(), rel=0.06)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--recompute", "-1"], "--recompute -1: at least one is needed"),
+        (["--recompute", "2"], "needs --data"),
+    ],
+)
+def test_recomputing_refuses_what_means_nothing(corpus, capsys, options, message):
+    with pytest.raises(SystemExit):
+        verify(["--store", str(corpus.store), *options])
+    assert message in capsys.readouterr().err
+
+
+def test_recomputing_without_a_gpu_says_so(corpus, capsys, monkeypatch):
+    main(corpus.command())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        recompute(corpus, "--ngpu", "1")
+    assert "--ngpu 1: torch sees no GPU here" in capsys.readouterr().err
+
+
 def test_recomputing_finds_other_weights_and_other_recordings(corpus, capsys):
     main(corpus.command())
     other = corpus.folder / "other"

@@ -28,3 +28,11 @@ def test_the_environment_says_which_gpus_may_be_used(monkeypatch):
     assert visible_gpus() == ["3", "GPU-8f2c"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert visible_gpus() == []
+
+
+def test_device_files_are_counted_as_cuda_counts(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus(tmp_path) == []
+    for name in ("nvidia3", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    assert visible_gpus(tmp_path) == ["0"]

@@ -443,7 +443,10 @@ def test_where_and_how_long(tmp_path):
 
 def test_without_any_log_there_is_no_such_section(output):
     assert "### Where and how long" not in (output / "RESULTS.md").read_text()
-    assert 'id="hardware"' not in (output / "report.html").read_text()
+    page = (output / "report.html").read_text()
+    assert 'id="hardware"' not in page
+    assert "#hardware" not in page  # no link leads nowhere
+    assert 'href="#table"' in page
 
 
 def test_over_trainings_is_in_every_file(output, result):
