@@ -14,7 +14,7 @@ from pathlib import Path
 
 from espnet_ext.errors import UserError, exit_on_user_error
 from espnet_ext.jobs import slurm
-from espnet_ext.jobs.batch import step_key
+from espnet_ext.jobs.batch import step_key, unique
 from espnet_ext.jobs.cluster import (
     KIND_OF_STAGE,
     ClusterOptions,
@@ -434,7 +434,7 @@ def make_table(args: argparse.Namespace) -> None:
     """Run everything that a table needs, and make it of what there is.
 
     Raises:
-        UserError: After all that could run has run, if some of it failed.
+        UserError: After all that could run has run, if the table lacks something.
     """
     table = plan_table(table_options(args))
     if args.dry_run:
@@ -449,10 +449,39 @@ def make_table(args: argparse.Namespace) -> None:
         run_on_slurm(lambda: planned_table(table, args), table.recipes, args)
         if args.wait == "true":
             print_end(start)
-        return
-    outcome = run_table(table, args)
-    print_end(start)
-    outcome.check()
+    else:
+        outcome = run_table(table, args)
+        print_end(start)
+        outcome.check()
+    if args.stop_stage == max(STAGES):
+        check_table(table, args)
+
+
+def check_table(table: Table, args: argparse.Namespace) -> None:
+    """See that the table has all of its runs.
+
+    Where they are left to Slurm, only those that this call has not submitted count.
+
+    Raises:
+        UserError: Names what is not finished.
+    """
+    left = args.cmd_backend == "slurm" and args.wait == "false"
+    missing = [
+        step.name
+        for run in table.runs
+        for step in run.steps()
+        if (step.stage < args.stage or not left) and not is_done(step)
+    ]
+    if missing:
+        names = "".join(f"\n    {name}" for name in missing)
+        raise UserError(
+            f"{table.name} lacks runs, because these are not finished:{names}\n"
+            "Start the same command without --stage to make them"
+        )
+    if not left and not is_done(table_step(table)):
+        raise UserError(
+            f"runs have ended while {table.name} was made: start the same command again"
+        )
 
 
 def run_table(table: Table, args: argparse.Namespace) -> Outcome:
@@ -521,11 +550,6 @@ def table_options(args: argparse.Namespace) -> TableOptions:
 def config_path(kind: str, name: str) -> Path:
     """Find a config by its name (``paper5``) or by its path."""
     return Path(name) if name.endswith(".yaml") else Path("conf", kind, f"{name}.yaml")
-
-
-def unique(steps: Iterable[Step]) -> list[Step]:
-    """Drop the steps that several folds share."""
-    return list({step.name: step for step in steps}.values())
 
 
 def check_training_configs(

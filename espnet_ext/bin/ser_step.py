@@ -17,9 +17,9 @@ from pathlib import Path
 from types import FrameType
 
 from espnet_ext.errors import UserError, exit_on_user_error
-from espnet_ext.jobs.batch import TaskRecord, read_batch, write_record
-from espnet_ext.jobs.local import run_steps
-from espnet_ext.jobs.step import Step
+from espnet_ext.jobs.batch import TaskRecord, read_batch, step_key, write_record
+from espnet_ext.jobs.local import append_to_log, run_steps
+from espnet_ext.jobs.step import Step, is_done
 
 # A node that has died holds its locks until the file server gives it up.
 LOCK_PATIENCE = 180.0
@@ -44,14 +44,14 @@ def main(cmd: Sequence[str] | None = None) -> None:
     if record.restarts > batch.max_restarts:
         fault = (
             f"started again {record.restarts} times, which is more than --max_restarts"
-            f" {batch.max_restarts}: a longer --time or less preemption is needed."
-            " Start the same command again to go on from where it is"
+            f" {batch.max_restarts}: a longer --time in cmd.sh or less preemption"
+            " is needed. Start the same command again to go on from where it is"
         )
         write_record(batch, args.task, ended(record, "failed", fault))
         raise UserError(fault)
     write_record(batch, args.task, record)
     try:
-        run_task(batch.tasks[args.task], record)
+        run_task(batch.tasks[args.task], record, batch.needs)
     except UserError:  # said in the step's own log
         write_record(batch, args.task, ended(record, "failed"))
         raise
@@ -80,18 +80,42 @@ def ended(record: TaskRecord, state: str, fault: str = "") -> TaskRecord:
     return replace(record, state=state, ended=time.time(), note=fault)
 
 
-def run_task(steps: Sequence[Step], record: TaskRecord) -> None:
-    """Run the steps side by side.
+def run_task(
+    steps: Sequence[Step],
+    record: TaskRecord,
+    needs: Mapping[str, Sequence[Step]],
+) -> None:
+    """Run the steps side by side; one that lacks what it reads stops no other.
+
+    Args:
+        steps: The task.
+        record: Its record.
+        needs: What has to be finished before a step, by its key.
 
     Raises:
-        UserError: If one fails.
+        UserError: If one fails, or was not run.
     """
     if record.restarts:
         print(f"Started again for the {record.restarts}. time.", flush=True)
     if record.job:
         # Sent some time before the time limit (--signal in conf/slurm.conf).
         signal.signal(signal.SIGUSR1, lambda *args: requeue(record.job, *args))
-    run_steps(steps, jobs=len(steps), patience=LOCK_PATIENCE)
+    ready, failures = [], []
+    for step in steps:
+        missing = [o for o in needs.get(step_key(step), ()) if not is_done(o)]
+        if not missing:
+            ready.append(step)
+            continue
+        names = ", ".join(f"{o.name} (see {os.path.abspath(o.log)})" for o in missing)
+        failures.append(f"{step.name} is not run, not finished: {names}")
+        append_to_log(step, f"error: {failures[-1]}")
+    try:
+        if ready:
+            run_steps(ready, jobs=len(ready), patience=LOCK_PATIENCE)
+    except UserError as error:
+        failures.append(str(error))
+    if failures:
+        raise UserError("\n".join(failures))
 
 
 def requeue(job: str, number: int, frame: FrameType | None) -> None:

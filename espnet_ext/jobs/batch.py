@@ -20,8 +20,8 @@ import shlex
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from espnet_ext.errors import UserError
@@ -49,11 +49,14 @@ class Batch:
         tasks: The steps of each task by the task's number. Steps of one task run side
             by side.
         max_restarts: How often the cluster may start a task again.
+        needs: What a step reads, by the step's key, where it is the job itself that
+            must see whether that is finished.
     """
 
     folder: Path
     tasks: Mapping[int, tuple[Step, ...]]
     max_restarts: int
+    needs: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
 
     @property
     def script(self) -> Path:
@@ -82,18 +85,35 @@ def step_key(step: Step) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def unique(steps: Iterable[Step]) -> list[Step]:
+    """Keep each step once: folds share some, and workers share one."""
+    return list({step_key(step): step for step in steps}.values())
+
+
 def write_batch(
-    root: Path, tasks: Mapping[int, Sequence[Step]], max_restarts: int
+    root: Path,
+    tasks: Mapping[int, Sequence[Step]],
+    max_restarts: int,
+    needs: Mapping[str, Sequence[Step]] | None = None,
 ) -> Batch:
-    """Write the folder of a batch below `root`."""
+    """Write the folder of a batch below `root`; the arguments are as in `Batch`."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
     folder = Path(os.path.abspath(root)) / name
-    batch = Batch(folder, {n: tuple(steps) for n, steps in tasks.items()}, max_restarts)
+    batch = Batch(
+        folder,
+        {number: tuple(steps) for number, steps in tasks.items()},
+        max_restarts,
+        {key: tuple(steps) for key, steps in (needs or {}).items()},
+    )
     content = {
         "max_restarts": max_restarts,
         "tasks": {
             number: [step_to_json(step) for step in steps]
             for number, steps in batch.tasks.items()
+        },
+        "needs": {
+            key: [step_to_json(step) for step in steps]
+            for key, steps in batch.needs.items()
         },
     }
     text = json.dumps(content, indent=1, default=str)
@@ -116,7 +136,11 @@ def read_batch(folder: Path) -> Batch:
         int(number): tuple(step_from_json(step) for step in steps)
         for number, steps in content["tasks"].items()
     }
-    return Batch(folder, tasks, content["max_restarts"])
+    needs = {
+        key: tuple(step_from_json(step) for step in steps)
+        for key, steps in content.get("needs", {}).items()
+    }
+    return Batch(folder, tasks, content["max_restarts"], needs)
 
 
 def _script(folder: Path) -> str:

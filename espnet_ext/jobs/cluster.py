@@ -12,7 +12,15 @@ import fcntl
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Container,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Set,
+)
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,16 +33,17 @@ from espnet_ext.jobs.batch import (
     read_batch,
     read_record,
     step_key,
+    unique,
     write_batch,
 )
 from espnet_ext.jobs.graph import prerequisites, unfinished
+from espnet_ext.jobs.local import LOG_TAIL
 from espnet_ext.jobs.slurm import QueuedTask, TaskId
 from espnet_ext.jobs.slurm_conf import SlurmConf, sbatch_options
 from espnet_ext.jobs.step import Status, Step, is_done, status
 
 # Slurm's default MaxArraySize is 1001.
 LARGEST_ARRAY = 1000
-LOG_TAIL = 15
 # A step is submitted again when what it waits for had failed in one of several workers,
 # or when its inputs have changed meanwhile.
 MAX_ATTEMPTS = 3
@@ -253,11 +262,6 @@ def ours(
     }
 
 
-def unique(steps: Iterable[Step]) -> list[Step]:
-    """Keep each step once: workers share one."""
-    return list({step_key(step): step for step in steps}.values())
-
-
 def tell_queued(
     steps: Iterable[Step], under_way: Mapping[str, Sequence[TaskId]], watch: Watch
 ) -> None:
@@ -380,10 +384,12 @@ class Group:
     Attributes:
         tasks: The steps of each task.
         dependency: What sbatch is told.
+        needs: What a job must see itself (`Batch`).
     """
 
     tasks: Mapping[int, tuple[Step, ...]]
     dependency: str
+    needs: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
 
     @property
     def first(self) -> Step:
@@ -435,12 +441,17 @@ def group_steps(
     Steps each of which waits for one task of the same array (the inference of one of
     its trainings) become an array too, task for task.
 
+    A task of several steps fails with any of them. What waits for one of these waits
+    for the task to end, however it ends, and its own job sees whether what it reads is
+    finished.
+
     Args:
         steps: Steps of one stage that do not wait for each other.
         needs: What a step waits for, by key.
         under_way: Tasks of what is in the queue, by key.
         options: How many share a job.
     """
+    packed = packed_tasks(under_way)
     together: dict[tuple[TaskId, ...], list[Step]] = defaultdict(list)
     for step in steps:
         before = [step_key(other) for other in needs[step_key(step)]]
@@ -452,13 +463,15 @@ def group_steps(
         for alike in _split_by_needs(members):
             size = options.runs_per_job if alike[0].stage in PACKED_STAGES else 1
             tasks = _pack(alike, size)
-            if len(waits) == 1 and len(tasks) == 1 and not alike[0].reports:
+            loose = alike[0].reports or not packed.isdisjoint(waits)
+            if len(waits) == 1 and len(tasks) == 1 and not loose:
                 pairs[waits[0].job, _asks(alike[0])][waits[0].task] = tasks[0]
                 continue
-            after = _after(alike[0], waits)
+            after = _after(alike[0], waits, packed)
+            to_see = _to_see(alike, needs, under_way, packed)
             for start in range(0, len(tasks), LARGEST_ARRAY):
                 part = tasks[start : start + LARGEST_ARRAY]
-                groups.append(Group(dict(enumerate(part)), after))
+                groups.append(Group(dict(enumerate(part)), after, to_see))
     for (job, _), by_task in pairs.items():
         after = f"aftercorr:{job}"
         if len(by_task) == 1:
@@ -467,11 +480,38 @@ def group_steps(
     return groups
 
 
-def _after(step: Step, tasks: Sequence[TaskId]) -> str:
+def packed_tasks(under_way: Mapping[str, Sequence[TaskId]]) -> set[TaskId]:
+    """Tasks of several steps."""
+    steps = Counter(task for tasks in under_way.values() for task in tasks)
+    return {task for task, count in steps.items() if count > 1}
+
+
+def _after(step: Step, tasks: Sequence[TaskId], packed: Container[TaskId]) -> str:
     """Say in sbatch's words what to wait for: all to end well, or just to end."""
-    if not tasks:
-        return ""
-    return ":".join(["afterany" if step.reports else "afterok", *map(str, tasks)])
+    words = defaultdict(list)
+    for task in tasks:
+        just_ends = step.reports or task in packed
+        words["afterany" if just_ends else "afterok"].append(str(task))
+    return ",".join(":".join([word, *found]) for word, found in words.items())
+
+
+def _to_see(
+    steps: Sequence[Step],
+    needs: Mapping[str, Sequence[Step]],
+    under_way: Mapping[str, Sequence[TaskId]],
+    packed: Set[TaskId],
+) -> dict[str, tuple[Step, ...]]:
+    """List what steps read from tasks of several, by their keys."""
+    found = {
+        step_key(step): tuple(
+            other
+            for other in needs[step_key(step)]
+            if not packed.isdisjoint(under_way.get(step_key(other), ()))
+        )
+        for step in steps
+        if not step.reports
+    }
+    return {key: others for key, others in found.items() if others}
 
 
 def _kind(step: Step) -> str:
@@ -540,7 +580,7 @@ def submit_group(group: Group, options: ClusterOptions, lock: int) -> tuple[Batc
     wanted = dict(options.commands.get(_kind(first), {}))
     wanted |= {"gpu": str(first.gpus), "num_nodes": str(first.nodes)}
     words = [*options.conf.command, *sbatch_options(options.conf, wanted)]
-    batch = write_batch(options.root, group.tasks, options.max_restarts)
+    batch = write_batch(options.root, group.tasks, options.max_restarts, group.needs)
     job = slurm.submit(
         batch,
         words,
@@ -631,12 +671,15 @@ def describe_end(
 
     Returns:
         Empty where the task is not to blame: it was never begun, because what it waits
-        for has failed, or nothing is known about it any more.
+        for has failed, it ended well but its inputs have changed meanwhile, or nothing
+        is known about it any more.
     """
     task = flight.task.id
     if record is not None and record.state == "failed":
         note = f": {record.note}" if record.note else ""
         return f"failed (job {task} on {record.host}){note}"
+    if record is not None and record.state == "done":
+        return ""
     said = entry.verdict if entry is not None else slurm.last_state(task)
     log = flight.batch.log(task.task)
     if record is not None:

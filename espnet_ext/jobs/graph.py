@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from espnet_ext.jobs.batch import step_key
-from espnet_ext.jobs.step import Evidence, Status, Step, read_runs, status
+from espnet_ext.jobs.step import Evidence, Status, Step, runs_of, status
 
 
 def prerequisites(steps: Sequence[Step]) -> dict[str, tuple[Step, ...]]:
@@ -40,7 +40,7 @@ def read_by(step: Step) -> list[Path]:
     for item in step.inputs:
         paths.append(item.path)
         if item.evidence is Evidence.RUNS:
-            paths += [s.output for run in read_runs(item.path).values() for s in run]
+            paths += [s.output for run in runs_of(step, item).values() for s in run]
     return paths
 
 

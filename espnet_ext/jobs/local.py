@@ -33,6 +33,7 @@ from espnet_ext.jobs.progress import EpochProgress
 from espnet_ext.jobs.step import (
     Status,
     Step,
+    describe_inputs,
     mark_done,
     mark_started,
     set_aside,
@@ -134,7 +135,7 @@ def _run(
                     try:
                         lock = acquire(step, patience)
                     except UserError as error:
-                        _append_to_log(step, f"error: {error}")
+                        append_to_log(step, f"error: {error}")
                         failed[step.name] = Failure(step, "failed")
                         continue
                     slot = slots.pop(0)
@@ -194,7 +195,8 @@ def _no_tqdm_thread() -> Iterator[None]:
         tqdm.monitor_interval = before
 
 
-def _append_to_log(step: Step, text: str) -> None:
+def append_to_log(step: Step, text: str) -> None:
+    """Add a line to what a step has printed."""
     step.log.parent.mkdir(parents=True, exist_ok=True)
     with open(step.log, "a", encoding="utf-8") as log:
         log.write(f"{text}\n")
@@ -204,7 +206,7 @@ def _start(step: Step, lock: TextIO, slot: int, gpus: Sequence[str]) -> Child:
     """Start the child, which keeps the lock when this process has closed it."""
     _make_room(step)
     now = time.strftime("%F %T")
-    _append_to_log(step, f"{LOG_HEADER}{now}: {shlex.join(step.command())}")
+    append_to_log(step, f"{LOG_HEADER}{now}: {shlex.join(step.command())}")
     log = open(step.log, "ab")  # noqa: SIM115 (closed in _finish)
     reader, writer = os.pipe()
     sys.stdout.flush()
@@ -243,10 +245,16 @@ def _be_child(step: Step, lock: TextIO, writer: int, gpu: str | None) -> None:
         write_files(step)
         if step.keeps_partial_work:
             mark_started(step)
+        before = _inputs_now(step)
         code = _call_main(step)
         if code == 0:
             with finishing(step):
-                mark_done(step)
+                mark_done(step, before)
+            if status(step) is Status.CHANGED:
+                print(
+                    f"{step.name}: what it reads has changed while it ran: start the "
+                    "same command again"
+                )
     except UserError as error:
         code = 1
         print(f"error: {error}", file=sys.stderr)
@@ -260,6 +268,14 @@ def _be_child(step: Step, lock: TextIO, writer: int, gpu: str | None) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _inputs_now(step: Step) -> dict[str, str] | None:
+    """Describe what the step is about to read; None where its program will miss it."""
+    try:
+        return describe_inputs(step)
+    except OSError:
+        return None
 
 
 def _call_main(step: Step) -> int:
@@ -310,7 +326,7 @@ def _finish(child: Child) -> str:
             + _advice(os.environ)
         )
     if code < 0:
-        _append_to_log(child.step, f"error: {child.step.name} {how}")
+        append_to_log(child.step, f"error: {child.step.name} {how}")
     tqdm.write(f"  {child.step.name}: after {seconds:.0f} s {how}")
     return how
 

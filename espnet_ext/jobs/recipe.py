@@ -31,7 +31,6 @@ from espnet_ext.jobs.step import (
     digest,
     recorded_inputs,
     status,
-    write_files,
 )
 from espnet_ext.tasks.config import merge_configs
 
@@ -373,7 +372,7 @@ def training_config(recipe: Recipe, model: str) -> dict[str, Any]:
 
 
 def train_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
-    """Train one model; the merged YAML is written beside its folder."""
+    """Train one model; the merged YAML goes beside its folder."""
     output = recipe.run(model)
     merged = output.parent / "conf" / f"{output.name}.yaml"
     args = [
@@ -386,7 +385,7 @@ def train_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
         for triple in data_triples(recipe, folder):
             args += [f"--{part}_data_path_and_name_and_type", triple]
         args += [f"--{part}_shape_file", str(folder / "speech_shape")]
-    step = Step(
+    return Step(
         name=f"train {model} on {recipe.split} (seed {recipe.seed})",
         stage=5,
         module="espnet_ext.bin.ser_train",
@@ -406,8 +405,6 @@ def train_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
         gpus=recipe.ngpu,
         nodes=recipe.num_nodes,
     )
-    write_files(step)  # now too, for those who run its command by hand
-    return step
 
 
 def data_triples(recipe: Recipe, folder: Path) -> list[str]:

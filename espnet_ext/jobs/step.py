@@ -73,7 +73,7 @@ class Step:
         epochs: Epochs at most, for the progress display; 0 if it is no training.
         files: Texts that its program reads and the plan makes (the merged YAML of a
             training). They are written when it starts, so that a queued step runs
-            with the settings it was queued with.
+            with the settings it was queued with, and planning writes nothing.
         gpus: GPUs it uses on each node.
         nodes: Nodes that its program spans.
         workers: Processes that may share its work, each of which runs the program
@@ -119,19 +119,25 @@ class Step:
         return ["python", "-m", self.module, *self.args]
 
 
-def fingerprint(step: Step) -> str:
+def fingerprint(step: Step, inputs: Mapping[str, str] | None = None) -> str:
     """Hash everything that decides the step's result (sha256, hexadecimal).
+
+    Args:
+        step: The step.
+        inputs: What `describe_inputs` has said; None: as they are now.
 
     Raises:
         FileNotFoundError: If an input does not exist.
     """
+    if inputs is None:
+        inputs = describe_inputs(step)
     content = {
         "version": __version__,
         "module": step.module,
         "settings": step.settings,
         # In the order in which they are declared, without their paths: the same step
         # is finished whatever folder it is called from, or was moved to.
-        "inputs": list(describe_inputs(step).values()),
+        "inputs": list(inputs.values()),
         "products": step.products,
     }
     text = json.dumps(content, sort_keys=True, default=str)
@@ -140,13 +146,16 @@ def fingerprint(step: Step) -> str:
 
 def describe_inputs(step: Step) -> dict[str, str]:
     """Digest of each input by its path."""
-    return {str(item.path): digest(item) for item in step.inputs}
+    return {
+        str(item.path): _digest_runs(runs_of(step, item))
+        if item.evidence is Evidence.RUNS
+        else digest(item)
+        for item in step.inputs
+    }
 
 
 def digest(item: Input) -> str:
     """Hash a file, or a folder with everything below it except dot files."""
-    if item.evidence is Evidence.RUNS:
-        return _digest_runs(item.path)
     if not item.path.is_dir():
         return _digest_file(item.path, item.evidence)
     total = hashlib.sha256()
@@ -171,13 +180,13 @@ def _digest_file(path: Path, evidence: Evidence) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _digest_runs(path: Path) -> str:
+def _digest_runs(runs: Mapping[str, Sequence[Step]]) -> str:
     made = {
         label: [
             _digest_file(steps[-1].output / name, Evidence.CONTENT)
             for name in steps[-1].products
         ]
-        for label, steps in read_runs(path).items()
+        for label, steps in runs.items()
         if all(is_done(step) for step in steps)
     }
     return hashlib.sha256(json.dumps(made).encode()).hexdigest()
@@ -234,8 +243,14 @@ def mark_started(step: Step) -> None:
     atomic_write_text(step.output / STARTED, text)
 
 
-def mark_done(step: Step) -> None:
+def mark_done(step: Step, inputs: Mapping[str, str] | None = None) -> None:
     """Write the record that makes the step finished.
+
+    Args:
+        step: The step.
+        inputs: What `describe_inputs` said before its program ran. What has changed
+            while it ran is not in its products, so it is then not finished. None: as
+            they are now.
 
     Raises:
         FileNotFoundError: If the step ended well but left a product out.
@@ -246,11 +261,13 @@ def mark_done(step: Step) -> None:
         raise FileNotFoundError(
             f"{step.name} ended without {', '.join(missing)} in {step.output}"
         )
+    if inputs is None:
+        inputs = describe_inputs(step)
     record = {
         "step": step.name,
-        "fingerprint": fingerprint(step),
+        "fingerprint": fingerprint(step, inputs),
         "command": step.command(),
-        "inputs": describe_inputs(step),
+        "inputs": dict(inputs),
         "products": products,
     }
     atomic_write_text(step.output / RECORD, json.dumps(record, indent=1))
@@ -324,6 +341,22 @@ def step_from_json(content: Mapping[str, Any]) -> Step:
     )
 
 
+def runs_of(step: Step, item: Input) -> dict[str, tuple[Step, ...]]:
+    """List the runs that a step reports on: from the text that comes with it, if any.
+
+    Args:
+        step: The step.
+        item: Its input by `Evidence.RUNS`.
+
+    Raises:
+        FileNotFoundError: If there is neither a text nor a file.
+    """
+    texts = dict(step.files)
+    if item.path in texts:
+        return parse_runs(texts[item.path])
+    return read_runs(item.path)
+
+
 def format_runs(runs: Mapping[str, Sequence[Step]]) -> str:
     """Write down the steps of runs, each by a label: what a step reports on.
 
@@ -339,7 +372,12 @@ def read_runs(path: Path) -> dict[str, tuple[Step, ...]]:
     Raises:
         FileNotFoundError: If the file does not exist.
     """
-    content = json.loads(path.read_text(encoding="utf-8"))
+    return parse_runs(path.read_text(encoding="utf-8"))
+
+
+def parse_runs(text: str) -> dict[str, tuple[Step, ...]]:
+    """Turn the text of `format_runs` back into runs."""
+    content = json.loads(text)
     return {
         label: tuple(step_from_json(step) for step in steps)
         for label, steps in content.items()

@@ -34,7 +34,6 @@ from espnet_ext.jobs.step import (
     format_runs,
     is_done,
     recorded_fingerprint,
-    write_files,
 )
 from espnet_ext.scoring.table_spec import CorpusSpec, TableSpec, load_table
 
@@ -279,7 +278,7 @@ def table_step(table: Table) -> Step:
     """Score the runs that are finished when it starts, and write the table."""
     runs_file = table.output.parent / "runs" / f"{table.name}.json"
     runs = {f"{run.row} {run.fold} {run.seed}": run.steps() for run in table.runs}
-    step = Step(
+    return Step(
         name=f"make {table.name}",
         stage=max(STAGES),
         module="espnet_ext.bin.ser_tabulate",
@@ -297,8 +296,6 @@ def table_step(table: Table) -> Step:
         },
         files=((runs_file, format_runs(runs)),),
     )
-    write_files(step)  # its status is that of the runs in there
-    return step
 
 
 def _settings_of(steps: Iterable[Step]) -> str:

@@ -45,6 +45,10 @@ def several(slurm, tmp_path_factory):
         "a b%a": (toy_table(root / "a b%a", 3), {}),
         "failing": (toy_table(root / "failing", 4, **failing), {}),
         "shared": (toy_table(root / "shared", 4), {"runs_per_job": 2}),
+        "packed": (
+            toy_table(root / "packed", 4, train1={"fail": "user"}),
+            {"runs_per_job": 4},
+        ),
         "workers": (with_workers(root / "workers"), {}),
         "large": (toy_table(root / "large", 12), {}),
     }
@@ -119,6 +123,24 @@ def test_small_trainings_share_a_job(several):
     found = [read_batch(f).tasks.values() for f in folder.glob("slurm/*-*")]
     assert sorted(len(task) for tasks in found for task in tasks) == [1, 1, 2, 2, 2, 2]
     assert {calls(step) for step in steps} == {1}
+
+
+def test_a_failure_stops_none_that_shares_its_job(several):
+    """Nobody watches: the others are predicted, and the table is made of them."""
+    folder = several / "packed"
+    steps = toy_table(folder, 4, train1={"fail": "user"})
+    wait_until(lambda: not any(not t.ended for t in tasks_of(folder)), 60)
+    left = {step.name: step for step in steps if status(step) is not Status.DONE}
+    assert set(left) == {"train1", "infer1"}
+    log = left["infer1"].log.read_text()
+    assert "infer1 is not run, not finished: train1 (see " in log
+    assert str(left["train1"].log) in log
+    assert not (left["infer1"].output / "calls").exists()
+    # the same command again names them
+    with pytest.raises(UserError, match=r"train1 failed \(job") as error:
+        run(steps, folder, runs_per_job=4)
+    assert "infer1" in str(error.value).partition("Not run")[2]
+    assert {calls(step) for step in steps if step.name not in left} == {1}
 
 
 def test_workers_share_a_step(several):

@@ -112,5 +112,19 @@ def test_steps_of_one_stage_may_wait_for_each_other(tmp_path):
     assert found == [["corpus", "hubert"], ["labels"], ["audio"]]
 
 
+def test_what_reads_one_of_a_packed_task_just_waits_for_its_end(tmp_path):
+    steps = toy_table(tmp_path, 2)
+    _, *trained = steps[:3]
+    inferred = steps[3:5]
+    needs = prerequisites(steps)
+    under_way = {step_key(step): [TaskId(8, 0)] for step in trained}
+    (group,) = group_steps(inferred, needs, under_way, options(tmp_path))
+    assert group.dependency == "afterany:8_0"
+    assert group.needs == {
+        step_key(infer): (train,)
+        for train, infer in zip(trained, inferred, strict=True)
+    }
+
+
 def test_small_trainings_share_tasks(grouped):
     assert grouped(5, runs_per_job=2)[0] == ("afterok:7_0", {0: 2, 1: 1})

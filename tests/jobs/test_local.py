@@ -12,7 +12,14 @@ import pytest
 
 from espnet_ext.errors import UserError
 from espnet_ext.jobs.local import last_output, run_steps
-from espnet_ext.jobs.step import Status, Step, status
+from espnet_ext.jobs.step import (
+    Evidence,
+    Input,
+    Status,
+    Step,
+    format_runs,
+    status,
+)
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -58,6 +65,25 @@ def test_a_changed_setting_runs_again(tmp_path):
     changed = toy(tmp_path, text="bye")
     run_steps([changed], jobs=1)
     assert (changed.output / "result").read_text() == "bye"
+
+
+def test_a_run_that_ends_while_its_table_is_made_leaves_the_table_to_do(tmp_path):
+    listed = tmp_path / "runs.json"
+    table = Step(
+        name="table",
+        stage=7,
+        module="finishing_meanwhile",
+        args=("--runs", str(listed), "--output", str(tmp_path / "table")),
+        output=tmp_path / "table",
+        products=("result",),
+        inputs=(Input(listed, Evidence.RUNS),),
+        files=((listed, format_runs({"late": [toy(tmp_path, "late")]})),),
+    )
+    run_steps([table], jobs=1)
+    assert status(table) is Status.CHANGED
+    assert "what it reads has changed while it ran" in table.log.read_text()
+    run_steps([table], jobs=1)  # the run had ended before
+    assert status(table) is Status.DONE
 
 
 def test_partial_work_of_other_settings_is_set_aside(tmp_path, capfd):

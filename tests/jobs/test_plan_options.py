@@ -1,16 +1,20 @@
 """What the options of ser_plan mean for the executor."""
 
+from pathlib import Path
+
 import pytest
 
+from espnet_ext.bin import ser_plan
 from espnet_ext.bin.ser_plan import (
     get_parser,
     main,
     memory_bound,
     memory_of,
 )
-from espnet_ext.jobs.memory import available_memory
+from espnet_ext.jobs.step import mark_done
 
 GB = 2**30
+ROOT = Path(__file__).parents[2]
 
 
 def options(monkeypatch, *words):
@@ -30,11 +34,91 @@ def test_memory_of_a_process_is_what_cmd_sh_says(monkeypatch):
 
 def test_memory_of_all_is_most_of_what_is_free(monkeypatch):
     assert memory_bound(options(monkeypatch, "--max_mem", "12G")) == 12 * GB
-    found = memory_bound(options(monkeypatch))
-    assert found == pytest.approx(0.9 * available_memory(), rel=0.2)
+    monkeypatch.setattr(ser_plan, "available_memory", lambda: 10 * GB)
+    assert memory_bound(options(monkeypatch)) == 9 * GB
 
 
 def test_no_size_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["--max_mem", "much"])
     assert "'much' is no size of memory" in capsys.readouterr().err
+
+
+TABLE = ("--table", "3", "--resamples", "100")
+RECIPE = ("--corpus", "iemocap", "--scheme", "iemocap_5fold", "--fold", "1", "2")
+
+
+def planned(folder, *words):
+    """Options of a recipe or table on the built-in corpora, in an empty folder."""
+    downloads = folder / "downloads"
+    return [
+        *(*words, "--mini_seed", "0", "--features", "mini"),
+        *("--corpus_root", str(downloads / "IEMOCAP_full_release")),
+        *("--upstream", str(downloads / "hubert_tiny"), "--overlay", "conf/mini.yaml"),
+        *("--datadir", str(folder / "data"), "--dumpdir", str(folder / "dump")),
+        *("--expdir", str(folder / "exp")),
+    ]
+
+
+@pytest.mark.parametrize("look", ["--status", "--dry_run"])
+@pytest.mark.parametrize("what", [RECIPE, TABLE], ids=["recipe", "table"])
+def test_a_look_at_the_plan_leaves_nothing_behind(
+    tmp_path, monkeypatch, capsys, what, look
+):
+    monkeypatch.chdir(ROOT)
+    main(planned(tmp_path, *what, look))
+    assert "train hierarchical_cd on" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def finish(step):
+    """Finish a step with stand-ins for its products."""
+    for name in step.products:
+        path = step.output / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    mark_done(step)
+
+
+def finish_all(steps, *_):
+    for step in steps:
+        finish(step)
+
+
+def told(capsys, command):
+    """What an attempt says that exits with 1."""
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 1
+    return capsys.readouterr().err
+
+
+def test_a_table_of_unfinished_runs_is_told_here(tmp_path, monkeypatch, capsys):
+    """Its last stage alone: nothing has failed, and it is not the whole table."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(ser_plan, "run_stage", finish_all)
+    last = planned(tmp_path, *TABLE, "--stage", "7")
+    said = told(capsys, last)
+    assert "table3 lacks runs" in said
+    assert "\n    train multitask on msp_podcast (seed 0)\n" in said
+    assert "\n    predict with multitask on msp_podcast (seed 0)\n" in said
+    args = get_parser().parse_args(last)
+    table = ser_plan.plan_table(ser_plan.table_options(args))
+    for stage in range(1, 7):
+        finish_all(step for step in table.steps() if step.stage == stage)
+    main(last)
+
+
+@pytest.mark.parametrize("wait", ["true", "false"])
+def test_a_table_of_unfinished_runs_is_told_on_slurm(
+    tmp_path, monkeypatch, capsys, wait
+):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(
+        ser_plan, "run_on_slurm", lambda plan, *_: finish_all(plan()[-1:])
+    )
+    on_slurm = planned(tmp_path, *TABLE, "--cmd_backend", "slurm", "--nj", "1")
+    said = told(capsys, [*on_slurm, "--wait", wait, "--stage", "7"])
+    assert "\n    train multitask on msp_podcast (seed 0)\n" in said
+    if wait == "false":  # all that is missing has been submitted
+        main([*on_slurm, "--wait", wait])

@@ -13,7 +13,7 @@ from espnet_ext.errors import UserError
 from espnet_ext.jobs.batch import step_key
 from espnet_ext.jobs.graph import prerequisites
 from espnet_ext.jobs.recipe import MODELS, Mini, Recipe, build_plan
-from espnet_ext.jobs.step import is_done, mark_done, read_runs
+from espnet_ext.jobs.step import is_done, mark_done, parse_runs
 from espnet_ext.jobs.table import (
     MINI_FOLDERS,
     Outcome,
@@ -295,7 +295,7 @@ def test_a_failed_training_stops_nothing_but_its_prediction(options):
 
 def listed(planned):
     """The rows that ser_table would be given."""
-    runs = read_runs(table_step(planned).files[0][0])
+    runs = parse_runs(table_step(planned).files[0][1])
     return list(csv.DictReader(list_runs(runs).splitlines()))
 
 
