@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import yaml
 from one_machine_slurm import wait_until
 from toy_plan import tasks_of
@@ -59,7 +58,6 @@ def results(folder):
     return [path.read_bytes() for path in paths]
 
 
-@pytest.mark.slow
 def test_a_table_on_slurm_is_the_one_made_here(slurm, tmp_path):
     """Submitted by a driver that is killed; nobody is there when it ends."""
     overlay = yaml.safe_load((ROOT / "conf" / "mini.yaml").read_text())

@@ -10,6 +10,7 @@ from one_machine_slurm import wait_until
 from toy_plan import job_of, options
 
 from espnet_ext.jobs import nodes
+from espnet_ext.jobs.batch import read_batch, step_key
 from espnet_ext.jobs.cluster import run_plan
 from espnet_ext.jobs.progress import last_epoch
 from espnet_ext.jobs.step import Status, Step, status
@@ -109,10 +110,16 @@ def assert_same_end(step, whole):
 
 
 def logs_of(step):
-    return step.output.parent.glob("slurm/*/*.log")
+    """What the jobs printed that ran this very step."""
+    found = []
+    for folder in step.output.parent.glob("slurm/*-*"):
+        batch = read_batch(folder)
+        for number, members in batch.tasks.items():
+            if step_key(step) in map(step_key, members):
+                found.append(batch.log(number))
+    return found
 
 
-@pytest.mark.slow
 def test_two_nodes_give_what_one_process_gives(trainings):
     import torch
 
@@ -122,12 +129,10 @@ def test_two_nodes_give_what_one_process_gives(trainings):
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5, msg=name)
 
 
-@pytest.mark.slow
 def test_a_preempted_training_ends_as_if_nothing_had_been(trainings):
     assert_same_end(trainings["preempted"], trainings["whole"])
 
 
-@pytest.mark.slow
 def test_a_training_out_of_time_goes_back_and_ends_as_if_nothing_had_been(trainings):
     said = "".join(path.read_text() for path in logs_of(trainings["timed"]))
     assert "The time limit is near: back into the queue." in said
