@@ -49,9 +49,10 @@ class Workspace:
             *options,
         ]
 
-    def run(self, *options):
+    def run(self, *options, environment=None):
         return subprocess.run(
             self.command(*options),
+            env=environment,
             cwd="/",  # a run must not depend on where it is started
             capture_output=True,
             text=True,
@@ -167,6 +168,27 @@ def test_another_seed_gives_other_predictions(finished):
     first, second = workspace.predictions(0), workspace.predictions(1)
     for model in workspace.models:
         assert first[model] != second[model]
+
+
+def test_a_gpu_that_nobody_asked_for_changes_nothing(finished, tmp_path, pretended_gpu):
+    workspace = copy_up_to_features(finished, tmp_path)
+    result = workspace.run(environment=pretended_gpu)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert workspace.predictions() == finished[0].predictions()
+
+
+def test_on_a_gpu_trainings_get_to_their_first_computation(
+    finished, tmp_path, pretended_gpu
+):
+    workspace = copy_up_to_features(finished, tmp_path)
+    options = ("--ngpu", "1", "--stage", "5", "--stop_stage", "5")
+    result = workspace.run(*options, environment=pretended_gpu)
+    assert result.returncode == 1
+    for model in workspace.models:
+        log = (workspace.runs / f"{model}_seed0" / "train.log").read_text()
+        assert "in forward" in log  # the model's
+        assert "CUDA error" in log
+        assert "forked subprocess" not in log
 
 
 @pytest.mark.slow

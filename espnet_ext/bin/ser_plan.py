@@ -21,7 +21,7 @@ from espnet_ext.jobs.cluster import (
     run_plan,
     steps_under_way,
 )
-from espnet_ext.jobs.gpus import gpus_of_runs, visible_gpus
+from espnet_ext.jobs.gpus import gpus_of_runs, hidden_gpus, visible_gpus
 from espnet_ext.jobs.launcher import run_with_launcher
 from espnet_ext.jobs.local import last_output, run_steps
 from espnet_ext.jobs.memory import SHARE, available_memory, parse_size
@@ -592,7 +592,7 @@ def import_espnet() -> None:
 
     Nothing here uses it, and to a new user the remark looks like a failure.
     """
-    with contextlib.redirect_stderr(io.StringIO()) as said:
+    with contextlib.redirect_stderr(io.StringIO()) as said, hidden_gpus():
         importlib.import_module("espnet_ext.tasks.ser")
     for line in said.getvalue().splitlines():
         if "Flash Attention" not in line:

@@ -1,10 +1,29 @@
 """Which GPUs of this machine which runs get."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from espnet_ext.errors import UserError
+
+# With both, torch counts no GPU and does not ask CUDA, so that a process can fork.
+HIDDEN = {"CUDA_VISIBLE_DEVICES": "", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+
+
+@contextmanager
+def hidden_gpus() -> Iterator[None]:
+    """Hide the GPUs from what is imported: ESPnet and others look for them then."""
+    before = {name: os.environ.get(name) for name in HIDDEN}
+    os.environ.update(HIDDEN)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def gpus_of_runs(ngpu: int, visible: Sequence[str]) -> list[str]:

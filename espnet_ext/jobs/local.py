@@ -1,14 +1,15 @@
 """Run steps on this machine, several at a time, with their progress in view.
 
-Each step runs in a forked child. Importing torch and ESPnet takes 10 to 30 seconds; the
-parent does it once and every child has it for nothing. The parent itself computes
-nothing, starts no thread and touches no GPU, so forking it is safe.
+A step that uses no GPU runs in a forked child. Importing torch and ESPnet takes 10 to
+30 seconds; the driver does it once, with the GPUs hidden, and every such child has it
+for nothing. The driver itself computes nothing, starts no thread and never asks CUDA,
+so forking it is safe. A step that uses GPUs gets a fresh interpreter (see `child`).
 
-A child dies with its parent (no training goes on in the dark after a kill) and holds a
-lock on its output folder, so that two runs never write the same one.
+What a step starts dies with the driver (no training goes on in the dark after a kill),
+and until then a lock on its output folder is held, so that two runs never write the
+same one (see `guard`).
 """
 
-import ctypes
 import importlib
 import os
 import resource
@@ -17,31 +18,22 @@ import shlex
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO, TextIO
 
 from tqdm import tqdm
 
-from espnet_ext.errors import UserError, describe_os_error
-from espnet_ext.jobs.lock import acquire, finishing, sign
+from espnet_ext.errors import UserError
+from espnet_ext.jobs import child as child_process
+from espnet_ext.jobs.gpus import hidden_gpus
+from espnet_ext.jobs.guard import Guard, guarding
+from espnet_ext.jobs.lock import acquire
 from espnet_ext.jobs.memory import format_size
-from espnet_ext.jobs.nodes import call_over_nodes
 from espnet_ext.jobs.progress import EpochProgress
-from espnet_ext.jobs.step import (
-    Status,
-    Step,
-    describe_inputs,
-    mark_done,
-    mark_started,
-    set_aside,
-    status,
-    write_files,
-)
+from espnet_ext.jobs.step import Status, Step, set_aside, status
 
-PR_SET_PDEATHSIG = 1
 LOG_TAIL = 15
 LOG_HEADER = "# Started at "
 
@@ -97,9 +89,11 @@ def run_steps(
             print(f"  {step.name}: finished before ({step.output})")
         else:
             todo.append(step)
-    if len(todo) > 1:
-        for module in sorted({name for step in todo for name in step.preload}):
-            importlib.import_module(module)
+    forked = [step for step in todo if not step.gpus]
+    if len(forked) > 1:
+        with hidden_gpus():
+            for module in sorted({name for step in forked for name in step.preload}):
+                importlib.import_module(module)
     failed = _run(todo, min(jobs, len(todo)), gpus, patience, memory)
     if failed:
         raise UserError(_describe_failures(failed))
@@ -126,7 +120,11 @@ def _run(
     slots = list(range(jobs))
     failed: dict[str, Failure] = {}
     alone = len(todo) == 1 or jobs == 1
-    with selectors.DefaultSelector() as selector, _no_tqdm_thread():
+    with (
+        selectors.DefaultSelector() as selector,
+        _no_tqdm_thread(),
+        guarding() as guard,
+    ):
         running: dict[int, Child] = {}
         try:
             while waiting or running:
@@ -144,14 +142,17 @@ def _run(
                             print(f"  {step.name}: finished in the meantime")
                             slots.append(slot)
                             continue
-                        child = _start(step, lock, slot, gpus)
+                        child = _start(step, lock, slot, gpus, guard)
                     if child.step.epochs:
                         child.progress = EpochProgress(
                             child.step.name, child.step.epochs, slot
                         )
                     selector.register(child.pipe, selectors.EVENT_READ, child)
                     running[child.pid] = child
-                for key, _ in selector.select(timeout=1.0):
+                events = selector.select(timeout=1.0)
+                if not events:
+                    _end_what_is_left_behind(running.values(), guard)
+                for key, _ in events:
                     child = key.data
                     data = os.read(child.pipe, 65536)
                     if data:
@@ -160,12 +161,14 @@ def _run(
                     selector.unregister(child.pipe)
                     del running[child.pid]
                     slots.append(child.slot)
-                    how = _finish(child)
+                    how = _finish(child, guard)
                     if how:
                         failed[child.step.name] = Failure(child.step, how)
         finally:
-            for child in running.values():
-                os.kill(child.pid, signal.SIGTERM)
+            for pid in running:  # an interrupt: nobody will wait for them
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
     return failed
 
 
@@ -202,7 +205,9 @@ def append_to_log(step: Step, text: str) -> None:
         log.write(f"{text}\n")
 
 
-def _start(step: Step, lock: TextIO, slot: int, gpus: Sequence[str]) -> Child:
+def _start(
+    step: Step, lock: TextIO, slot: int, gpus: Sequence[str], guard: Guard
+) -> Child:
     """Start the child, which keeps the lock when this process has closed it."""
     _make_room(step)
     now = time.strftime("%F %T")
@@ -213,8 +218,17 @@ def _start(step: Step, lock: TextIO, slot: int, gpus: Sequence[str]) -> Child:
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
-        os.close(reader)
-        _be_child(step, lock, writer, gpus[slot % len(gpus)] if gpus else None)
+        try:
+            os.setpgid(0, 0)
+            os.close(reader)
+            guard.close()
+            gpu = gpus[slot % len(gpus)] if gpus else None
+            child_process.become(step, lock, writer, gpu)
+        finally:
+            os._exit(1)
+    with suppress(PermissionError, ProcessLookupError):  # it has done so itself
+        os.setpgid(pid, pid)
+    guard.hold(pid, lock)
     os.close(writer)
     return Child(step, pid, reader, log, slot)
 
@@ -228,66 +242,6 @@ def _make_room(step: Step) -> None:
                 f"  {step.name}: its inputs or settings have changed;"
                 f" the earlier work is kept in {place}"
             )
-
-
-def _be_child(step: Step, lock: TextIO, writer: int, gpu: str | None) -> None:
-    """Run the step in this forked process; never returns."""
-    code = 1
-    try:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        os.dup2(writer, 1)
-        os.dup2(writer, 2)
-        sys.stdout = os.fdopen(1, "w", buffering=1)
-        sys.stderr = os.fdopen(2, "w", buffering=1)
-        if gpu is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-        sign(lock)
-        write_files(step)
-        if step.keeps_partial_work:
-            mark_started(step)
-        before = _inputs_now(step)
-        code = _call_main(step)
-        if code == 0:
-            with finishing(step):
-                mark_done(step, before)
-            if status(step) is Status.CHANGED:
-                print(
-                    f"{step.name}: what it reads has changed while it ran: start the "
-                    "same command again"
-                )
-    except UserError as error:
-        code = 1
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:
-        code = 1
-        print(f"error: {describe_os_error(error)}", file=sys.stderr)
-    except BaseException:
-        code = 1
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def _inputs_now(step: Step) -> dict[str, str] | None:
-    """Describe what the step is about to read; None where its program will miss it."""
-    try:
-        return describe_inputs(step)
-    except OSError:
-        return None
-
-
-def _call_main(step: Step) -> int:
-    """Call the step's program; return its exit status."""
-    if step.nodes > 1:
-        return call_over_nodes(step)
-    sys.argv = [step.module, *step.args]
-    try:
-        importlib.import_module(step.module).main(list(step.args))
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    return 0
 
 
 def _forward(child: Child, data: bytes, *, echo: bool) -> None:
@@ -304,10 +258,20 @@ def _forward(child: Child, data: bytes, *, echo: bool) -> None:
         sys.stdout.flush()
 
 
-def _finish(child: Child) -> str:
+def _end_what_is_left_behind(children: Iterable[Child], guard: Guard) -> None:
+    """Kill what children that have ended started: it keeps their pipes open."""
+    for child in children:
+        if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            guard.release(child.pid)
+
+
+def _finish(child: Child, guard: Guard) -> str:
     """Collect an ended child; return how it failed, or nothing."""
     os.close(child.pipe)
     child.log.close()
+    # While the child is not yet collected, no other process group can have its number.
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    guard.release(child.pid)
     _, wait_status, used = os.wait4(child.pid, 0)
     if child.progress is not None:
         child.progress.close()

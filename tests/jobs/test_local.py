@@ -154,8 +154,9 @@ def test_what_needs_more_than_there_is_runs_alone(tmp_path, capfd):
     assert "4.0 GB are to be had; it runs alone" in said
 
 
-def test_gpus_are_dealt_out_and_shared(tmp_path):
-    steps = [toy(tmp_path, f"s{i}", seconds=0.5) for i in range(4)]
+def test_gpus_are_dealt_out_and_shared(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"{HERE}{os.pathsep}{ROOT}")
+    steps = [replace(toy(tmp_path, f"s{i}", seconds=1), gpus=2) for i in range(4)]
     run_steps(steps, jobs=4, gpus=["0,1", "2,3"])
     said = sorted(last_output(step).splitlines()[1] for step in steps)
     assert said == ["GPUs: 0,1"] * 2 + ["GPUs: 2,3"] * 2
