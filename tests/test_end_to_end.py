@@ -186,8 +186,7 @@ def test_on_a_gpu_trainings_get_to_their_first_computation(
     assert result.returncode == 1
     for model in workspace.models:
         log = (workspace.runs / f"{model}_seed0" / "train.log").read_text()
-        assert "in forward" in log  # the model's
-        assert "CUDA error" in log
+        assert "no kernel image is available for execution on the device" in log
         assert "forked subprocess" not in log
 
 
