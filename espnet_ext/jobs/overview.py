@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet_ext.jobs.again import print_other_code
 from espnet_ext.jobs.batch import Batch, TaskRecord, read_batch, read_record, step_key
 from espnet_ext.jobs.lock import holder
 from espnet_ext.jobs.progress import last_epoch
@@ -131,6 +132,7 @@ def print_overview(steps: Sequence[Step], found: Mapping[str, Standing]) -> None
         print(f"{line}  ({standing.details})" if standing.details else line)
         if standing.word in ("running", "failed", "died"):
             print(f"{'':23}{os.path.abspath(step.log)}")
+    print_other_code(step for step in steps if found[step_key(step)].word == "done")
     words = Counter(standing.word for standing in found.values())
     print(", ".join(f"{count} {word}" for word, count in words.most_common()))
 
