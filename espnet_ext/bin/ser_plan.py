@@ -27,14 +27,13 @@ from espnet_ext.jobs.gpus import gpus_of_runs, visible_gpus
 from espnet_ext.jobs.launcher import run_with_launcher
 from espnet_ext.jobs.local import last_output, run_steps
 from espnet_ext.jobs.memory import SHARE, available_memory, parse_size
-from espnet_ext.jobs.overview import print_overview, standings
+from espnet_ext.jobs.overview import print_overview, print_plan, standings
 from espnet_ext.jobs.recipe import (
     MODELS,
     STAGES,
     Mini,
     Recipe,
     build_plan,
-    print_plan,
     training_config,
 )
 from espnet_ext.jobs.slurm_conf import parse_command, read_slurm_conf

@@ -1,9 +1,10 @@
 """How each step of a plan stands, at a glance: here and in Slurm's queue."""
 
 import os
+import shlex
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,6 +122,24 @@ def _progress(step: Step) -> str:
 
 def _join(*parts: str) -> str:
     return ", ".join(part for part in parts if part)
+
+
+def print_plan(steps: Sequence[Step], forced: Container[int] = ()) -> None:
+    """Print what is done and what is to do, with each step's command.
+
+    Args:
+        steps: The plan.
+        forced: Stages that are to be made again.
+    """
+    for step in steps:
+        try:
+            state = status(step)
+        except OSError:
+            state = Status.NEW
+        word = "forced" if step.stage in forced else state.value
+        print(f"stage {step.stage}  {word:8} {step.name}")
+        print(f"    {shlex.join(step.command())}")
+    print_other_code(step for step in steps if step.stage not in forced)
 
 
 def print_overview(steps: Sequence[Step], found: Mapping[str, Standing]) -> None:

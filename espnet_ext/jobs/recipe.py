@@ -14,8 +14,7 @@ stage what                                  where
 ===== ===================================== ==========================================
 """
 
-import shlex
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,13 @@ from typing import Any
 import yaml
 
 from espnet_ext.errors import UserError
-from espnet_ext.jobs.again import print_other_code
 from espnet_ext.jobs.step import (
+    RECORD,
     Evidence,
     Input,
-    Status,
     Step,
     digest,
     recorded_inputs,
-    status,
 )
 from espnet_ext.tasks.config import merge_configs
 
@@ -471,7 +468,8 @@ def score_step(recipe: Recipe, configs: Mapping[str, Mapping[str, Any]]) -> Step
         args += ["--predictions", f"{name}={run / 'test' / 'predictions.csv'}"]
         args += ["--train_log", f"{name}={run / 'train.log'}"]
         args += ["--attention", f"{name}={run / 'test' / 'attention.npz'}"]
-        inputs.append(Input(run / "test"))
+        # The record tells which code made the predictions, and so do the results.
+        inputs += [Input(run / "test"), Input(run / "test" / RECORD)]
     return Step(
         name=f"score {recipe.split}",
         stage=7,
@@ -501,21 +499,3 @@ def _predicted_before(recipe: Recipe, model: str) -> bool:
     test = recipe.sets / "test"
     recorded = recorded_inputs(recipe.run(model) / "test").get(str(test))
     return recorded is not None and test.is_dir() and recorded == digest(Input(test))
-
-
-def print_plan(steps: Sequence[Step], forced: Container[int] = ()) -> None:
-    """Print what is done and what is to do, with each step's command.
-
-    Args:
-        steps: The plan.
-        forced: Stages that are to be made again.
-    """
-    for step in steps:
-        try:
-            state = status(step)
-        except OSError:
-            state = Status.NEW
-        word = "forced" if step.stage in forced else state.value
-        print(f"stage {step.stage}  {word:8} {step.name}")
-        print(f"    {shlex.join(step.command())}")
-    print_other_code(step for step in steps if step.stage not in forced)

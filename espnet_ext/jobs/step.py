@@ -298,18 +298,18 @@ def recorded_fingerprint(output: Path) -> str:
 
 
 def recorded_code(output: Path) -> str:
-    """Digest of the code that made a finished step; empty where it is not recorded.
+    """Digest of the code that made a finished step; empty without a record.
 
     What several states of the code have made one after the other has all of theirs,
     joined by ``+``.
     """
-    return "+".join(_read(output / RECORD).get("code", []))
+    return "+".join(_codes_in(_read(output / RECORD)))
 
 
 def made_by_other_code(step: Step) -> bool:
     """Whether today's code is not what a finished step was made by.
 
-    Records of earlier versions do not tell; they count as other code.
+    Records of earlier versions do not tell, and count as other code.
     """
     return recorded_code(step.output) != code_digest(step.module)
 
@@ -318,15 +318,18 @@ def _codes_of(step: Step, products: Mapping[str, Any]) -> list[str]:
     """List what has made the products that lie there now."""
     old = _read(step.output / RECORD)
     if old.get("products") == products:  # found complete and left as it was
-        return old.get("code", [])
+        return _codes_in(old)
     if step.keeps_partial_work:
         return _join_codes(_read(step.output / STARTED), step)
     return _join_codes(old if step.grows else {}, step)
 
 
 def _join_codes(old: Mapping[str, Any], step: Step) -> list[str]:
-    earlier = old.get("code", ["not recorded"]) if old else []
-    return list(dict.fromkeys([*earlier, code_digest(step.module)]))
+    return list(dict.fromkeys([*_codes_in(old), code_digest(step.module)]))
+
+
+def _codes_in(record: Mapping[str, Any]) -> list[str]:
+    return record.get("code", ["not recorded"]) if record else []
 
 
 def _read(path: Path) -> dict[str, Any]:
