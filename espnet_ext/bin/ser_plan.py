@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -310,11 +311,10 @@ def forced_stages(args: argparse.Namespace) -> set[int]:
 
 def parse_stages(text: str) -> set[int]:
     """Parse a stage or a range of stages: ``5``, ``5-7``."""
-    try:
-        first, _, last = text.partition("-")
-        stages = set(range(int(first), int(last or first) + 1))
-    except ValueError:
-        stages = set()
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    stages = (
+        set(range(int(match[1]), int(match[2] or match[1]) + 1)) if match else set()
+    )
     if not stages or not stages <= set(STAGES):
         raise argparse.ArgumentTypeError(
             f"{text!r}: write a stage from 1 to {max(STAGES)}, or a range like 5-7"
