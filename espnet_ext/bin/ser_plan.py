@@ -249,15 +249,15 @@ def main(cmd: Sequence[str] | None = None) -> None:
         return
     check_corpus(args)
     recipes = recipes_of(args)
+    steps = unique(step for recipe in recipes for step in build_plan(recipe))
     if args.dry_run:
-        steps = unique(step for recipe in recipes for step in build_plan(recipe))
         print_plan(steps, forced_stages(args))
         return
     if args.status:
         show_status(planned(recipes, args), args)
         return
     start = time.monotonic()
-    begin(planned(recipes, args), args)
+    begin(steps, args)
     if args.cmd_backend == "slurm":
         run_on_slurm(lambda: planned(recipes, args), recipes, args)
         if args.wait == "true":
@@ -289,19 +289,19 @@ def begin(steps: Sequence[Step], args: argparse.Namespace) -> None:
     """Take what is forced out of the finished steps; tell what other code has made.
 
     Args:
-        steps: The plan of the stages that were asked for.
+        steps: The plan, with the stages that were not asked for.
         args: The options.
 
     Raises:
-        UserError: A forced step is running or queued.
+        UserError: A forced step, or one that reads what it makes, is running or queued.
     """
-    forced = [step for step in steps if step.stage in forced_stages(args)]
+    forced = forced_stages(args)
     if forced and args.cmd_backend == "slurm":
         with submitting(batches_root(args)):
-            force(forced, steps_under_way(slurm.queue()))
+            force(steps, forced, steps_under_way(slurm.queue()))
     else:
-        force(forced)
-    print_other_code(steps)
+        force(steps, forced)
+    print_other_code(s for s in steps if args.stage <= s.stage <= args.stop_stage)
 
 
 def forced_stages(args: argparse.Namespace) -> set[int]:
@@ -493,14 +493,15 @@ def make_table(args: argparse.Namespace) -> None:
         UserError: After all that could run has run, if the table lacks something.
     """
     table = plan_table(table_options(args))
+    steps = [*table.steps(), table_step(table)]
     if args.dry_run:
-        print_plan([*table.steps(), table_step(table)], forced_stages(args))
+        print_plan(steps, forced_stages(args))
         return
     if args.status:
         show_status(planned_table(table, args), args)
         return
     start = time.monotonic()
-    begin(planned_table(table, args), args)
+    begin(steps, args)
     print_standing(table)
     if args.cmd_backend == "slurm":
         run_on_slurm(lambda: planned_table(table, args), table.recipes, args)

@@ -11,30 +11,45 @@ from dataclasses import replace
 
 from espnet_ext.errors import UserError
 from espnet_ext.jobs.batch import step_key
-from espnet_ext.jobs.lock import acquire
+from espnet_ext.jobs.lock import acquire, holder
 from espnet_ext.jobs.step import Step, forget, is_done, made_by_other_code, set_aside
 
 
-def force(steps: Sequence[Step], queued: Container[str] = ()) -> None:
-    """Make steps unfinished, all or none.
+def force(
+    plan: Sequence[Step], stages: Container[int], queued: Container[str] = ()
+) -> None:
+    """Make the steps of some stages unfinished, all or none.
 
     What goes on from what lies there (a training, a feature store) is set aside, so
     that it begins anew; the rest stays in place until it is replaced.
 
     Args:
-        steps: The steps.
+        plan: All steps, in order.
+        stages: Which stages.
         queued: Keys of the steps that are in a cluster's queue.
 
     Raises:
-        UserError: One of them is being written, or is to be written by a queued job.
+        UserError: A step of these or of later stages, which read what they make, is
+            running or queued.
     """
-    there = [step for step in steps if step.output.exists()]
-    for step in steps:
+    steps = [step for step in plan if step.stage in stages]
+    if not steps:
+        return
+    for step in plan:
+        if step.stage < steps[0].stage:
+            continue
         if step_key(step) in queued:
             raise UserError(
-                f"--force {step.stage}: {step.name} is in the queue already. Leave "
-                "--force out to attach to it, or stop the job with scancel first"
+                f"--force: {step.name} is in the queue already. Leave --force out to "
+                "attach to it, or stop the job with scancel first"
             )
+        owner = holder(step)
+        if owner is not None:
+            raise UserError(
+                f"--force: {step.name} is running ({owner}); wait for it or stop it "
+                "first"
+            )
+    there = [step for step in steps if step.output.exists()]
     with ExitStack() as locks:
         for step in there:
             locks.enter_context(acquire(replace(step, workers=1)))

@@ -138,7 +138,7 @@ def test_other_code_is_told_and_makes_nothing_again(tmp_path, edited_code, capsy
         )
         assert capsys.readouterr().out.count(line) == 1
     assert run_steps(steps, 1) == []
-    force(steps[:1])
+    force(steps, {5})
     run_steps(steps, 1)
     assert [calls(step) for step in steps] == [2, 1]
     capsys.readouterr()
@@ -199,7 +199,7 @@ def test_a_forced_training_begins_anew_and_the_earlier_one_is_kept(tmp_path, cap
     infer = toy(tmp_path, "infer", stage=6, reads=[train])
     for step in (train, infer):
         run_steps([step], 1)
-    force([train, infer])
+    force([train, infer], {5, 6})
     said = capsys.readouterr().out
     (kept,) = tmp_path.glob("train.replaced-*")
     assert f"train: forced; the earlier work is kept in {kept}" in said
@@ -217,7 +217,7 @@ def test_a_forced_training_begins_anew_and_the_earlier_one_is_kept(tmp_path, cap
 def test_forced_work_that_was_cut_off_goes_on(tmp_path):
     train = replace(toy(tmp_path, "train"), keeps_partial_work=True)
     run_steps([train], 1)
-    force([train])
+    force([train], {5})
     train.output.mkdir()
     mark_started(train)
     (train.output / "calls").write_text("called\n")
@@ -230,7 +230,7 @@ def test_a_requeued_job_forces_nothing(tmp_path):
     """What is forced is on the disk, not in the job."""
     train = replace(toy(tmp_path, "train"), keeps_partial_work=True)
     run_steps([train], 1)
-    force([train])
+    force([train], {5})
     batch = write_batch(tmp_path / "slurm", {0: [train]}, max_restarts=9)
     for _ in range(3):
         ser_step.main([str(batch.folder), "0"])
@@ -239,20 +239,27 @@ def test_a_requeued_job_forces_nothing(tmp_path):
 
 
 def test_all_or_nothing_is_forced(tmp_path):
+    """Neither under a running or queued step, nor under one that reads the results."""
     first, second = (
         replace(toy(tmp_path, name), keeps_partial_work=True) for name in "ab"
     )
+    infer = toy(tmp_path, "infer", stage=6, reads=[second])
+    plan = [first, second, infer]
     run_steps([first, second], 1)
-    with acquire(second), pytest.raises(UserError, match="b is being written by"):
-        force([first, second])
-    with pytest.raises(UserError, match=r"--force 5: b is in the queue already.*scanc"):
-        force([first, second], queued={step_key(second)})
+    for step in (second, infer):
+        with acquire(step), pytest.raises(UserError, match=f"{step.name} is running"):
+            force(plan, {5})
+        with pytest.raises(UserError, match=f"{step.name} is in the queue .*scancel"):
+            force(plan, {5}, queued={step_key(step)})
     assert is_done(first)
     assert is_done(second)
+    with acquire(first):  # a prediction waits for no training of its own
+        force(plan, {6})
 
 
 def test_forcing_what_was_never_made_leaves_nothing_behind(tmp_path):
-    force([toy(tmp_path, "a"), replace(toy(tmp_path, "b"), keeps_partial_work=True)])
+    train = replace(toy(tmp_path, "train"), keeps_partial_work=True)
+    force([train, toy(tmp_path, "infer", stage=6)], {5, 6})
     assert list(tmp_path.iterdir()) == []
 
 

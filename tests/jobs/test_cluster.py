@@ -148,10 +148,10 @@ def test_what_is_forced_is_made_again_once(tmp_path):
     steps = toy_table(tmp_path, 1, train0={"seconds": 3})
     _, train, infer, table = steps
     run(steps, tmp_path)
-    force([train], steps_under_way(client.queue()))
+    force(steps, {5}, steps_under_way(client.queue()))
     run(steps, tmp_path, wait=False)
-    with pytest.raises(UserError, match="--force 5: train0 is in the queue already"):
-        force([train], steps_under_way(client.queue()))
+    with pytest.raises(UserError, match="--force: train0 is in the queue already"):
+        force(steps, {5}, steps_under_way(client.queue()))
     for _ in range(2):
         run(steps, tmp_path)
     assert {status(step) for step in steps} == {Status.DONE}
