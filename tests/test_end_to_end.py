@@ -190,6 +190,25 @@ def test_on_a_gpu_trainings_get_to_their_first_computation(
         assert "forked subprocess" not in log
 
 
+def test_what_another_class_map_adds_trains_nothing_again(finished):
+    workspace, _ = finished
+    log = workspace.runs / "baseline_c_seed0" / "train.log"
+    before = log.stat().st_size
+    store = workspace.folder / "dump" / "iemocap" / "mini" / "speech_shape"
+    held = len(store.read_text().splitlines())
+    result = workspace.run("--labels", "four", "--stop_stage", "4")
+    assert result.returncode == 0, result.stderr
+    assert len(store.read_text().splitlines()) > held
+    result = workspace.run("--stop_stage", "6")
+    assert result.returncode == 0, result.stderr
+    for model in workspace.models:
+        for what in (f"train {model}", f"predict with {model}"):
+            line = next(x for x in result.stdout.splitlines() if f"  {what}" in x)
+            assert "finished before" in line
+    assert log.stat().st_size == before
+    assert not list(workspace.runs.glob("*.replaced-*"))
+
+
 @pytest.mark.slow
 def test_kills_at_random_moments_lose_nothing(finished, tmp_path):
     """Eight kills anywhere, generator and scoring included, then one run to the end."""

@@ -110,8 +110,8 @@ def get_parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         default=[],
-        help="feature store of each --data; writes speech_shape into each set and, of "
-        "several, the list OUTPUT/stores",
+        help="feature store of each --data; writes speech_shape and features.digest "
+        "into each set and, of several, the list OUTPUT/stores",
     )
     return parser
 
@@ -147,7 +147,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         if args.store:
             names = [next(iter(data.utterances.values())).corpus for data in corpora]
             stores = dict(zip(names, args.store, strict=True))
-            write_shapes(stores, made.parts(), folder, args.output)
+            describe_features(stores, made.parts(), folder, args.output)
     print(sets.sets_text(description, class_map), end="")
     if args.legacy_va_order:
         print(LEGACY_WARNING)
@@ -180,13 +180,16 @@ def parse_hide(items: Sequence[str]) -> dict[str, str]:
     return hide
 
 
-def write_shapes(
+def describe_features(
     stores: Mapping[str, Path],
     parts: Mapping[str, "DataDir"],
     folder: Path,
     output: Path,
 ) -> None:
-    """Write ``speech_shape`` of each set, and the list of several corpora's stores.
+    """Write what the features of each set are, and the list of several stores.
+
+    ``speech_shape`` is for ESPnet. ``features.digest`` is of the set's own utterances
+    alone: a store that has grown by others leaves it as it is.
 
     Args:
         stores: Feature store of each corpus.
@@ -205,6 +208,8 @@ def write_shapes(
         features = JointStore(opened)
     for name, data in parts.items():
         write_shape_file(features, data.utterances, folder / name / "speech_shape")
+        digest = features.digest(data.utterances)
+        (folder / name / "features.digest").write_text(f"{digest}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

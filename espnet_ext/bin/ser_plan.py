@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -14,25 +15,26 @@ from pathlib import Path
 
 from espnet_ext.errors import UserError, exit_on_user_error
 from espnet_ext.jobs import slurm
+from espnet_ext.jobs.again import force, print_other_code
 from espnet_ext.jobs.batch import step_key, unique
 from espnet_ext.jobs.cluster import (
     KIND_OF_STAGE,
     ClusterOptions,
     run_plan,
     steps_under_way,
+    submitting,
 )
 from espnet_ext.jobs.gpus import gpus_of_runs, hidden_gpus, visible_gpus
 from espnet_ext.jobs.launcher import run_with_launcher
 from espnet_ext.jobs.local import last_output, run_steps
 from espnet_ext.jobs.memory import SHARE, available_memory, parse_size
-from espnet_ext.jobs.overview import print_overview, standings
+from espnet_ext.jobs.overview import print_overview, print_plan, standings
 from espnet_ext.jobs.recipe import (
     MODELS,
     STAGES,
     Mini,
     Recipe,
     build_plan,
-    print_plan,
     training_config,
 )
 from espnet_ext.jobs.slurm_conf import parse_command, read_slurm_conf
@@ -70,6 +72,15 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument("--stop_stage", type=int, default=7, help="last stage [7]")
     group.add_argument(
         "--dry_run", action="store_true", help="print the plan and its commands only"
+    )
+    group.add_argument(
+        "--force",
+        nargs="+",
+        type=parse_stages,
+        default=[],
+        metavar="STAGE",
+        help="make these stages again although they are finished (5, 5 7, 5-7); "
+        "trainings and features are kept beside",
     )
 
     group = parser.add_argument_group("what is trained")
@@ -238,13 +249,15 @@ def main(cmd: Sequence[str] | None = None) -> None:
         return
     check_corpus(args)
     recipes = recipes_of(args)
+    steps = unique(step for recipe in recipes for step in build_plan(recipe))
     if args.dry_run:
-        print_plan(unique(step for recipe in recipes for step in build_plan(recipe)))
+        print_plan(steps, forced_stages(args))
         return
     if args.status:
         show_status(planned(recipes, args), args)
         return
     start = time.monotonic()
+    begin(steps, args)
     if args.cmd_backend == "slurm":
         run_on_slurm(lambda: planned(recipes, args), recipes, args)
         if args.wait == "true":
@@ -272,6 +285,43 @@ def print_end(start: float) -> None:
     print(f"Finished in {seconds:.0f} s. The files are in {Path.cwd()}", flush=True)
 
 
+def begin(steps: Sequence[Step], args: argparse.Namespace) -> None:
+    """Take what is forced out of the finished steps; tell what other code has made.
+
+    Args:
+        steps: The plan, with the stages that were not asked for.
+        args: The options.
+
+    Raises:
+        UserError: A forced step, or one that reads what it makes, is running or queued.
+    """
+    forced = forced_stages(args)
+    if forced and args.cmd_backend == "slurm":
+        with submitting(batches_root(args)):
+            force(steps, forced, steps_under_way(slurm.queue()))
+    else:
+        force(steps, forced)
+    print_other_code(s for s in steps if args.stage <= s.stage <= args.stop_stage)
+
+
+def forced_stages(args: argparse.Namespace) -> set[int]:
+    """Stages that are to be made again."""
+    return set().union(*args.force)
+
+
+def parse_stages(text: str) -> set[int]:
+    """Parse a stage or a range of stages: ``5``, ``5-7``."""
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    stages = (
+        set(range(int(match[1]), int(match[2] or match[1]) + 1)) if match else set()
+    )
+    if not stages or not stages <= set(STAGES):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: write a stage from 1 to {max(STAGES)}, or a range like 5-7"
+        )
+    return stages
+
+
 def show_status(steps: Sequence[Step], args: argparse.Namespace) -> None:
     """Print how each step stands."""
     queue = slurm.queue() if args.cmd_backend == "slurm" else {}
@@ -289,6 +339,12 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(
             f"--stage {args.stage} --stop_stage {args.stop_stage}: stages go from 1 to "
             f"{max(STAGES)}, the first not after the last"
+        )
+    left_out = forced_stages(args) - set(range(args.stage, args.stop_stage + 1))
+    if left_out:
+        raise UserError(
+            f"--force {min(left_out)}: --stage {args.stage} --stop_stage "
+            f"{args.stop_stage} leave that stage out"
         )
     for name in ("nj", "num_nodes", "extract_jobs", "runs_per_job", "seeds"):
         value = getattr(args, name)
@@ -437,13 +493,15 @@ def make_table(args: argparse.Namespace) -> None:
         UserError: After all that could run has run, if the table lacks something.
     """
     table = plan_table(table_options(args))
+    steps = [*table.steps(), table_step(table)]
     if args.dry_run:
-        print_plan([*table.steps(), table_step(table)])
+        print_plan(steps, forced_stages(args))
         return
     if args.status:
         show_status(planned_table(table, args), args)
         return
     start = time.monotonic()
+    begin(steps, args)
     print_standing(table)
     if args.cmd_backend == "slurm":
         run_on_slurm(lambda: planned_table(table, args), table.recipes, args)

@@ -1,7 +1,8 @@
 """Score predictions: a table with intervals, RESULTS.md, scores.json and plots."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,6 +114,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
                     f"{', '.join(files)}"
                 )
 
+    from espnet_ext.scoring.names import code_notes
     from espnet_ext.scoring.predictions import read_predictions, read_reference
     from espnet_ext.scoring.report import (
         align,
@@ -136,7 +138,10 @@ def main(cmd: Sequence[str] | None = None) -> None:
     report = build_report(
         systems, args.title, args.resamples, args.seed, _pairs(args.compare)
     )
+    report = replace(report, notes=tuple(code_notes(_codes(files))))
     print(format_table(report))
+    for note in report.notes:
+        print(f"note: {note}")
     if len(report.corpora) > 1:
         print(
             f"note: scores are over {' + '.join(report.corpora)} together; "
@@ -165,6 +170,17 @@ def _named(option: str, texts: Sequence[str]) -> dict[str, list[Path]]:
             )
         found.setdefault(name, []).append(Path(path))
     return found
+
+
+def _codes(predictions: Mapping[str, list[Path]]) -> dict[str, str]:
+    """Read which code made each model's training and predictions, if a recipe did."""
+    from espnet_ext.jobs.step import recorded_code
+
+    folders = {name: path.parent for name, [path] in predictions.items()}
+    return {
+        name: f"{recorded_code(folder.parent)} {recorded_code(folder)}".strip()
+        for name, folder in folders.items()
+    }
 
 
 def _pairs(texts: Sequence[str] | None) -> list[tuple[str, str]] | None:

@@ -10,8 +10,9 @@ from espnet_ext.errors import UserError, exit_on_user_error
 
 EPILOG = """\
 runs.csv has the columns row, fold, seed and predictions, and may have train_log,
-config and training; predictions is blank of a run that is missing. `./run.sh --table`
-writes it (exp/tables/runs/); with one of your own, any system is scored as a table.
+config, training and code; predictions is blank of a run that is missing. `./run.sh
+--table` writes it (exp/tables/runs/); with one of your own, any system is scored as a
+table.
 """
 
 

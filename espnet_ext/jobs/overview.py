@@ -1,12 +1,14 @@
 """How each step of a plan stands, at a glance: here and in Slurm's queue."""
 
 import os
+import shlex
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet_ext.jobs.again import print_other_code
 from espnet_ext.jobs.batch import Batch, TaskRecord, read_batch, read_record, step_key
 from espnet_ext.jobs.lock import holder
 from espnet_ext.jobs.progress import last_epoch
@@ -122,6 +124,24 @@ def _join(*parts: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def print_plan(steps: Sequence[Step], forced: Container[int] = ()) -> None:
+    """Print what is done and what is to do, with each step's command.
+
+    Args:
+        steps: The plan.
+        forced: Stages that are to be made again.
+    """
+    for step in steps:
+        try:
+            state = status(step)
+        except OSError:
+            state = Status.NEW
+        word = "forced" if step.stage in forced else state.value
+        print(f"stage {step.stage}  {word:8} {step.name}")
+        print(f"    {shlex.join(step.command())}")
+    print_other_code(step for step in steps if step.stage not in forced)
+
+
 def print_overview(steps: Sequence[Step], found: Mapping[str, Standing]) -> None:
     """Print a line a step, with its log, and how many are in which state."""
     for step in steps:
@@ -131,6 +151,7 @@ def print_overview(steps: Sequence[Step], found: Mapping[str, Standing]) -> None
         print(f"{line}  ({standing.details})" if standing.details else line)
         if standing.word in ("running", "failed", "died"):
             print(f"{'':23}{os.path.abspath(step.log)}")
+    print_other_code(step for step in steps if found[step_key(step)].word == "done")
     words = Counter(standing.word for standing in found.values())
     print(", ".join(f"{count} {word}" for word, count in words.most_common()))
 

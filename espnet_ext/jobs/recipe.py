@@ -14,7 +14,6 @@ stage what                                  where
 ===== ===================================== ==========================================
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,13 +23,12 @@ import yaml
 
 from espnet_ext.errors import UserError
 from espnet_ext.jobs.step import (
+    RECORD,
     Evidence,
     Input,
-    Status,
     Step,
     digest,
     recorded_inputs,
-    status,
 )
 from espnet_ext.tasks.config import merge_configs
 
@@ -297,14 +295,10 @@ def extract_step(recipe: Recipe) -> Step:
         products=STORE_FILES,
         inputs=tuple(inputs),
         settings={"upstream": recipe.upstream},
+        grows=True,
         gpus=min(recipe.ngpu, 1),
         workers=recipe.workers,
     )
-
-
-def store_inputs(recipe: Recipe) -> list[Input]:
-    """What a step reads that takes features from the store."""
-    return [Input(p.store / name) for p in recipe.corpora for name in STORE_FILES]
 
 
 def sets_step(recipe: Recipe) -> Step:
@@ -341,7 +335,10 @@ def sets_step(recipe: Recipe) -> Step:
         }
     if recipe.seconds is not None:
         settings["seconds"] = recipe.seconds
-    names = ("wav.scp", "utt2class", "attributes", "classes", "speech_shape")
+    names = (
+        *("wav.scp", "utt2class", "attributes", "classes", "speech_shape"),
+        "features.digest",
+    )
     return Step(
         name=f"make the sets of {recipe.split}",
         stage=4,
@@ -355,7 +352,9 @@ def sets_step(recipe: Recipe) -> Step:
         inputs=(
             *(Input(part.data) for part in parts),
             Input(recipe.labels),
-            *store_inputs(recipe),
+            # They change when another class map adds utterances. The sets made again
+            # are then the same to the byte, so nothing after them changes.
+            *(Input(part.store / name) for part in parts for name in STORE_FILES),
         ),
         settings=settings,
     )
@@ -392,11 +391,9 @@ def train_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
         args=tuple(args),
         output=output,
         products=("config.yaml", selected_model(config)),
-        inputs=(
-            Input(recipe.sets / "train"),
-            Input(recipe.sets / "valid"),
-            *store_inputs(recipe),
-        ),
+        # Each set holds the digest of its own utterances' features: what else is in
+        # the store does not count.
+        inputs=(Input(recipe.sets / "train"), Input(recipe.sets / "valid")),
         settings={"config": config, "seed": recipe.seed},
         keeps_partial_work=True,
         preload=("espnet_ext.tasks.ser",),
@@ -452,7 +449,6 @@ def infer_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
             Input(run / "config.yaml"),
             Input(run / selected_model(config)),
             Input(recipe.sets / "test"),
-            *store_inputs(recipe),
         ),
         preload=("espnet_ext.tasks.ser",),
         gpus=min(recipe.ngpu, 1),
@@ -472,7 +468,8 @@ def score_step(recipe: Recipe, configs: Mapping[str, Mapping[str, Any]]) -> Step
         args += ["--predictions", f"{name}={run / 'test' / 'predictions.csv'}"]
         args += ["--train_log", f"{name}={run / 'train.log'}"]
         args += ["--attention", f"{name}={run / 'test' / 'attention.npz'}"]
-        inputs.append(Input(run / "test"))
+        # The record tells which code made the predictions, and so do the results.
+        inputs += [Input(run / "test"), Input(run / "test" / RECORD)]
     return Step(
         name=f"score {recipe.split}",
         stage=7,
@@ -502,14 +499,3 @@ def _predicted_before(recipe: Recipe, model: str) -> bool:
     test = recipe.sets / "test"
     recorded = recorded_inputs(recipe.run(model) / "test").get(str(test))
     return recorded is not None and test.is_dir() and recorded == digest(Input(test))
-
-
-def print_plan(steps: Sequence[Step]) -> None:
-    """Print what is done and what is to do, with each step's command."""
-    for step in steps:
-        try:
-            state = status(step)
-        except OSError:
-            state = Status.NEW
-        print(f"stage {step.stage}  {state.value:8} {step.name}")
-        print(f"    {shlex.join(step.command())}")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_ext import __version__
+from espnet_ext.jobs.code import code_digest
 from espnet_ext.utils.atomic import atomic_write_text
 
 RECORD = ".done.json"
@@ -69,6 +70,8 @@ class Step:
             where (`--nj`, `--ngpu`) belong into `args` alone.
         keeps_partial_work: Whether a step that was cut off goes on from what lies in
             `output` (training does; the others write their output in one piece).
+        grows: Whether `output` is shared with other plans, each of which adds what it
+            lacks (a feature store).
         preload: Modules that take long to import, shared by all steps of a stage.
         epochs: Epochs at most, for the progress display; 0 if it is no training.
         files: Texts that its program reads and the plan makes (the merged YAML of a
@@ -90,6 +93,7 @@ class Step:
     inputs: tuple[Input, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     keeps_partial_work: bool = False
+    grows: bool = False
     preload: tuple[str, ...] = ()
     epochs: int = 0
     files: tuple[tuple[Path, str], ...] = ()
@@ -183,8 +187,11 @@ def _digest_file(path: Path, evidence: Evidence) -> str:
 def _digest_runs(runs: Mapping[str, Sequence[Step]]) -> str:
     made = {
         label: [
-            _digest_file(steps[-1].output / name, Evidence.CONTENT)
-            for name in steps[-1].products
+            *(recorded_code(step.output) for step in steps),
+            *(
+                _digest_file(steps[-1].output / name, Evidence.CONTENT)
+                for name in steps[-1].products
+            ),
         ]
         for label, steps in runs.items()
         if all(is_done(step) for step in steps)
@@ -239,8 +246,13 @@ def write_files(step: Step) -> None:
 
 def mark_started(step: Step) -> None:
     """Remember what partial work in the step's folder belongs to."""
-    text = json.dumps({"step": step.name, "fingerprint": fingerprint(step)}, indent=1)
-    atomic_write_text(step.output / STARTED, text)
+    old = _read(step.output / STARTED) or _read(step.output / RECORD)
+    content = {
+        "step": step.name,
+        "fingerprint": fingerprint(step),
+        "code": _join_codes(old, step),
+    }
+    atomic_write_text(step.output / STARTED, json.dumps(content, indent=1))
 
 
 def mark_done(step: Step, inputs: Mapping[str, str] | None = None) -> None:
@@ -266,6 +278,7 @@ def mark_done(step: Step, inputs: Mapping[str, str] | None = None) -> None:
     record = {
         "step": step.name,
         "fingerprint": fingerprint(step, inputs),
+        "code": _codes_of(step, products),
         "command": step.command(),
         "inputs": dict(inputs),
         "products": products,
@@ -284,11 +297,52 @@ def recorded_fingerprint(output: Path) -> str:
     return str(_read(output / RECORD).get("fingerprint", ""))
 
 
+def recorded_code(output: Path) -> str:
+    """Digest of the code that made a finished step; empty without a record.
+
+    What several states of the code have made one after the other has all of theirs,
+    joined by ``+``.
+    """
+    return "+".join(_codes_in(_read(output / RECORD)))
+
+
+def made_by_other_code(step: Step) -> bool:
+    """Whether today's code is not what a finished step was made by.
+
+    Records of earlier versions do not tell, and count as other code.
+    """
+    return recorded_code(step.output) != code_digest(step.module)
+
+
+def _codes_of(step: Step, products: Mapping[str, Any]) -> list[str]:
+    """List what has made the products that lie there now."""
+    old = _read(step.output / RECORD)
+    if old.get("products") == products:  # found complete and left as it was
+        return _codes_in(old)
+    if step.keeps_partial_work:
+        return _join_codes(_read(step.output / STARTED), step)
+    return _join_codes(old if step.grows else {}, step)
+
+
+def _join_codes(old: Mapping[str, Any], step: Step) -> list[str]:
+    return list(dict.fromkeys([*_codes_in(old), code_digest(step.module)]))
+
+
+def _codes_in(record: Mapping[str, Any]) -> list[str]:
+    return record.get("code", ["not recorded"]) if record else []
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return {}
+
+
+def forget(step: Step) -> None:
+    """Make a step unfinished; what it wrote stays until it is replaced."""
+    for name in (RECORD, STARTED):
+        (step.output / name).unlink(missing_ok=True)
 
 
 def set_aside(step: Step) -> Path | None:

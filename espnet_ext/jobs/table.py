@@ -33,6 +33,7 @@ from espnet_ext.jobs.step import (
     Step,
     format_runs,
     is_done,
+    recorded_code,
     recorded_fingerprint,
 )
 from espnet_ext.scoring.table_spec import CorpusSpec, TableSpec, load_table
@@ -42,7 +43,10 @@ MINI_FOLDERS = {"iemocap": "IEMOCAP_full_release", "msp_podcast": "MSP-PODCAST-1
 
 # The last stage that recipes and tables share: inference.
 LAST_SHARED_STAGE = 6
-RUNS_HEADER = ("row", "fold", "seed", "predictions", "train_log", "config", "training")
+RUNS_HEADER = (
+    *("row", "fold", "seed", "predictions", "train_log"),
+    *("config", "training", "code"),
+)
 
 
 @dataclass(frozen=True)
@@ -321,9 +325,14 @@ def list_runs(runs: Mapping[str, Sequence[Step]]) -> str:
                 train.log if there else "",
                 train.files[0][0],
                 recorded_fingerprint(train.output) if there else "",
+                _code_of(train, infer) if there else "",
             ]
         )
     return text.getvalue()
+
+
+def _code_of(*steps: Step) -> str:
+    return " ".join(recorded_code(step.output) for step in steps)
 
 
 def print_standing(table: Table) -> None:

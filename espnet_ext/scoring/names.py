@@ -1,5 +1,8 @@
 """How metrics, models and classes are written in tables and figures."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
 METRIC_NAMES = {
     "ccc": "CCC",
     "ccc_valence": "CCC-V",
@@ -37,3 +40,27 @@ def model_name(name: str) -> str:
 def class_name(name: str) -> str:
     """Name of a class in full."""
     return CLASS_NAMES.get(name, name)
+
+
+def code_notes(codes: Mapping[str, str]) -> list[str]:
+    """Say which runs were made by other code than most of them, if any.
+
+    Args:
+        codes: What made each run, by the run's name; empty where it is not known.
+    """
+    counts = Counter(code for code in codes.values() if code)
+    if len(counts) < 2:
+        return []
+    ((most, _),) = counts.most_common(1)
+    others = [name for name, code in codes.items() if code not in (most, "")]
+    return [
+        f"{len(others)} of {counts.total()} runs were made by other code than the "
+        f"rest, which may be why they differ: {listed(others)}. `--force 5-6` makes "
+        "all of them again."
+    ]
+
+
+def listed(names: Sequence[str]) -> str:
+    """List names, not more than ten."""
+    more = len(names) - 10
+    return ", ".join(names[:10]) + (f" and {more} more" if more > 0 else "")

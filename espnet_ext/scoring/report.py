@@ -86,6 +86,7 @@ class Report:
         by_speaker: The same over speakers; empty with fewer than `MIN_SPEAKERS`.
         chance: Metric -> score of always saying the most frequent class and the mean.
         pairs: Comparisons of models.
+        notes: What a reader must know before the scores.
     """
 
     title: str
@@ -100,6 +101,7 @@ class Report:
     by_speaker: dict[str, dict[str, Interval]]
     chance: dict[str, float]
     pairs: tuple[TestedPair, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -554,6 +556,7 @@ def format_markdown(
         f"## {report.title}",
         f"Test set: {_describe_set(report)}" + (f" ({counts})." if counts else "."),
         "",
+        *(line for note in report.notes for line in (f"> **{note}**", "")),
         *_markdown_scores(report, report.scores),
         "",
         f"In brackets: 95 % bias-corrected percentile bootstrap ({report.resamples} "

@@ -13,7 +13,7 @@ from typing import Any
 
 from espnet_ext.scoring.bootstrap import Comparison, Interval
 from espnet_ext.scoring.claims import LEVEL, ClaimResult
-from espnet_ext.scoring.names import class_name
+from espnet_ext.scoring.names import class_name, code_notes, listed
 from espnet_ext.scoring.report import MIN_SPEAKERS, Environment
 from espnet_ext.scoring.table_runs import (
     HardwareShare,
@@ -145,14 +145,13 @@ def warnings_of(report: TableReport) -> list[str]:
                 f"(marked {INCOMPARABLE}): {reason}."
             )
     if result.missing:
-        listed = ", ".join(describe_run(report, key) for key in result.missing[:10])
-        more = len(result.missing) - 10
+        names = listed([describe_run(report, key) for key in result.missing])
         found.append(
-            f"{len(result.missing)} of {len(report.records)} runs are missing: {listed}"
-            + (f" and {more} more" if more > 0 else "")
-            + ". Rows with fewer runs (marked with their number) are means over what "
+            f"{len(result.missing)} of {len(report.records)} runs are missing: {names}."
+            " Rows with fewer runs (marked with their number) are means over what "
             "is there; comparisons are on the folds that both rows have."
         )
+    found += code_notes({describe_run(report, r.key): r.code for r in report.records})
     smallest = 2.0 * len(result.comparisons) / (result.resamples + 1)
     if smallest >= LEVEL:
         found.append(

@@ -11,6 +11,7 @@ which the program is started, and blank of a run that is not finished:
 ``train_log``   may be blank or absent: for training curves and wall times
 ``config``      may be blank or absent: the training's YAML
 ``training``    may be blank or absent: a fingerprint of the training's inputs
+``code``        may be blank or absent: a digest of the code that made the run
 =============== ===================================================================
 
 Beside a ``train_log`` there may be ``hardware.json``, in which the training says on
@@ -49,6 +50,7 @@ class RunRecord:
         train_log: None if there is none.
         config: Its training YAML, or nothing.
         training: Fingerprint of its training, or nothing.
+        code: Digest of the code that made it, or nothing.
     """
 
     key: RunKey
@@ -56,6 +58,7 @@ class RunRecord:
     train_log: Path | None
     config: str
     training: str
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,7 @@ def read_runs(path: Path | str, spec: TableSpec) -> list[RunRecord]:
                 train_log=_path(line.get("train_log")),
                 config=line.get("config") or "",
                 training=line.get("training") or "",
+                code=line.get("code") or "",
             )
     if not records:
         raise UserError(f"{path}: no run in it")

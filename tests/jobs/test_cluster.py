@@ -15,8 +15,9 @@ from toy_plan import calls, job_of, options, tasks_of, toy, toy_table
 
 from espnet_ext.errors import UserError
 from espnet_ext.jobs import slurm as client
+from espnet_ext.jobs.again import force
 from espnet_ext.jobs.batch import read_batch, step_key
-from espnet_ext.jobs.cluster import run_plan
+from espnet_ext.jobs.cluster import run_plan, steps_under_way
 from espnet_ext.jobs.local import last_output
 from espnet_ext.jobs.overview import print_overview, standings
 from espnet_ext.jobs.step import Status, status
@@ -141,6 +142,21 @@ def test_a_failure_stops_none_that_shares_its_job(several):
         run(steps, folder, runs_per_job=4)
     assert "infer1" in str(error.value).partition("Not run")[2]
     assert {calls(step) for step in steps if step.name not in left} == {1}
+
+
+def test_what_is_forced_is_made_again_once(tmp_path):
+    steps = toy_table(tmp_path, 1, train0={"seconds": 3})
+    _, train, infer, table = steps
+    run(steps, tmp_path)
+    force(steps, {5}, steps_under_way(client.queue()))
+    run(steps, tmp_path, wait=False)
+    with pytest.raises(UserError, match="--force: train0 is in the queue already"):
+        force(steps, {5}, steps_under_way(client.queue()))
+    for _ in range(2):
+        run(steps, tmp_path)
+    assert {status(step) for step in steps} == {Status.DONE}
+    # its result is the same, so what reads it is not made again
+    assert [calls(step) for step in (train, infer, table)] == [2, 1, 1]
 
 
 def test_workers_share_a_step(several):

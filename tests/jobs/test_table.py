@@ -156,9 +156,13 @@ def test_table2_hides_labels_and_names_its_stores(options):
         assert f"{run.recipe.sets / 'stores'},speech,ser_features" in text
         assert "utt2corpus,corpus,text" in text
         assert str(run.recipe.sets / "stores") in infer.args
-        corpora = {item.path for item in train.inputs}
-        for corpus in ("iemocap", "msp_podcast"):
-            assert options.dumpdir / corpus / "mini" / "store.json" in corpora
+        assert {item.path for item in train.inputs} == {
+            run.recipe.sets / "train",
+            run.recipe.sets / "valid",
+        }
+    read = {item.path for item in step.inputs}
+    for corpus in ("iemocap", "msp_podcast"):
+        assert options.dumpdir / corpus / "mini" / "store.json" in read
 
 
 def test_combined_sets_may_lie_elsewhere_than_the_features(options, tmp_path):

@@ -140,6 +140,29 @@ def test_no_plots_is_quick_and_imports_nothing_heavy(inputs):
     assert not (inputs / "out" / "plots").exists()
 
 
+def test_models_of_other_code_are_told(inputs, capsys):
+    options = []
+    for model, codes in (("multitask", "ab"), ("hierarchical_dc", "ac")):
+        for folder, code in zip((model, f"{model}/test"), codes, strict=True):
+            (inputs / folder).mkdir()
+            (inputs / folder / ".done.json").write_text(json.dumps({"code": [code]}))
+        path = inputs / model / "test" / "predictions.csv"
+        path.write_text((inputs / f"{model}.csv").read_text())
+        options += ["--predictions", f"{model}={path}"]
+    options += ["--resamples", "100", "--plots", "false"]
+    said = "1 of 2 runs were made by other code than the rest, which may be why they"
+    main([*options, "--output", str(inputs / "out")])
+    assert said in capsys.readouterr().out
+    text = (inputs / "out" / "RESULTS.md").read_text()
+    assert f"> **{said} differ: hierarchical_dc. `--force 5-6` makes" in text
+    # made again by the same code
+    record = inputs / "hierarchical_dc" / "test" / ".done.json"
+    record.write_text(json.dumps({"code": ["b"]}))
+    main([*options, "--output", str(inputs / "out")])
+    assert "other code" not in capsys.readouterr().out
+    assert "other code" not in (inputs / "out" / "RESULTS.md").read_text()
+
+
 def test_corpus_option(inputs, capsys):
     text = (inputs / "multitask.csv").read_text().replace(",mini,s1", ",maxi,s1")
     (inputs / "multitask.csv").write_text(text)

@@ -275,6 +275,27 @@ def test_missing_runs_and_other_data_are_told_first(tmp_path, capsys):
     assert {row["comparable"] for row in rows if row["paper"]} == {"no"}
 
 
+def test_runs_of_other_code_are_told_first(tmp_path, capsys):
+    made = table_data.make(tmp_path)
+    lines = made.runs.read_text().splitlines()
+    codes = ["code", *["one one"] * 5, "two one", "", "not recorded not recorded"]
+    listed = [f"{line},{code}" for line, code in zip(lines, codes, strict=True)]
+    made.runs.write_text("\n".join(listed) + "\n")
+    text = (run(made, "--plots", "false") / "RESULTS.md").read_text()
+    keys = list(made.said)
+    names = ", ".join(
+        f"Row {key[0]} fold {key[1]} seed {key[2]}" for key in (keys[5], keys[7])
+    )
+    said = "2 of 7 runs were made by other code than the rest, which may be why they"
+    assert f"> **{said} differ: {names}. `--force 5-6` makes" in text
+    assert said in capsys.readouterr().out
+    assert text.index(said) < text.index("### Mean of folds")
+
+
+def test_runs_of_one_code_or_of_none_known_are_no_news(output):
+    assert "other code" not in (output / "RESULTS.md").read_text()
+
+
 def fails(made, capsys):
     with pytest.raises(SystemExit) as end:
         run(made, "--plots", "false")

@@ -1,0 +1,70 @@
+"""Which code made what: a digest of the source that a step's program consists of.
+
+An edit of the code makes nothing again by itself: most edits change no number, and
+trainings cost days. But what was made by other code is told, and ``--force`` makes it
+again.
+"""
+
+import functools
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import espnet_ext
+
+ROOT = Path(espnet_ext.__file__).parents[1]
+
+# from espnet_ext.a import b, (c, d); import espnet_ext.a
+_IMPORT = re.compile(
+    r"^\s*(?:from|import)\s+(espnet_ext[\w.]*)(?:\s+import\s+(\([^)]*\)|[^\n]*))?",
+    re.MULTILINE,
+)
+# How steps are run decides no number.
+_LEFT_OUT = "espnet_ext.jobs"
+
+
+@functools.cache
+def code_digest(module: str, root: Path = ROOT) -> str:
+    """Digest a program and all that it imports of this package.
+
+    A process digests the code once, as it is when it first asks.
+
+    Args:
+        module: The program, e.g. ``espnet_ext.bin.ser_train``.
+        root: The folder that holds the package.
+
+    Returns:
+        12 hexadecimal digits (of sha256).
+    """
+    found: dict[str, str] = {}
+    todo = [module]
+    while todo:
+        name = todo.pop()
+        path = _source_of(name, root)
+        if name in found or path is None or f"{name}.".startswith(f"{_LEFT_OUT}."):
+            continue
+        found[name], imported = _read(path)
+        todo += imported
+    text = json.dumps(sorted(found.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@functools.cache
+def _source_of(module: str, root: Path) -> Path | None:
+    base = root.joinpath(*module.split("."))
+    for path in (base.with_name(f"{base.name}.py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+@functools.cache
+def _read(path: Path) -> tuple[str, tuple[str, ...]]:
+    """Digest a file, and list what its imports name, late ones too."""
+    text = path.read_text(encoding="utf-8")
+    names = []
+    for module, members in _IMPORT.findall(text):
+        names.append(module)
+        names += [f"{module}.{member}" for member in re.findall(r"\w+", members)]
+    return hashlib.sha256(text.encode()).hexdigest(), tuple(names)
