@@ -19,6 +19,7 @@ import numpy as np
 from espnet_ext.errors import UserError
 from espnet_ext.features.format import (
     FORMAT,
+    IDENTITY,
     INDEX_NAME,
     PLAN_NAME,
     SHARDS_NAME,
@@ -31,8 +32,6 @@ from espnet_ext.features.format import (
 )
 from espnet_ext.utils.atomic import atomic_write_text
 
-# Keys of the description that two runs must agree on to fill one store.
-IDENTITY = ("format", "weights", "layers", "dim", "dtype", "compute", "normalize")
 # What else may lie in the folder: reports for people and other tools.
 EXTRAS = ("unusable.txt", "speech_shape")
 _POLL_SECONDS = 0.5
@@ -61,7 +60,7 @@ class Filling:
 
     Args:
         path: The store's folder; made if it is not there.
-        description: What the store holds; the keys of `IDENTITY` and any others.
+        description: What the store holds; the keys of `format.IDENTITY` and any others.
 
     Raises:
         UserError: The folder holds a store of something else, or no store at all.
@@ -231,7 +230,7 @@ class Filling:
 
     def _refuse_other(self, held: Mapping[str, Any]) -> None:
         """Refuse to mix what was made differently."""
-        for key in IDENTITY:
+        for key in ("format", *IDENTITY):
             if held.get(key) != self.description.get(key):
                 raise UserError(
                     f"{self.path}: this store was made with {key} "

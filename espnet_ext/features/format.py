@@ -35,6 +35,8 @@ INDEX_NAME = "index.safetensors"
 STORE_NAME = "store.json"
 PLAN_NAME = "plan.json"
 SHARDS_NAME = "shards"
+# Keys of the description that say which features these are.
+IDENTITY = ("weights", "layers", "dim", "dtype", "compute", "normalize")
 
 _CODES = {
     "float16": "F16",

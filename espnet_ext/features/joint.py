@@ -11,8 +11,10 @@ Where corpora are combined an utterance has its corpus as prefix
 such a file, wherever the path of a store is wanted.
 """
 
+import hashlib
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +76,17 @@ class JointStore:
         """Frames T of an utterance."""
         store, own = self._place(utterance)
         return store.num_frames(own)
+
+    def digest(self, utterances: Iterable[str]) -> str:
+        """Digest these utterances' features as `FeatureStore.digest` does."""
+        own: dict[str, list[str]] = {}
+        for utterance in utterances:
+            _, name = self._place(utterance)
+            corpus = utterance.removesuffix(f"-{name}")
+            own.setdefault(corpus, []).append(name)
+        parts = {corpus: self.stores[corpus].digest(ids) for corpus, ids in own.items()}
+        text = json.dumps(parts, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def _place(self, utterance: str) -> tuple[FeatureStore, str]:
         try:

@@ -4,6 +4,7 @@ A store is opened from its index alone, in milliseconds; shards are mapped when 
 first touched. Nothing is ever written, so that many processes and users can share one.
 """
 
+import hashlib
 import json
 import mmap
 import zlib
@@ -16,6 +17,7 @@ import numpy as np
 from espnet_ext.errors import UserError
 from espnet_ext.features.format import (
     FORMAT,
+    IDENTITY,
     INDEX_NAME,
     SHARDS_NAME,
     STORE_NAME,
@@ -143,6 +145,29 @@ class FeatureStore:
         """Bytes that reading an utterance whole gives (for keeping it in memory)."""
         width = 2 if self.dtype == np.int8 else self.dtype.itemsize
         return self.num_frames(utterance) * self.num_layers * self.dim * width
+
+    def digest(self, utterances: Iterable[str]) -> str:
+        """Digest these utterances' features, whatever else the store holds.
+
+        It is made from the index alone: what the features are (weights, states,
+        precision) and each utterance's frames and checksums. Neither the order of the
+        utterances nor the shards that hold them count.
+
+        Returns:
+            32 hexadecimal digits (BLAKE2b).
+
+        Raises:
+            UserError: The store lacks one of them.
+        """
+        kind = {key: self.description.get(key) for key in IDENTITY}
+        text = json.dumps(kind, sort_keys=True)
+        digest = hashlib.blake2b(text.encode(), digest_size=16)
+        for utterance in sorted(set(utterances)):
+            row = self._row(utterance)
+            frames = int(self._arrays["frames"][row])
+            checksums = self._arrays["crc"][row].tolist()
+            digest.update(json.dumps([utterance, frames, checksums]).encode())
+        return digest.hexdigest()
 
     def check(self, utterance: str) -> None:
         """Compare an utterance with its checksums, whatever was read before.

@@ -69,6 +69,13 @@ def test_a_malformed_list_is_named(listed, text, message):
         open_store(listed)
 
 
+def test_the_digest_is_of_each_store_and_the_named_utterances(listed, tmp_path):
+    digest = open_store(listed).digest(["y-b", "x-a"])
+    assert open_store(listed).digest(["x-b", "y-b"]) != digest
+    fill(tmp_path / "two" / "store")  # adds the others
+    assert open_store(listed).digest(["x-a", "y-b"]) == digest
+
+
 def test_what_is_missing_is_named(listed):
     store = open_store(listed)
     with pytest.raises(UserError, match=r"no utterance 'b' in .*one.*two"):

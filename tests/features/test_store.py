@@ -137,6 +137,34 @@ def test_unknown_utterance(tmp_path):
         store.layer("a", 9)
 
 
+def test_a_digest_is_of_the_named_utterances_alone(tmp_path):
+    few = fill(tmp_path / "few", ids=("b", "c/d"))
+    many = fill(tmp_path / "many")
+    digest = many.digest(["b", "c/d"])
+    assert many.shard_path("c/d").name != few.shard_path("c/d").name
+    assert few.digest(["c/d", "b"]) == digest
+    fill(tmp_path / "few")  # adds the others
+    assert FeatureStore(tmp_path / "few").digest(["b", "c/d"]) == digest
+    with pytest.raises(UserError, match="no utterance 'z'"):
+        many.digest(["b", "z"])
+
+
+def test_a_digest_tells_other_features(tmp_path, monkeypatch):
+    store = fill(tmp_path / "store")
+    one_layer = fill(tmp_path / "one", layers=1)
+    rounded = fill(tmp_path / "int8", dtype="int8")
+    digests = [store.digest(["b"]), one_layer.digest(["b"]), rounded.digest(["b"])]
+    digests += [store.digest(["a"]), store.digest(["a", "b"]), store.digest([])]
+    states = states_of("b")
+    states[1, 2, 3] += 1
+    monkeypatch.setattr(
+        "features.test_store.states_of",
+        lambda utterance, layers=3: states if utterance == "b" else None,
+    )
+    digests.append(fill(tmp_path / "other", ids=("b",)).digest(["b"]))
+    assert len(set(digests)) == 7
+
+
 def test_no_store(tmp_path):
     with pytest.raises(UserError, match="no feature store"):
         FeatureStore(tmp_path)
