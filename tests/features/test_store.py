@@ -42,9 +42,10 @@ def audio_of(utterance):
 def fill(path, ids=tuple(FRAMES), layers=3, dtype="float16"):
     filling = Filling(path, description_of(layers, dtype))
     filling.plan(dict.fromkeys(ids, 1.0), 10**9, 2.0)
-    for claimed, writer in filling.claim(set(ids)):
+    claimed = (shard for block in filling.claim(set(ids)) for shard in block)
+    for members, writer in claimed:
         with writer:
-            for utterance in claimed:
+            for utterance in members:
                 states, scale = states_of(utterance, layers), None
                 if dtype == "int8":
                     scale = np.abs(states).max(1).astype(np.float32) / 127
@@ -233,7 +234,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     filling = Filling(tmp_path / "store", description_of())
     filling.plan({"a": 1.0}, 10**9, 2.0)
     claim = filling.claim({"a"})
-    _, writer = next(claim)
+    ((_, writer),) = next(claim)
 
     def write():
         with writer:
