@@ -403,31 +403,24 @@ def _write(utterance: str, results: Iterator[_Result], writer: ShardWriter) -> f
     if result.states is None:
         writer.refuse(utterance, result.fault)
         return 0.0
-    import torch
+    from espnet_ext.features.precision import quantize, reads_finite
 
     assert result.audio is not None
-    if torch.isfinite(result.states).all():
-        states, scale = _to_arrays(result.states, writer.dtype.name)
-        writer.add(utterance, states, scale, result.audio)
+    dtype = writer.dtype.name
+    states, scale = result.states, None
+    if dtype == "int8":
+        states, scale = quantize(states)
+    if reads_finite(states, scale):
+        step = None if scale is None else scale.cpu().numpy()
+        writer.add(utterance, states.cpu().numpy(), step, result.audio)
     else:
+        held = "int8, which is read as float16," if dtype == "int8" else dtype
         writer.refuse(
             utterance,
-            f"its features do not fit into {writer.dtype} (beyond the range, or no "
-            "numbers); try dtype: float32",
+            f"its features do not fit into {held} (beyond the range, or no numbers); "
+            "try dtype: float32",
         )
     return result.audio.samples / RATE
-
-
-def _to_arrays(
-    states: "torch.Tensor", dtype: str
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Make what a shard holds of (L, T, D): states, and a scale with int8."""
-    from espnet_ext.features.precision import quantize
-
-    if dtype != "int8":
-        return states.cpu().numpy(), None
-    rounded, scale = quantize(states)
-    return rounded.cpu().numpy(), scale.cpu().numpy()
 
 
 def _report_unusable(

@@ -210,7 +210,6 @@ class Filling:
                 "audio_digest": np.frombuffer(digests, np.uint8).reshape(-1, 16),
             }
             metadata = {
-                "format": str(FORMAT),
                 "store": json.dumps(self.description),
                 "unusable": json.dumps(self.present()[1]),
             }

@@ -303,6 +303,43 @@ def test_ten_minutes(corpus):
     assert FeatureStore(corpus.store)["u50"].shape == (29999, 3, 64)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "held"), [("float16", "float16"), ("int8", "int8, which is read as fl")]
+)
+def test_what_reads_as_infinite_is_refused(corpus, capsys, monkeypatch, dtype, held):
+    """States 4 % beyond and below fp16's largest number, 65504, in all but one."""
+    compute = ExactUpstream.extract
+
+    def scaled(self, waves, layers, dtype):
+        states = compute(self, waves, layers, torch.float32)
+        largest = [65504 * (1.04 if len(w) == beyond else 0.96) for w in waves]
+        scale = [top / x.abs().max() for top, x in zip(largest, states, strict=True)]
+        return [(x * y).to(dtype) for x, y in zip(states, scale, strict=True)]
+
+    beyond = corpus.lengths["u05"]
+    monkeypatch.setattr(ExactUpstream, "extract", scaled)
+    corpus.write_config(dtype=dtype)
+    fails_with(corpus, capsys, f"u05: its features do not fit into {held}")
+    main(corpus.command(on_bad_audio="skip"))
+    store = FeatureStore(corpus.store)
+    assert set(store.unusable) == {"u05"}
+    for utterance in store.ids:
+        assert 60000 < np.abs(store[utterance].astype(np.float32)).max() < np.inf
+
+
+def test_verify_names_a_damaged_header(corpus, capsys):
+    main(corpus.command())
+    path = FeatureStore(corpus.store).shard_path("u01")
+    content = path.read_bytes()
+    place = content.index(b'"shape":[3,') + len('"shape":[3,')
+    path.write_bytes(
+        content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+    )
+    with pytest.raises(SystemExit):
+        verify(["--store", str(corpus.store)])
+    assert f"rm {path}" in capsys.readouterr().err
+
+
 def test_verify_names_what_is_damaged(corpus, capsys):
     main(corpus.command())
     verify(["--store", str(corpus.store)])
