@@ -33,7 +33,7 @@ class Extractor(nn.Module):
     """Turns waveforms into the frames of the last convolution.
 
     Args:
-        weights: Tensors under the names of `convert.canonical_names`.
+        weights: Tensors under the names of `convert.canonical_shapes`.
         architecture: Sizes and variants.
         dtype: Precision of all convolutions but the first.
         chunk_frames: Frames computed at a time; None leaves it to the device.
