@@ -20,6 +20,7 @@ Fewer --layers of the upstream make a quick look.
 
 import argparse
 import contextlib
+import itertools
 import statistics
 import sys
 import tempfile
@@ -121,7 +122,8 @@ def _write_store(folder, waves, layers):
     )
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((layers + 1, 1000, 1024)).astype(np.float16)
-    for ids, writer in filling.claim(waves.keys()):
+    claimed = filling.claim(waves.keys())
+    for ids, writer in itertools.chain.from_iterable(claimed):
         with writer:
             for u in ids:
                 frames = 1 + (len(waves[u]) - 400) // 320

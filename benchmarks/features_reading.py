@@ -10,6 +10,7 @@ of the formats, not of a disk. Times are CPU seconds of this process, user and s
 """
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
@@ -43,7 +44,8 @@ def _write_store(path, items, layers, dim):
     filling.plan(
         {u: x.shape[1] / 50 for u, x in items.items()}, 512_000_000, float("inf")
     )
-    for ids, writer in filling.claim(items.keys()):
+    claimed = filling.claim(items.keys())
+    for ids, writer in itertools.chain.from_iterable(claimed):
         with writer:
             for u in ids:
                 audio = Audio(items[u].shape[1] * 320, 0, 0, "0" * 32)

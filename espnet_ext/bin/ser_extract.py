@@ -33,12 +33,17 @@ def get_parser() -> argparse.ArgumentParser:
         type=float,
         help="speech computed at once; bounds the memory (default: 60, on a GPU 240)",
     )
-    add("--shard_mb", type=float, default=512.0, help="largest shard")
+    add(
+        "--shard_mb",
+        type=float,
+        default=512.0,
+        help="largest shard: what a kill can cost",
+    )
     add(
         "--shard_seconds",
         type=float,
         default=1800.0,
-        help="most speech in a shard: what a kill can cost",
+        help="most speech that a process takes to itself, in one shard or several",
     )
     add("--num_threads", type=int, default=0, help="CPU threads; 0: torch's choice")
     add(

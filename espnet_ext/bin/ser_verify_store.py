@@ -58,12 +58,19 @@ def _verify(store: "FeatureStore", path: Path) -> None:
     """
     from tqdm import tqdm
 
+    from espnet_ext.features.format import read_shard
+
     damaged: dict[Path, str] = {}
     for utterance in tqdm(store.ids, desc=f"verify {path}", unit="utt"):
         try:
             store.check(utterance)
         except UserError as error:
             damaged.setdefault(store.shard_path(utterance), str(error))
+    for shard in {store.shard_path(utterance) for utterance in store} - damaged.keys():
+        try:
+            read_shard(shard)
+        except UserError as error:
+            damaged[shard] = str(error)
     if damaged:
         lines = "\n".join(f"  {message}" for message in damaged.values())
         remove = "\n".join(f"  rm {shard}" for shard in damaged)

@@ -12,10 +12,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 # Bound on the pairs of a query and a key whose masks are held at once, in a group of
 # utterances and (times the heads, in WavLM only) in one call.
 MASK_PAIRS = 1 << 22
+# All but cuDNN's, which an H100 would prefer in bf16 and which builds a graph for each
+# new shape: here nearly every call has one.
+BACKENDS = [
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,14 @@ def attend(
     Returns:
         (N, H * d).
     """
+    with sdpa_kernel(BACKENDS):
+        return _attend_groups(qkv, groups, gate, bias).flatten(1)
+
+
+def _attend_groups(
+    qkv: Tensor, groups: Sequence[Group], gate: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    """Attend as `attend` does: (N, H, d)."""
     y = qkv.new_empty(len(qkv), *qkv.shape[2:])  # (N, H, d)
     for group in groups:
         if len(group.rows) == 1:  # without a copy
@@ -110,7 +126,7 @@ def attend(
         z = _attend_group(part, group.own, gates, bias)  # (B, T, H, d)
         target = group.rows.flatten()[group.places]
         y[target] = z.flatten(0, 1)[group.places]
-    return y.flatten(1)
+    return y
 
 
 def _attend_group(

@@ -8,7 +8,7 @@ names; a checksum of them (`weights_hash`) is therefore the same whatever the so
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -83,8 +83,23 @@ def from_huggingface(
                 f"{where}: config.json has {key}: {config[key]!r}, which the exact "
                 f"path does not compute (it knows {plain!r})"
             )
-    wavlm = family == "wavlm"
-    architecture = Architecture(
+    try:
+        architecture = _read_architecture(config)
+        canonical_shapes(architecture)
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise UserError(
+            f"{where}: config.json has sizes that do not go together ({error}); "
+            "download it again"
+        ) from None
+    prefix = f"{family}."
+    bare = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return architecture, _collect(architecture, _modern_weight_norm(bare), where)
+
+
+def _read_architecture(config: Mapping[str, Any]) -> Architecture:
+    """Read the sizes in a ``config.json``; what is left out has HuBERT's default."""
+    wavlm = config["model_type"] == "wavlm"
+    return Architecture(
         conv_layers=tuple(
             zip(
                 config.get("conv_dim", (512,) * 7),
@@ -107,9 +122,6 @@ def from_huggingface(
         buckets=config.get("num_buckets", 320) if wavlm else 0,
         max_distance=config.get("max_bucket_distance", 800) if wavlm else 0,
     )
-    prefix = f"{family}."
-    bare = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return architecture, _collect(architecture, _modern_weight_norm(bare), where)
 
 
 def to_huggingface_config(architecture: Architecture) -> dict[str, Any]:
@@ -245,34 +257,47 @@ def from_torchaudio(
     return architecture, _collect(architecture, renamed, where)
 
 
-def canonical_names(architecture: Architecture) -> Iterator[str]:
-    """List the tensors that an architecture has."""
-    both = ("weight", "bias")
-    group = architecture.extractor_norm == "group"
-    for i in range(len(architecture.conv_layers)):
+def canonical_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Name the tensors that an architecture has, with their shapes."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def add(name: str, *shape: int) -> None:
+        """Add a weight and its bias."""
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = shape, shape[:1]
+
+    inputs = 1
+    for i, (channels, kernel, _) in enumerate(architecture.conv_layers):
         name = f"feature_extractor.conv_layers.{i}."
-        yield f"{name}conv.weight"
-        if architecture.conv_bias:
-            yield f"{name}conv.bias"
-        if i == 0 or not group:
-            yield from (f"{name}layer_norm.{kind}" for kind in both)
+        add(f"{name}conv", channels, inputs, kernel)
+        if not architecture.conv_bias:
+            del shapes[f"{name}conv.bias"]
+        if i == 0 or architecture.extractor_norm == "layer":
+            add(f"{name}layer_norm", channels)
+        inputs = channels
     if architecture.projection_norm:
-        yield from (f"feature_projection.layer_norm.{kind}" for kind in both)
-    yield from (f"feature_projection.projection.{kind}" for kind in both)
-    position = "encoder.pos_conv_embed.conv."
-    yield from (f"{position}{kind}" for kind in ("weight_g", "weight_v", "bias"))
-    yield from (f"encoder.layer_norm.{kind}" for kind in both)
-    parts = [f"attention.{part}_proj" for part in ("q", "k", "v", "out")]
-    parts += ["layer_norm", "final_layer_norm"]
-    parts += ["feed_forward.intermediate_dense", "feed_forward.output_dense"]
+        add("feature_projection.layer_norm", inputs)
+    hidden, ffn, heads = architecture.hidden, architecture.ffn, architecture.heads
+    add("feature_projection.projection", hidden, inputs)
+    position, taps = "encoder.pos_conv_embed.conv.", architecture.pos_kernel
+    shapes[f"{position}weight_g"] = (1, 1, taps)
+    shapes[f"{position}weight_v"] = (hidden, hidden // architecture.pos_groups, taps)
+    shapes[f"{position}bias"] = (hidden,)
+    add("encoder.layer_norm", hidden)
     if architecture.buckets:
-        parts.append("attention.gru_rel_pos_linear")
-        yield "encoder.layers.0.attention.rel_attn_embed.weight"
+        embedding = "encoder.layers.0.attention.rel_attn_embed.weight"
+        shapes[embedding] = (architecture.buckets, heads)
     for i in range(architecture.layers):
-        for part in parts:
-            yield from (f"encoder.layers.{i}.{part}.{kind}" for kind in both)
+        name = f"encoder.layers.{i}."
+        for part in ("q", "k", "v", "out"):
+            add(f"{name}attention.{part}_proj", hidden, hidden)
+        add(f"{name}layer_norm", hidden)
+        add(f"{name}final_layer_norm", hidden)
+        add(f"{name}feed_forward.intermediate_dense", ffn, hidden)
+        add(f"{name}feed_forward.output_dense", hidden, ffn)
         if architecture.buckets:
-            yield f"encoder.layers.{i}.attention.gru_rel_pos_const"
+            add(f"{name}attention.gru_rel_pos_linear", 8, hidden // heads)
+            shapes[f"{name}attention.gru_rel_pos_const"] = (1, heads, 1, 1)
+    return shapes
 
 
 def weights_hash(weights: Mapping[str, Tensor]) -> str:
@@ -303,11 +328,16 @@ def _collect(
 ) -> dict[str, Tensor]:
     """Take the tensors that the architecture has, in fp32."""
     chosen = {}
-    for name in canonical_names(architecture):
-        if name not in tensors:
+    for name, shape in canonical_shapes(architecture).items():
+        found = tuple(tensors[name].shape) if name in tensors else None
+        if found != shape:
+            fault = f"has no tensor {name!r}"
+            if found is not None:
+                fault = f"has {name!r} of shape {found}, not {shape}"
             raise UserError(
-                f"{where}: the checkpoint has no tensor {name!r}; is it complete, and "
-                "of the architecture that its configuration says?"
+                f"{where}: the checkpoint {fault}; is it complete, and of the "
+                "architecture that its configuration says? Copy or download the whole "
+                "folder again"
             )
         chosen[name] = tensors[name].detach().float().contiguous()
     return chosen

@@ -1,17 +1,15 @@
 """Extract the features of a data directory into a store.
 
-Waveforms are read ahead of the computation; each shard is computed in batches of a
-bounded length, so that memory does not grow with the corpus.
+Utterances are computed from the longest to the shortest of the corpus, in batches of
+similar and bounded lengths whatever the size of a shard, so that memory does not grow
+with the corpus.
 """
 
-import hashlib
-import math
 import os
 import shutil
 import sys
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +17,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from espnet_ext.corpora.audio import load_waveform
 from espnet_ext.errors import UserError
+from espnet_ext.features.batches import (
+    RATE,
+    Loaded,
+    Recording,
+    digest_file,
+    group_batches,
+    read_ahead,
+)
 from espnet_ext.features.config import FeatureConfig, resolve_layers
-from espnet_ext.features.filling import Filling, bytes_per_second, read_description
+from espnet_ext.features.filling import (
+    Claimed,
+    Filling,
+    bytes_per_second,
+    read_description,
+)
 from espnet_ext.features.format import INDEX_NAME, Audio, ShardWriter
 from espnet_ext.features.store import FeatureStore, write_shape_file
 from espnet_ext.utils.atomic import atomic_write_text
@@ -32,17 +42,8 @@ if TYPE_CHECKING:
 
     from espnet_ext.features.upstream import Upstream
 
-RATE = 16000
 # Weights folders are recognised by their files' sizes and times before they are read.
 _WEIGHT_SUFFIXES = (".json", ".safetensors", ".bin", ".pt")
-
-
-@dataclass(frozen=True)
-class Recording:
-    """An utterance's file and its duration in seconds (0 if not known)."""
-
-    path: str
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Resources:
             the memory. None leaves it to the device.
         shard_mb: Bound on a shard's size, and with `shard_seconds` on what a kill can
             cost.
-        shard_seconds: Bound on the speech in a shard.
+        shard_seconds: Bound on the speech that a process takes to itself at a time,
+            in one shard or several.
         readers: Threads that read waveforms.
     """
 
@@ -254,12 +256,22 @@ def refuse_other_audio(
             ) from None
         if (status.st_size, status.st_mtime_ns) == (audio.size, audio.mtime):
             continue
-        if status.st_size != audio.size or _digest(path) != audio.digest:
+        if status.st_size != audio.size or digest_file(path) != audio.digest:
             raise UserError(
                 f"{output}: the features of {utterance} were made from another "
                 f"recording than {path} is now. Choose another folder for --output, "
                 "or remove this one"
             )
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What a shard is to hold of an utterance, or the reason why it cannot be used."""
+
+    utterance: str
+    audio: Audio | None = None
+    states: "torch.Tensor | None" = None  # (L, T, D)
+    fault: str = ""
 
 
 def _fill(
@@ -272,7 +284,7 @@ def _fill(
     upstream = upstream.to(resources.device)
     with ThreadPoolExecutor(resources.readers) as pool:
         bar: _Progress | None = None
-        for ids, writer in filling.claim(recordings.keys()):
+        for shards in filling.claim(recordings.keys()):
             if bar is None:  # loading is over: the clock of the progress starts here
                 hours = sum(r.seconds for r in recordings.values()) / 3600
                 held = sum(
@@ -281,16 +293,42 @@ def _fill(
                     if u in recordings
                 )
                 bar = _Progress(hours, held / 3600, filling.path)
-            known = {u: recordings[u] for u in ids if u in recordings}
-            with writer:
-                for u in ids:
-                    if u not in known:
-                        writer.refuse(u, "planned by a run on another data directory")
-                for batch in _batches(known, resources.seconds_at_once, pool):
-                    seconds = _compute(batch, upstream, filling, writer, resources)
-                    bar.advance(seconds)
+            results = _compute_block(
+                shards, recordings, upstream, filling.description, resources, pool
+            )
+            for ids, writer in shards:
+                if writer is None:
+                    continue
+                with writer:
+                    for u in ids:
+                        if u in recordings:
+                            bar.advance(_write(u, results, writer))
+                        else:
+                            writer.refuse(u, "planned with another data directory")
         if bar is not None:
             bar.close()
+
+
+def _compute_block(
+    shards: Sequence[Claimed],
+    recordings: Mapping[str, Recording],
+    upstream: "Upstream",
+    description: Mapping[str, Any],
+    resources: Resources,
+    pool: ThreadPoolExecutor,
+) -> Iterator[_Result]:
+    """Compute what the shards lack, in their order.
+
+    Batches go across the shards and are those of the whole block whatever of it is
+    there already, so that an interruption changes no byte. Utterances of a finished
+    shard come along where they share a batch with others.
+    """
+    ids = [u for names, _ in shards for u in names if u in recordings]
+    lacking = {u for names, writer in shards if writer is not None for u in names}
+    groups = group_batches(ids, recordings, resources.seconds_at_once)
+    wanted = [group for group in groups if not lacking.isdisjoint(group)]
+    for batch in read_ahead(wanted, recordings, pool):
+        yield from _compute(batch, upstream, description, resources.device)
 
 
 class _Progress:
@@ -322,116 +360,67 @@ class _Progress:
         self._bar.close()
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """A waveform (n,) and its file, or the reason why it cannot be used."""
-
-    utterance: str
-    wave: np.ndarray | None = None
-    audio: Audio | None = None
-    fault: str = ""
-
-
-def _batches(
-    recordings: Mapping[str, Recording], batch_seconds: float, pool: ThreadPoolExecutor
-) -> Iterator[list[_Loaded]]:
-    """Read waveforms, one batch ahead of the one that is being computed."""
-    waiting: deque[list[Future[_Loaded]]] = deque()
-    for group in _group(recordings, batch_seconds):
-        waiting.append([pool.submit(_load, u, recordings[u].path) for u in group])
-        if len(waiting) > 1:
-            yield [future.result() for future in waiting.popleft()]
-    while waiting:
-        yield [future.result() for future in waiting.popleft()]
-
-
-def _group(
-    recordings: Mapping[str, Recording], batch_seconds: float
-) -> Iterable[list[str]]:
-    """Put utterances of similar lengths together, the longest first.
-
-    Nothing is padded, but a GPU attends in fewer calls where lengths are similar.
-    """
-    group: list[str] = []
-    total = 0.0
-    ordered = sorted(recordings.items(), key=lambda item: -item[1].seconds)
-    for utterance, recording in ordered:
-        if group and total + recording.seconds > batch_seconds:
-            yield group
-            group, total = [], 0.0
-        group.append(utterance)
-        total += recording.seconds
-    if group:
-        yield group
-
-
-def _load(utterance: str, path: str) -> _Loaded:
-    try:
-        wave = load_waveform(path, RATE)
-        status = os.stat(path)
-        audio = Audio(len(wave), status.st_size, status.st_mtime_ns, _digest(path))
-    except UserError as error:
-        return _Loaded(utterance, fault=str(error))
-    except OSError as error:
-        return _Loaded(utterance, fault=f"{path}: {error.strerror}")
-    if not math.isfinite(float(np.abs(wave).max(initial=0.0))):
-        return _Loaded(utterance, fault=f"{path}: has samples that are no numbers")
-    return _Loaded(utterance, wave, audio)
-
-
 def _compute(
-    batch: Sequence[_Loaded],
+    batch: Sequence[Loaded],
     upstream: "Upstream",
-    filling: Filling,
-    writer: ShardWriter,
-    resources: Resources,
-) -> float:
-    """Add a batch to a shard; return its seconds of speech."""
+    description: Mapping[str, Any],
+    device: str,
+) -> Iterator[_Result]:
+    """Compute a batch; results come in its order."""
     import torch
 
     from espnet_ext.features.precision import storage_dtype
 
-    good = []
+    waves: dict[str, torch.Tensor] = {}
+    faults: dict[str, str] = {}
     for item in batch:
         if item.wave is None:
-            writer.refuse(item.utterance, item.fault)
+            faults[item.utterance] = item.fault
         elif len(item.wave) < upstream.min_samples:
-            writer.refuse(
-                item.utterance,
+            faults[item.utterance] = (
                 f"{len(item.wave)} samples at 16 kHz; the upstream needs "
-                f"{upstream.min_samples}",
+                f"{upstream.min_samples}"
             )
         else:
-            good.append(item)
-    if not good:
+            waves[item.utterance] = torch.from_numpy(item.wave).to(device)
+    results: dict[str, torch.Tensor] = {}
+    if waves:
+        dtype = storage_dtype(description["dtype"])
+        states = upstream.extract(list(waves.values()), description["layers"], dtype)
+        results = dict(zip(waves, states, strict=True))
+    for item in batch:
+        fault = faults.get(item.utterance, "")
+        yield _Result(item.utterance, item.audio, results.get(item.utterance), fault)
+
+
+def _write(utterance: str, results: Iterator[_Result], writer: ShardWriter) -> float:
+    """Add an utterance to its shard, or note why not; return its seconds.
+
+    Results before the utterance's are of shards that are there. None is kept: each
+    would keep its whole batch in memory while the next one is computed.
+    """
+    result = next(result for result in results if result.utterance == utterance)
+    if result.states is None:
+        writer.refuse(utterance, result.fault)
         return 0.0
-    waves = [torch.from_numpy(item.wave).to(resources.device) for item in good]
-    dtype = filling.description["dtype"]
-    layers = filling.description["layers"]
-    results = upstream.extract(waves, layers, storage_dtype(dtype))
-    for item, states in zip(good, results, strict=True):
-        if not bool(torch.isfinite(states).all()):
-            writer.refuse(
-                item.utterance,
-                f"its features do not fit into {dtype} (beyond the range, or no "
-                "numbers); try dtype: float32",
-            )
-            continue
-        assert item.audio is not None
-        writer.add(item.utterance, *_to_arrays(states, dtype), item.audio)
-    return sum(len(wave) for wave in waves) / RATE
+    from espnet_ext.features.precision import quantize, reads_finite
 
-
-def _to_arrays(
-    states: "torch.Tensor", dtype: str
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Make what a shard holds of (L, T, D): states, and a scale with int8."""
-    from espnet_ext.features.precision import quantize
-
-    if dtype != "int8":
-        return states.cpu().numpy(), None
-    rounded, scale = quantize(states)
-    return rounded.cpu().numpy(), scale.cpu().numpy()
+    assert result.audio is not None
+    dtype = writer.dtype.name
+    states, scale = result.states, None
+    if dtype == "int8":
+        states, scale = quantize(states)
+    if reads_finite(states, scale):
+        step = None if scale is None else scale.cpu().numpy()
+        writer.add(utterance, states.cpu().numpy(), step, result.audio)
+    else:
+        held = "int8, which is read as float16," if dtype == "int8" else dtype
+        writer.refuse(
+            utterance,
+            f"its features do not fit into {held} (beyond the range, or no numbers); "
+            "try dtype: float32",
+        )
+    return result.audio.samples / RATE
 
 
 def _report_unusable(
@@ -458,13 +447,6 @@ def _report_unusable(
             "--on_bad_audio skip to go on without them"
         )
     print(f"warning: {text}", file=sys.stderr)
-
-
-def _digest(path: str) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(
-            stream, lambda: hashlib.blake2b(digest_size=16)
-        ).hexdigest()
 
 
 def _stamp(path: Path) -> list[Any]:

@@ -33,7 +33,7 @@ class Extractor(nn.Module):
     """Turns waveforms into the frames of the last convolution.
 
     Args:
-        weights: Tensors under the names of `convert.canonical_names`.
+        weights: Tensors under the names of `convert.canonical_shapes`.
         architecture: Sizes and variants.
         dtype: Precision of all convolutions but the first.
         chunk_frames: Frames computed at a time; None leaves it to the device.
@@ -202,6 +202,8 @@ class Convolution(nn.Module):
         """Apply the layer norm, if there is one, and the GELU."""
         if self.layer:
             assert self.norm is not None
+            if x.device.type != "cpu":  # only a CPU takes weights of another precision
+                x = x.to(self.norm.weight.dtype)
             x = F.layer_norm(
                 x, x.shape[1:], self.norm.weight, self.norm.bias, self.norm.eps
             )

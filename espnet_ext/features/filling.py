@@ -1,8 +1,9 @@
 """Fill a feature store: plan shards, share them among processes, write the index.
 
 Any number of processes, on one node or several, may fill one store. The plan says which
-utterances go into which shard; whoever holds the lock of a shard computes it, and the
-operating system frees the lock when that process dies. A shard that exists is complete.
+utterances go into which shard, longest first, and which shards make a block; whoever
+holds the lock of a block computes its shards, and the operating system frees the lock
+when that process dies. A shard that exists is complete.
 """
 
 import errno
@@ -35,6 +36,8 @@ from espnet_ext.utils.atomic import atomic_write_text
 # What else may lie in the folder: reports for people and other tools.
 EXTRAS = ("unusable.txt", "speech_shape")
 _POLL_SECONDS = 0.5
+# A shard's utterances, and its writer unless it is complete or not wanted.
+Claimed = tuple[Sequence[str], ShardWriter | None]
 
 
 def read_description(path: Path) -> dict[str, Any] | None:
@@ -98,67 +101,84 @@ class Filling:
     ) -> None:
         """Add shards for utterances that no complete or planned shard will hold.
 
+        Neighbors in the plan have similar lengths: from the longest to the shortest.
+
         Args:
             seconds: Duration of each wanted utterance.
-            shard_bytes: Bound on a shard's size.
-            shard_seconds: Bound on the speech in it, which bounds the work that a
-                kill can cost.
+            shard_bytes: Bound on a shard's size, which bounds the work that a kill
+                can cost.
+            shard_seconds: Bound on the speech in a block of shards.
         """
         with self._lock(self.path / ".lock"):
-            planned = self._planned()
+            blocks = self._planned()
             complete = set(self._complete())
-            audio, _ = self.present()
-            covered = set(audio)
+            covered = set(self.present()[0])
+            planned = [ids for block in blocks for ids in block]
             for number, ids in enumerate(planned):
                 if number not in complete:
                     covered.update(ids)
-            missing = [utt for utt in sorted(seconds) if utt not in covered]
+            # Where the plan was lost: no number twice.
+            blocks += [[[]] for _ in range(len(planned), max(complete, default=-1) + 1)]
+            missing = {u: s for u, s in seconds.items() if u not in covered}
+            ordered = dict(sorted(missing.items(), key=lambda x: (-x[1], x[0])))
             rate = bytes_per_second(self.description)
-            limit = max(min(shard_seconds, shard_bytes / rate), 1e-9)
-            planned += _pack({utt: seconds[utt] for utt in missing}, limit)
-            atomic_write_text(
-                self.path / PLAN_NAME, json.dumps({"shards": planned}, indent=0)
-            )
+            for ids in _pack(ordered, shard_seconds):
+                chosen = {utterance: ordered[utterance] for utterance in ids}
+                blocks.append(_pack(chosen, shard_bytes / rate))
+            text = json.dumps({"blocks": blocks}, indent=0)
+            atomic_write_text(self.path / PLAN_NAME, text)
 
-    def claim(self, wanted: Set[str]) -> Iterator[tuple[Sequence[str], ShardWriter]]:
-        """Give shards to compute until all are complete, whoever computes them.
+    def claim(self, wanted: Set[str]) -> Iterator[list[Claimed]]:
+        """Give blocks of shards until all are complete, whoever computes them.
 
-        Where only shards are left that other processes hold, it waits: a process that
-        dies leaves its shard to the others.
+        Where only blocks are left that other processes hold, it waits: a process that
+        dies leaves its block to the others.
 
         Args:
             wanted: Shards without any of these utterances are another run's affair.
 
         Yields:
-            Utterances of a shard, and its writer, inside of whose ``with`` block they
-            must be added or refused.
+            The shards of a block, in order. Where there is a writer, the utterances
+            must be added or refused inside of its ``with`` block.
         """
         while True:
-            left = held = 0
-            for number, ids in enumerate(self._planned()):
-                path = self._shard_path(number)
-                if path.exists() or wanted.isdisjoint(ids):
+            left = held = first = 0
+            for block in self._planned():
+                numbers = range(first, first + len(block))
+                first = numbers.stop
+                if not self._lacking(block, numbers, wanted):
                     continue
                 left += 1
-                with self._try_lock(self.shards / f".claim-{number:05d}") as mine:
-                    if not mine:
-                        held += 1
-                    elif not path.exists():
-                        for stale in self.shards.glob(f".tmp-{path.name}-*"):
-                            stale.unlink()  # of a process that was killed
-                        yield (
-                            ids,
-                            ShardWriter(
-                                path,
-                                ids,
-                                len(self.description["layers"]),
-                                self.description["dtype"],
-                            ),
-                        )
+                claim = self.shards / f".claim-{numbers.start:05d}"
+                with self._try_lock(claim) as mine:
+                    held += not mine
+                    lacking = self._lacking(block, numbers, wanted) if mine else ()
+                    if lacking:
+                        yield [
+                            (ids, self._writer(n, ids) if n in lacking else None)
+                            for n, ids in zip(numbers, block, strict=True)
+                        ]
             if left == 0:
                 return
             if held:
                 time.sleep(_POLL_SECONDS)
+
+    def _lacking(
+        self, block: Sequence[Sequence[str]], numbers: Sequence[int], wanted: Set[str]
+    ) -> list[int]:
+        """Numbers of the shards of a block that are wanted and not there."""
+        return [
+            n
+            for n, ids in zip(numbers, block, strict=True)
+            if not wanted.isdisjoint(ids) and not self._shard_path(n).exists()
+        ]
+
+    def _writer(self, number: int, ids: Sequence[str]) -> ShardWriter:
+        path = self._shard_path(number)
+        for stale in self.shards.glob(f".tmp-{path.name}-*"):
+            stale.unlink()  # of a process that was killed
+        layers = len(self.description["layers"])
+        return ShardWriter(path, ids, layers, self.description["dtype"])
 
     def finish(self) -> None:
         """Write the index of all complete shards; a store without one is unfinished."""
@@ -190,7 +210,6 @@ class Filling:
                 "audio_digest": np.frombuffer(digests, np.uint8).reshape(-1, 16),
             }
             metadata = {
-                "format": str(FORMAT),
                 "store": json.dumps(self.description),
                 "unusable": json.dumps(self.present()[1]),
             }
@@ -211,12 +230,17 @@ class Filling:
     def _shard(self, number: int) -> Shard:
         return read_shard(self._shard_path(number))
 
-    def _planned(self) -> list[list[str]]:
+    def _planned(self) -> list[list[list[str]]]:
+        """Read the plan: blocks of shards of utterances."""
+        path = self.path / PLAN_NAME
         try:
-            text = (self.path / PLAN_NAME).read_text(encoding="utf-8")
+            return json.loads(path.read_text(encoding="utf-8"))["blocks"]
         except FileNotFoundError:
             return []
-        return json.loads(text)["shards"]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(
+                f"{path}: damaged; remove it and run ser_extract again"
+            ) from None
 
     def _refuse_foreign_folder(self) -> None:
         # Dot files are the plan's records, locks and what a killed job left behind.

@@ -11,6 +11,9 @@ Its metadata holds for each utterance the audio it was made from and a CRC-32 of
 layer. A shard is written under another name and renamed when it is complete; it is
 never changed afterwards.
 
+The first metadata of every header, at a fixed place, is a CRC-32: of the header (with
+zeros in that place), and in the index of all that follows too.
+
 Any safetensors library can read these files. Ours does it itself, since the format is
 short (8 bytes of header length, a JSON header, the bytes) and torch need not be there.
 """
@@ -30,7 +33,7 @@ import numpy as np
 from espnet_ext.errors import UserError
 from espnet_ext.utils.atomic import atomic_file
 
-FORMAT = 1
+FORMAT = 2
 INDEX_NAME = "index.safetensors"
 STORE_NAME = "store.json"
 PLAN_NAME = "plan.json"
@@ -49,6 +52,9 @@ _CODES = {
 }
 _DTYPES = {code: np.dtype(name) for name, code in _CODES.items()}
 _ALIGNMENT = 64
+_PREFIX = b'{"__metadata__":{"crc32":"'
+_BLANK = b"0" * 8
+_AGAIN = "remove this file and run ser_extract again, which makes only what is missing"
 _REASON_LENGTH = 300
 
 
@@ -179,14 +185,13 @@ class ShardWriter:
         self._position = end
 
     def _write_header(self) -> None:
-        metadata = {"format": str(FORMAT)}
-        metadata["utterances"] = json.dumps(self._records, separators=(",", ":"))
-        metadata["unusable"] = json.dumps(self._unusable, separators=(",", ":"))
-        header = {"__metadata__": metadata, **self._header}
-        text = json.dumps(header, separators=(",", ":")).encode()
-        assert len(text) <= self._room, (len(text), self._room)
+        metadata = {
+            "utterances": json.dumps(self._records, separators=(",", ":")),
+            "unusable": json.dumps(self._unusable, separators=(",", ":")),
+        }
+        head = _make_head(metadata, self._header, self._room)
         self._stream.seek(0)
-        self._stream.write(self._room.to_bytes(8, "little") + text.ljust(self._room))
+        self._stream.write(_seal(head, zlib.crc32(head)))
 
 
 def _header_room(ids: Sequence[str], num_layers: int) -> int:
@@ -203,41 +208,31 @@ def read_shard(path: Path) -> Shard:
     """Read a shard's header.
 
     Raises:
-        UserError: The file is not a whole shard.
+        UserError: The file is not a whole shard, or its header is damaged.
     """
     header, start, size = _read_header(path)
-    try:
-        metadata = header.pop("__metadata__")
-        entries = {}
-        for utterance, record in json.loads(metadata["utterances"]).items():
-            tensor = header[utterance]
-            samples, length, mtime, digest, checksums = record
-            entries[utterance] = Entry(
-                offset=start + tensor["data_offsets"][0],
-                frames=tensor["shape"][1],
-                audio=Audio(samples, length, mtime, digest),
-                checksums=tuple(checksums),
-            )
-        unusable = json.loads(metadata["unusable"])
-        end = max((item["data_offsets"][1] for item in header.values()), default=0)
-    except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise UserError(
-            f"{path}: damaged header ({error}); remove this shard and run ser_extract "
-            "again"
-        ) from None
-    if size != start + end:
-        raise UserError(
-            f"{path}: {size} bytes where {start + end} are due; remove this shard and "
-            "run ser_extract again"
+    metadata = header.pop("__metadata__")
+    entries = {}
+    for utterance, record in json.loads(metadata["utterances"]).items():
+        tensor = header[utterance]
+        samples, length, mtime, digest, checksums = record
+        entries[utterance] = Entry(
+            offset=start + tensor["data_offsets"][0],
+            frames=tensor["shape"][1],
+            audio=Audio(samples, length, mtime, digest),
+            checksums=tuple(checksums),
         )
-    return Shard(entries, unusable)
+    end = max((item["data_offsets"][1] for item in header.values()), default=0)
+    if size != start + end:
+        raise UserError(f"{path}: {size} bytes where {start + end} are due; {_AGAIN}")
+    return Shard(entries, json.loads(metadata["unusable"]))
 
 
 def write_arrays(
     path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
     """Write a small safetensors file in one step."""
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    header: dict[str, Any] = {}
     position = 0
     # Wide types first, so that all are aligned.
     ordered = sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize)
@@ -248,32 +243,27 @@ def write_arrays(
             "data_offsets": [position, position + array.nbytes],
         }
         position += array.nbytes
-    checksum = 0
-    for _, array in ordered:
-        checksum = zlib.crc32(np.ascontiguousarray(array).reshape(-1), checksum)
-    header["__metadata__"]["crc32"] = str(checksum)
-    text = json.dumps(header, separators=(",", ":")).encode()
-    length = (len(text) + 8 + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT - 8
+    head = _make_head(metadata, header)
+    parts = [np.ascontiguousarray(array).reshape(-1) for _, array in ordered]
+    checksum = zlib.crc32(head)
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
     with atomic_file(path) as temporary, open(temporary, "wb") as stream:
-        stream.write(length.to_bytes(8, "little") + text.ljust(length))
-        for _, array in ordered:
-            stream.write(np.ascontiguousarray(array).reshape(-1).data)
+        stream.write(_seal(head, checksum))
+        for part in parts:
+            stream.write(part.data)
 
 
 def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Map a safetensors file: its arrays (read-only) and its metadata.
 
     Raises:
-        UserError: The file is not whole, or does not have its checksum.
+        UserError: The file is not whole, does not have its checksum, or is of another
+            format.
     """
-    header, start, _ = _read_header(path)
-    metadata = header.pop("__metadata__", {})
-    data = map_file(path)
-    if zlib.crc32(memoryview(data)[start:]) != int(metadata.get("crc32", -1)):
-        raise UserError(
-            f"{path}: damaged; remove it and run ser_extract again (only this file is "
-            "made anew)"
-        )
+    data = map_file(path) if path.stat().st_size else b""
+    header, start, _ = _read_header(path, memoryview(data))
+    metadata = header.pop("__metadata__")
     arrays = {}
     for name, item in header.items():
         dtype = _DTYPES[item["dtype"]]
@@ -290,18 +280,65 @@ def map_file(path: Path) -> mmap.mmap:
         return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
-    """Return the header, where the data starts, and the size of the file."""
-    try:
-        with open(path, "rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            length = int.from_bytes(stream.read(8), "little")
-            if not 2 <= length <= size - 8:
-                raise ValueError("its length is wrong")
-            header = json.loads(stream.read(length))
-    except ValueError as error:
-        raise UserError(
-            f"{path}: not a safetensors file, or a damaged one ({error}); remove it "
-            "and run ser_extract again"
-        ) from None
-    return header, 8 + length, size
+def _make_head(
+    metadata: Mapping[str, str], header: Mapping[str, Any], room: int | None = None
+) -> bytes:
+    """Make a file's head, length included, with the checksum still blank.
+
+    Args:
+        metadata: Texts.
+        header: Tensors.
+        room: Bytes of the header; None takes as many as it needs.
+    """
+    first = {"crc32": _BLANK.decode(), "format": str(FORMAT)}
+    content = {"__metadata__": {**first, **metadata}, **header}
+    text = json.dumps(content, separators=(",", ":")).encode()
+    if room is None:
+        room = (len(text) + 8 + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT - 8
+    assert len(text) <= room, (len(text), room)
+    return room.to_bytes(8, "little") + text.ljust(room)
+
+
+def _seal(head: bytes, checksum: int) -> bytes:
+    """Put the checksum where it belongs."""
+    place = 8 + len(_PREFIX)
+    return b"%b%08x%b" % (head[:place], checksum, head[place + len(_BLANK) :])
+
+
+def _read_header(
+    path: Path, data: memoryview | None = None
+) -> tuple[dict[str, Any], int, int]:
+    """Return the header, where the data starts, and the size of the file.
+
+    Args:
+        path: The file.
+        data: All of it, where its checksum is of all of it.
+
+    Raises:
+        UserError: It does not have its checksum, or is of another format.
+    """
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        length = int.from_bytes(stream.read(8), "little")
+        text = stream.read(length) if length <= size - 8 else b""
+    if text.startswith(b'{"__metadata__":{"format":"1"'):
+        raise UserError(_other_format(path, "1"))
+    place = len(_PREFIX)
+    seal = text[place : place + len(_BLANK)]
+    head = length.to_bytes(8, "little") + text[:place] + _BLANK + text[place + 8 :]
+    checksum = zlib.crc32(head)
+    if data is not None:
+        checksum = zlib.crc32(data[len(head) :], checksum)
+    if not text.startswith(_PREFIX) or seal != b"%08x" % checksum:
+        raise UserError(f"{path}: damaged, or not of a feature store; {_AGAIN}")
+    header = json.loads(text)
+    if header["__metadata__"]["format"] != str(FORMAT):
+        raise UserError(_other_format(path, header["__metadata__"]["format"]))
+    return header, len(head), size
+
+
+def _other_format(path: Path, found: str) -> str:
+    return (
+        f"{path}: of store format {found}, and this version reads {FORMAT}. Extract "
+        "into another folder, or remove this one"
+    )

@@ -39,7 +39,7 @@ class PackedUpstream(nn.Module):
 
     Args:
         architecture: Sizes and variants.
-        weights: Tensors under the names of `convert.canonical_names`.
+        weights: Tensors under the names of `convert.canonical_shapes`.
         normalize: Bring each waveform to zero mean and unit variance first.
         compute: ``torch.float32`` or ``torch.bfloat16``, for linear layers and
             attention; the residual stream and the norms are in fp32.

@@ -30,3 +30,14 @@ def quantize(states: Tensor) -> tuple[Tensor, Tensor]:
 def dequantize(states: Tensor, scale: Tensor) -> Tensor:
     """Undo `quantize`: fp16 (L, T, D), as a store gives it."""
     return (states.float() * scale[:, None]).half()
+
+
+def reads_finite(states: Tensor, scale: Tensor | None) -> bool:
+    """Say whether a store that holds these gives finite numbers.
+
+    Args:
+        states: (L, T, D).
+        scale: (L, D) with int8, which is read as fp16 and so must fit into that.
+    """
+    largest = states if scale is None else (127 * scale).half()
+    return bool(torch.isfinite(largest).all())

@@ -17,6 +17,11 @@ from tqdm import tqdm
 
 from espnet_ext.errors import UserError
 
+# With ``auto``: what stays free of a GPU's memory for the model and its batches, when
+# all sets are held, and the bound of a set on a CPU, where the page cache does as well.
+SHARE_KEPT = 1 / 3
+GIGABYTES_ON_CPU = 4.0
+
 Residence = Literal["auto", "none", "ram", "device"]
 
 
@@ -81,13 +86,14 @@ class Room:
     Attributes:
         residence: ``none``, ``ram``, ``device``, or ``auto``: the device if they
             fit, else as they come.
-        gigabytes: Most that one process takes with ``auto``, for one set.
+        gigabytes: Most that one process takes with ``auto``, for one set; None is 4
+            on a CPU and no bound of its own on a GPU.
         ngpu: Whether the device is a GPU.
         num_workers: Loader processes; residence needs 0.
     """
 
     residence: Residence
-    gigabytes: float
+    gigabytes: float | None
     ngpu: int
     num_workers: int
 
@@ -96,6 +102,8 @@ def hold(
     store: Features, ids: Sequence[str], room: Room, where: str
 ) -> ResidentFeatures | None:
     """Hold the features of a set in memory, or leave them in the store.
+
+    With ``auto`` a line of the log says which, and why.
 
     Returns:
         The features, or None if they stay where they are.
@@ -108,8 +116,15 @@ def hold(
     if room.residence == "none":
         return None
     if room.residence == "auto":
-        fits = need <= min(room.gigabytes * 1e9, _free_bytes(device) / 2)
-        if not fits or room.num_workers > 0:
+        limit, why = _limit(room, device)
+        holds = need <= limit and room.num_workers == 0
+        if room.num_workers > 0:
+            why = f"num_workers is {room.num_workers}, not 0"
+        logging.info(
+            f"[{where}] resident: auto: {need / 1e9:.2f} GB of features are "
+            f"{f'held on {device}' if holds else 'read from the store'}: {why}"
+        )
+        if not holds:
             return None
     elif room.num_workers > 0:
         raise UserError(
@@ -126,7 +141,6 @@ def hold(
             f"features of {where}, and {free / 1e9:.2f} GB are free; use resident: "
             "auto or none, or a store with fewer layers"
         )
-    logging.info(f"[{where}] {need / 1e9:.2f} GB of features are held on {device}")
     return ResidentFeatures(store, ids, device, where)
 
 
@@ -135,6 +149,25 @@ def size_of(store: Features, ids: Sequence[str]) -> int:
     width = store[ids[0]].dtype.itemsize
     frames = sum(store.num_frames(utterance) for utterance in ids)
     return frames * store.num_layers * store.dim * width
+
+
+def _limit(room: Room, device: torch.device) -> tuple[float, str]:
+    """Bytes that ``auto`` gives to a set, and the reason in words."""
+    free = _free_bytes(device)
+    gigabytes = room.gigabytes
+    if device.type == "cuda":
+        total = torch.cuda.mem_get_info()[1]
+        kept = SHARE_KEPT * total
+        limit = free - kept
+        why = f"of {free / 1e9:.1f} GB free {kept / 1e9:.1f} are kept for training"
+    else:
+        limit = free / 2
+        why = f"half of {free / 1e9:.1f} GB free"
+        gigabytes = GIGABYTES_ON_CPU if gigabytes is None else gigabytes
+    limit = max(limit, 0.0)
+    if gigabytes is not None and gigabytes * 1e9 < limit:
+        return gigabytes * 1e9, f"at most {gigabytes:g} GB (--resident_gb)"
+    return limit, f"at most {limit / 1e9:.1f} GB ({why})"
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -16,7 +16,6 @@ import numpy as np
 
 from espnet_ext.errors import UserError
 from espnet_ext.features.format import (
-    FORMAT,
     IDENTITY,
     INDEX_NAME,
     SHARDS_NAME,
@@ -67,11 +66,6 @@ class FeatureStore:
                 else f"{self.path}: no feature store there; make it with ser_extract"
             )
         arrays, metadata = read_arrays(index)
-        if metadata.get("format") != str(FORMAT):
-            raise UserError(
-                f"{index}: format {metadata.get('format')}, but this version reads "
-                f"format {FORMAT}; extract again"
-            )
         self.description: dict[str, Any] = json.loads(metadata["store"])
         self.unusable: dict[str, str] = json.loads(metadata["unusable"])
         self._arrays = arrays

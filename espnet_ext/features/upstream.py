@@ -19,6 +19,13 @@ from espnet_ext.errors import UserError
 from espnet_ext.features import convert
 from espnet_ext.features.architecture import Architecture
 from espnet_ext.features.config import FeatureConfig, UpstreamConfig
+from espnet_ext.features.huggingface import (
+    WEIGHT_FILES,
+    list_shards,
+    read_json,
+    read_weights,
+    unreadable,
+)
 from espnet_ext.features.packed import PackedUpstream
 from espnet_ext.utils.atomic import atomic_dir
 
@@ -28,8 +35,6 @@ _PRECISIONS = {
     "bfloat16": (torch.bfloat16, torch.float32),
     "bfloat16_all": (torch.bfloat16, torch.bfloat16),
 }
-# The first one that a model has is read.
-_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class Upstream(Protocol):
@@ -258,13 +263,12 @@ def _load_huggingface(upstream: UpstreamConfig) -> Checkpoint:
         files = fetch_huggingface(name)
     if "config.json" not in files:
         raise UserError(f"{name}: no config.json there; is it a Hugging Face folder?")
-    config = json.loads(files["config.json"].read_text(encoding="utf-8"))
-    tensors = _read_tensors(name, files)
+    config = read_json(files["config.json"])
+    tensors = read_weights(name, files)
     architecture, weights = convert.from_huggingface(config, tensors, name)
     preprocessor: dict[str, Any] = {}
     if "preprocessor_config.json" in files:
-        text = files["preprocessor_config.json"].read_text(encoding="utf-8")
-        preprocessor = json.loads(text)
+        preprocessor = read_json(files["preprocessor_config.json"])
     # Published group-norm models were trained on plain audio, whatever their
     # preprocessor_config.json says; s3prl, the reference, treats them so.
     layer = architecture.extractor_norm == "layer"
@@ -280,7 +284,7 @@ def fetch_huggingface(name: str) -> dict[str, Path]:
         name: ``owner/model``.
 
     Returns:
-        File name -> path: the configuration, and one file of weights.
+        File name -> path: the configuration, and the weights in one of their forms.
 
     Raises:
         UserError: They are neither there nor to be had.
@@ -289,7 +293,7 @@ def fetch_huggingface(name: str) -> dict[str, Path]:
     from huggingface_hub.errors import EntryNotFoundError
 
     files: dict[str, Path] = {}
-    wanted = ("config.json", "preprocessor_config.json", *_WEIGHT_FILES)
+    wanted = ("config.json", "preprocessor_config.json", *WEIGHT_FILES)
     reason = "it has no weights that we know"
     try:
         for file in wanted:
@@ -300,8 +304,13 @@ def fetch_huggingface(name: str) -> dict[str, Path]:
                 if file == "config.json":
                     raise
                 reason = _first_line(error)
-            if file in _WEIGHT_FILES and file in files:
+            if file in WEIGHT_FILES and file in files:
+                if file.endswith(".json"):
+                    for shard in list_shards(files[file]):
+                        files[shard] = Path(hf_hub_download(name, shard))
                 return files
+    except UserError:
+        raise
     except Exception as error:  # its errors share no base class
         reason = _first_line(error)
     raise UserError(
@@ -311,18 +320,6 @@ def fetch_huggingface(name: str) -> dict[str, Path]:
         "config.json, preprocessor_config.json and the weights here and pass it with "
         "--upstream FOLDER"
     )
-
-
-def _read_tensors(name: str, files: Mapping[str, Path]) -> dict[str, Tensor]:
-    if "model.safetensors" in files:
-        from safetensors.torch import load_file
-
-        return load_file(files["model.safetensors"])
-    if "pytorch_model.bin" in files:
-        return torch.load(
-            files["pytorch_model.bin"], map_location="cpu", weights_only=True
-        )
-    raise UserError(f"{name}: neither model.safetensors nor pytorch_model.bin is there")
 
 
 def _load_s3prl(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
@@ -335,6 +332,7 @@ def _load_s3prl(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
     expert = _or_explain(
         lambda: make(**arguments),
         f"s3prl upstream {name!r}",
+        upstream.path,
         "run ser_fetch_weights with this config, copy the folder that it writes here "
         "and pass it with --upstream FOLDER; or download the checkpoint and name it as "
         "upstream.path, with the matching *_local name as upstream.name",
@@ -405,6 +403,7 @@ def _load_torchaudio(upstream: UpstreamConfig) -> Checkpoint:
     model = _or_explain(
         bundle.get_model,
         f"torchaudio bundle {upstream.name!r}",
+        None,
         "run ser_fetch_weights with this config, copy the folder that it writes here "
         "and pass it with --upstream FOLDER",
     )
@@ -418,11 +417,18 @@ def _load_torchaudio(upstream: UpstreamConfig) -> Checkpoint:
     return Checkpoint(architecture, weights, bundle._normalize_waveform)
 
 
-def _or_explain[T](load: Callable[[], T], what: str, advice: str) -> T:
-    """Run a third party's loader; say what to do where it could not get the weights."""
+def _or_explain[T](
+    load: Callable[[], T], what: str, path: str | None, advice: str
+) -> T:
+    """Run a third party's loader; say what to do where it could not get the weights.
+
+    `path` is the user's own file that it reads, if there is one.
+    """
     try:
         return load()
-    except (OSError, AssertionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # their errors share no base class
+        if path is not None:
+            raise unreadable(Path(path), error) from error
         raise UserError(
             f"{what} could not be loaded ({_first_line(error)}). If its weights are "
             f"missing: on a machine with a network, {advice}"

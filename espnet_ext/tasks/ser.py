@@ -199,13 +199,14 @@ class SERTask(AbsTask):
             default="auto",
             help="Hold the cached features of each set in memory: on the device that "
             "trains, in RAM, or auto: on the device if they take at most "
-            "--resident_gb and half of what is free. With --iterator_type task",
+            "--resident_gb and leave room (a third of a GPU's memory, on a CPU half of "
+            "what is free); the log says which. With --iterator_type task",
         )
         group.add_argument(
             "--resident_gb",
             type=float,
-            default=4.0,
-            help="Most that --resident auto takes for a set, in each process",
+            help="Most that --resident auto takes for a set, in each process "
+            "(default: 4 on a CPU, no such bound on a GPU)",
         )
         group.add_argument(
             "--conv_norm",

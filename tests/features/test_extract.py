@@ -1,11 +1,13 @@
 """The command: what it makes, goes on with, and refuses."""
 
+import itertools
 import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import time
+import weakref
 from collections import namedtuple
 from pathlib import Path
 
@@ -17,14 +19,21 @@ from transformers import HubertModel
 
 from espnet_ext.bin.ser_extract import main
 from espnet_ext.bin.ser_verify_store import main as verify
+from espnet_ext.features import batches as batching
 from espnet_ext.features import extract
 from espnet_ext.features.store import FeatureStore
+from espnet_ext.features.upstream import ExactUpstream
 from espnet_ext.mini.upstream import write_tiny_hubert
 
 from .models import reference_states
 
 ROOT = Path(__file__).resolve().parents[2]
 FORK = multiprocessing.get_context("fork")
+# Blocks of one shard, and blocks of several with batches that go across them.
+SMALL_SHARDS = (
+    {"shard_seconds": 1},
+    {"shard_seconds": 5, "shard_mb": 0.03, "batch_seconds": 2},
+)
 
 
 def shards_of(corpus):
@@ -184,12 +193,54 @@ def test_the_same_weights_elsewhere_are_not(corpus, capsys):
     assert shards_of(corpus) == first
 
 
-def test_a_lost_shard_is_made_again(corpus):
-    main(corpus.command())
+@pytest.mark.parametrize("options", SMALL_SHARDS)
+def test_a_lost_shard_is_made_again(corpus, options):
+    main(corpus.command(**options))
     first = shards_of(corpus)
-    (corpus.store / "shards" / "00001.safetensors").unlink()
+    for name in first:
+        (corpus.store / "shards" / name).unlink()
+        main(corpus.command(**options))
+        assert shards_of(corpus) == first
+
+
+def test_a_lost_plan_costs_nothing(corpus):
+    main(corpus.command(labels=ROOT / "conf/labels/paper5.yaml"))
+    first = shards_of(corpus)
+    (corpus.store / "plan.json").unlink()
     main(corpus.command())
-    assert shards_of(corpus) == first
+    assert "u03" in FeatureStore(corpus.store)  # which paper5 drops
+    assert first.items() < shards_of(corpus).items()
+
+
+def test_batches_are_of_similar_lengths_whatever_the_shards(corpus, monkeypatch):
+    """Sorted over the corpus, read ahead, and gone when the next one is computed."""
+    batches, loaded, alive = [], [], []
+    load, compute = batching._load, ExactUpstream.extract
+
+    def note_load(utterance, path):
+        loaded.append(utterance)
+        return load(utterance, path)
+
+    def note_compute(self, waves, layers, dtype):
+        batches.append([len(wave) for wave in waves])
+        assert not [reference for reference in alive if reference() is not None]
+        done = sum(len(batch) for batch in batches)
+        deadline = time.monotonic() + 20
+        while len(loaded) < min(done + 1, len(corpus.lengths)):
+            assert time.monotonic() < deadline, "the next batch is not being read"
+            time.sleep(0.002)
+        states = compute(self, waves, layers, dtype)
+        alive[:] = [weakref.ref(state) for state in states]
+        return states
+
+    monkeypatch.setattr(batching, "_load", note_load)
+    monkeypatch.setattr(ExactUpstream, "extract", note_compute)
+    main(corpus.command(shard_mb=0.02, shard_seconds=100, batch_seconds=2.5))
+    assert len(shards_of(corpus)) > len(batches)
+    lengths = [length for batch in batches for length in batch]
+    assert lengths == sorted(corpus.lengths.values(), reverse=True)
+    for batch, following in itertools.pairwise(batches):
+        assert sum(batch) <= 2.5 * 16000 < sum(batch) + following[0]
 
 
 def test_too_little_space(corpus, capsys, monkeypatch):
@@ -250,6 +301,43 @@ def test_ten_minutes(corpus):
     corpus.write_data()
     main(corpus.command())
     assert FeatureStore(corpus.store)["u50"].shape == (29999, 3, 64)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "held"), [("float16", "float16"), ("int8", "int8, which is read as fl")]
+)
+def test_what_reads_as_infinite_is_refused(corpus, capsys, monkeypatch, dtype, held):
+    """States 4 % beyond and below fp16's largest number, 65504, in all but one."""
+    compute = ExactUpstream.extract
+
+    def scaled(self, waves, layers, dtype):
+        states = compute(self, waves, layers, torch.float32)
+        largest = [65504 * (1.04 if len(w) == beyond else 0.96) for w in waves]
+        scale = [top / x.abs().max() for top, x in zip(largest, states, strict=True)]
+        return [(x * y).to(dtype) for x, y in zip(states, scale, strict=True)]
+
+    beyond = corpus.lengths["u05"]
+    monkeypatch.setattr(ExactUpstream, "extract", scaled)
+    corpus.write_config(dtype=dtype)
+    fails_with(corpus, capsys, f"u05: its features do not fit into {held}")
+    main(corpus.command(on_bad_audio="skip"))
+    store = FeatureStore(corpus.store)
+    assert set(store.unusable) == {"u05"}
+    for utterance in store.ids:
+        assert 60000 < np.abs(store[utterance].astype(np.float32)).max() < np.inf
+
+
+def test_verify_names_a_damaged_header(corpus, capsys):
+    main(corpus.command())
+    path = FeatureStore(corpus.store).shard_path("u01")
+    content = path.read_bytes()
+    place = content.index(b'"shape":[3,') + len('"shape":[3,')
+    path.write_bytes(
+        content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+    )
+    with pytest.raises(SystemExit):
+        verify(["--store", str(corpus.store)])
+    assert f"rm {path}" in capsys.readouterr().err
 
 
 def test_verify_names_what_is_damaged(corpus, capsys):
@@ -335,20 +423,21 @@ def test_recomputing_finds_other_weights_and_other_recordings(corpus, capsys):
     assert "u06 has" in capsys.readouterr().err
 
 
-def start(corpus):
+def start(corpus, options):
     """Run the command in a process of its own, without importing everything again."""
-    process = FORK.Process(target=main, args=(corpus.command(shard_seconds=1),))
+    process = FORK.Process(target=main, args=(corpus.command(**options),))
     process.start()
     return process
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_killed_at_any_moment(corpus):
+@pytest.mark.parametrize("options", SMALL_SHARDS)
+def test_killed_at_any_moment(corpus, options):
     """Kills at different times; every shard that is visible is complete."""
     whole = corpus.folder / "whole"
-    main(corpus.command(output=whole, shard_seconds=1))
+    main(corpus.command(output=whole, **options))
     for shards in (0, 1, 2, 3, 5):
-        process = start(corpus)
+        process = start(corpus, options)
         deadline = time.monotonic() + 60
         while len(shards_of(corpus)) < shards and process.is_alive():
             assert time.monotonic() < deadline
@@ -357,17 +446,18 @@ def test_killed_at_any_moment(corpus):
         process.join()
         for name, content in shards_of(corpus).items():
             assert content == (whole / "shards" / name).read_bytes()
-    main(corpus.command(shard_seconds=1))
+    main(corpus.command(**options))
     assert shards_of(corpus).keys() == {p.name for p in (whole / "shards").iterdir()}
     assert not list((corpus.store / "shards").glob(".tmp-*"))
     assert FeatureStore(corpus.store).ids == tuple(corpus.lengths)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_several_processes_fill_one_store(corpus):
+@pytest.mark.parametrize("options", SMALL_SHARDS)
+def test_several_processes_fill_one_store(corpus, options):
     alone = corpus.folder / "alone"
-    main(corpus.command(output=alone, shard_seconds=1))
-    processes = [start(corpus) for _ in range(3)]
+    main(corpus.command(output=alone, **options))
+    processes = [start(corpus, options) for _ in range(3)]
     for process in processes:
         process.join(timeout=60)
     assert [process.exitcode for process in processes] == [0, 0, 0]

@@ -1,14 +1,20 @@
 """The exact path against transformers' and torchaudio's own models."""
 
+import collections
+
 import pytest
 import torch
 import torchaudio
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchaudio.models.wav2vec2.utils import import_huggingface_model
 
 from espnet_ext.features import attention, convert, linear
 from espnet_ext.features.packed import PackedUpstream
 from espnet_ext.features.position import PositionEmbedding
+from espnet_ext.features.upstream import _PRECISIONS
 
 from .models import (
     FAMILIES,
@@ -158,6 +164,84 @@ def test_attention_in_groups_as_on_a_gpu(family, similar):
     for wave, states in zip(waves, found, strict=True):
         expected = reference_states(model, normalized(wave))
         assert worst_frame(states, expected) < TOLERANCE
+
+
+class Calls(TorchDispatchMode):
+    """Notes the precisions of each norm and product, as a GPU would get them."""
+
+    NAMES = ("native_layer_norm", "addmm", "mm", "bmm", "baddbmm", "convolution")
+
+    def __init__(self):
+        super().__init__()
+        self.dtypes = collections.defaultdict(set)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name.removeprefix("aten::")
+        if name in self.NAMES or "attention" in name:
+            tensors = [
+                x for x in pytree.tree_leaves((args, kwargs)) if torch.is_tensor(x)
+            ]
+            self.dtypes[name].add(tuple(x.dtype for x in tensors))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("compute", _PRECISIONS)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_operation_mixes_precisions_off_the_cpu(family, form, compute):
+    """CUDA refuses weights of another precision than the input's.
+
+    The meta device takes the same way through the code, without numbers.
+    """
+    linears, convolutions = _PRECISIONS[compute]
+    model = random_model(family, form, SMALL)
+    upstream = packed_of(model, compute=linears, convolutions=convolutions).to("meta")
+    waves = [wave.to("meta") for wave in random_waves((16000, 15000, 5000, 400))]
+    with Calls() as calls:
+        states = list(upstream.states(waves, 3))
+    assert {state.dtype for state in states} == {torch.float32}
+    assert {"native_layer_norm", "addmm"} <= calls.dtypes.keys()
+    for name, found in calls.dtypes.items():
+        for dtypes in found:
+            assert len(set(dtypes)) == 1, (name, dtypes)
+
+
+class Attentions(TorchFunctionMode):
+    """Notes which kernels each attention may use."""
+
+    def __init__(self):
+        super().__init__()
+        self.allowed = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is F.scaled_dot_product_attention:
+            self.allowed.append(allowed_kernels())
+        return func(*args, **(kwargs or {}))
+
+
+def allowed_kernels():
+    cuda = torch.backends.cuda
+    kinds = {
+        "cudnn": cuda.cudnn_sdp_enabled,
+        "flash": cuda.flash_sdp_enabled,
+        "efficient": cuda.mem_efficient_sdp_enabled,
+        "math": cuda.math_sdp_enabled,
+    }
+    return {kind for kind, enabled in kinds.items() if enabled()}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_attention_is_never_cudnns(family):
+    """It builds a graph for each new shape, and hardly two calls have the same."""
+    model = random_model(family, "layer", SMALL)
+    upstream = packed_of(model, compute=torch.bfloat16, similar=0.75)
+    before = allowed_kernels()
+    assert "cudnn" in before
+    with Attentions() as calls:
+        states_of(upstream, random_waves((16000, 15000, 400)))
+    assert len(calls.allowed) == 6  # two groups, three layers
+    assert all(kinds == {"flash", "efficient", "math"} for kinds in calls.allowed)
+    assert allowed_kernels() == before
 
 
 def test_groups_cover_every_row_once():

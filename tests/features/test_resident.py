@@ -82,6 +82,43 @@ def test_auto_minds_its_bound(store):
     assert hold(store, ids, Room("none", 10, 0, 0), "train") is None
 
 
+@pytest.mark.parametrize(
+    ("free", "gigabytes", "held", "why"),
+    [
+        (79e9, None, True, "at most 52.3 GB (of 79.0 GB free 26.7 are kept"),
+        (62.6e9, None, False, "at most 35.9 GB (of 62.6 GB free 26.7 are kept"),
+        (20e9, None, False, "at most 0.0 GB (of 20.0 GB free"),
+        (79e9, 35.9, False, "at most 35.9 GB (--resident_gb)"),
+        (79e9, 36.1, True, "at most 36.1 GB (--resident_gb)"),
+    ],
+)
+def test_auto_decides_by_the_gpus_free_memory(
+    monkeypatch, caplog, free, gigabytes, held, why
+):
+    """36 GB: IEMOCAP's training set, 25 states of 1024 in fp16; 80 GB: the GPU."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int(free), int(80e9)))
+    monkeypatch.setattr(resident, "size_of", lambda store, ids: int(36e9))
+    monkeypatch.setattr(
+        resident, "ResidentFeatures", lambda store, ids, device, where: device
+    )
+    with caplog.at_level("INFO"):
+        found = hold(None, ["a"], Room("auto", gigabytes, 1, 0), "train")
+    assert found == (torch.device("cuda") if held else None)
+    (record,) = caplog.records
+    where = "held on cuda" if held else "read from the store"
+    assert f"[train] resident: auto: 36.00 GB of features are {where}" in record.message
+    assert why in record.message
+
+
+def test_no_bound_is_four_gigabytes_on_a_cpu(store, monkeypatch):
+    monkeypatch.setattr(resident, "_free_bytes", lambda device: 10**12)
+    ids = list(store.ids)
+    for need, held in ((3.9e9, True), (4.1e9, False)):
+        monkeypatch.setattr(resident, "size_of", lambda store, ids, n=need: n)
+        found = hold(store, ids, Room("auto", None, 0, 0), "train")
+        assert (found is not None) == held
+
+
 def test_no_room(store, monkeypatch):
     monkeypatch.setattr(resident, "_free_bytes", lambda device: 1000)
     ids = list(store.ids)

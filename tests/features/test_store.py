@@ -5,11 +5,11 @@ import zlib
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from espnet_ext.errors import UserError
 from espnet_ext.features.filling import Filling
-from espnet_ext.features.format import Audio
+from espnet_ext.features.format import Audio, read_shard
 from espnet_ext.features.store import FeatureStore, write_shape_file
 
 DIM = 8
@@ -42,9 +42,10 @@ def audio_of(utterance):
 def fill(path, ids=tuple(FRAMES), layers=3, dtype="float16"):
     filling = Filling(path, description_of(layers, dtype))
     filling.plan(dict.fromkeys(ids, 1.0), 10**9, 2.0)
-    for claimed, writer in filling.claim(set(ids)):
+    claimed = (shard for block in filling.claim(set(ids)) for shard in block)
+    for members, writer in claimed:
         with writer:
-            for utterance in claimed:
+            for utterance in members:
                 states, scale = states_of(utterance, layers), None
                 if dtype == "int8":
                     scale = np.abs(states).max(1).astype(np.float32) / 127
@@ -210,13 +211,73 @@ def test_a_flipped_bit_in_any_place_of_a_shard_is_never_read(tmp_path):
         assert "does not have its checksum" in message
 
 
-def test_damaged_index(tmp_path):
+def flips(path, bits):
+    """Flip one bit after the other in a file; give its number while it is flipped."""
+    whole = path.read_bytes()
+    with open(path, "r+b", buffering=0) as stream:
+        for bit in bits:
+            stream.seek(bit // 8)
+            stream.write(bytes([whole[bit // 8] ^ 1 << (bit % 8)]))
+            yield bit
+            stream.seek(bit // 8)
+            stream.write(whole[bit // 8 : bit // 8 + 1])
+    assert path.read_bytes() == whole
+
+
+def test_any_flipped_bit_of_the_index_is_found(tmp_path):
+    fill(tmp_path / "store", ids=("a", "b", "c/d"))
+    path = tmp_path / "store" / "index.safetensors"
+    for _ in flips(path, range(8 * path.stat().st_size)):
+        with pytest.raises(UserError) as caught:
+            FeatureStore(tmp_path / "store")
+        assert str(caught.value).startswith(f"{path}: damaged")
+        assert "remove this file and run ser_extract again" in str(caught.value)
+    assert len(FeatureStore(tmp_path / "store")["b"]) == FRAMES["b"]
+
+
+def test_any_flipped_bit_of_a_shards_header_is_found(tmp_path):
+    path = fill(tmp_path / "store", ids=("a", "b")).shard_path("a")
+    size = 8 + int.from_bytes(path.read_bytes()[:8], "little")
+    # All of what is written, and a part of the room that is left behind it.
+    written = len(path.read_bytes()[:size].rstrip())
+    assert written < 1000
+    sample = range(8 * written, 8 * size, 101)
+    for _ in flips(path, [*range(8 * written), *sample]):
+        with pytest.raises(UserError) as caught:
+            read_shard(path)
+        assert str(caught.value).startswith(f"{path}: damaged")
+        assert "remove this file and run ser_extract again" in str(caught.value)
+    assert read_shard(path).entries["b"].frames == FRAMES["b"]
+
+
+@pytest.mark.parametrize("content", [b"", b"x", bytes(100), b"<html>" * 50])
+def test_what_is_no_index_is_named(tmp_path, content):
     fill(tmp_path / "store")
     path = tmp_path / "store" / "index.safetensors"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 4]) + whole[-8:])
-    with pytest.raises(UserError, match="damaged"):
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"index\.safetensors: damaged, or not of"):
         FeatureStore(tmp_path / "store")
+
+
+@pytest.mark.parametrize("other", [1, 3])
+def test_other_formats_are_named(tmp_path, other):
+    store = fill(tmp_path / "store")
+    description = tmp_path / "store" / "store.json"
+    if other == 1:  # had no checksum of its header
+        path = tmp_path / "store" / "index.safetensors"
+        save_file({"x": np.zeros(3)}, path, metadata={"format": "1"})
+        description.write_text(
+            description.read_text().replace('"format": 2', '"format": 1')
+        )
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("espnet_ext.features.format.FORMAT", 3)
+            patch.setattr("espnet_ext.features.filling.FORMAT", 3)
+            store = fill(tmp_path / "new")
+    with pytest.raises(UserError, match=f"of store format {other}, and this version"):
+        FeatureStore(store.path)
+    with pytest.raises(UserError, match=f"made with format {other} and you ask for 2"):
+        Filling(store.path, description_of())
 
 
 @pytest.mark.parametrize("cut", [0, 5, 100, -1])
@@ -233,7 +294,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     filling = Filling(tmp_path / "store", description_of())
     filling.plan({"a": 1.0}, 10**9, 2.0)
     claim = filling.claim({"a"})
-    _, writer = next(claim)
+    ((_, writer),) = next(claim)
 
     def write():
         with writer:

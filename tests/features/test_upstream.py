@@ -8,6 +8,7 @@ import torch
 import torchaudio
 import transformers
 import yaml
+from huggingface_hub.errors import EntryNotFoundError
 from s3prl.upstream.hubert import hubconf as s3prl_hubert
 from s3prl.upstream.hubert.hubert_model import (
     HubertConfig,
@@ -16,12 +17,14 @@ from s3prl.upstream.hubert.hubert_model import (
 )
 from s3prl.upstream.wavlm import hubconf as s3prl_wavlm
 from s3prl.upstream.wavlm.WavLM import WavLM, WavLMConfig
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from torchaudio.models.wav2vec2.utils import import_huggingface_model
 
 from espnet_ext.bin.ser_fetch_weights import main as fetch
 from espnet_ext.errors import UserError
 from espnet_ext.features.config import FeatureConfig, UpstreamConfig
+from espnet_ext.features.huggingface import WEIGHT_FILES
 from espnet_ext.features.upstream import load_upstream
 
 from .models import SMALL, random_model, random_waves, reference_states, worst_frame
@@ -189,6 +192,145 @@ def test_weights_absent_and_no_network(monkeypatch, tmp_path):
 def test_wrong_names(source, name, message):
     with pytest.raises(UserError, match=message):
         load_upstream(config_of(source, name))
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1265\n"
+DAMAGES = {
+    "pointer": (lambda whole: POINTER.encode(), "is a git-lfs pointer.*git lfs pull"),
+    "empty": (lambda whole: b"", "is empty; download it again"),
+    "page": (lambda whole: b"\n<!DOCTYPE html>\n<html>404</html>", "is a web page"),
+    "cut": (lambda whole: whole[: len(whole) // 2], "is damaged or incomplete"),
+    "end lost": (lambda whole: whole[:-3], "is damaged or incomplete"),
+    "zeros": (lambda whole: bytes(len(whole)), "is damaged or incomplete"),
+    "list": (lambda whole: b"[1, 2]", "is damaged or incomplete"),
+}
+
+
+def write_model(folder, form):
+    """Write a model whose weights are in that form; return it."""
+    model = random_model("hubert", "layer", SMALL)
+    model.save_pretrained(folder, max_shard_size="50KB" if "index" in form else "1GB")
+    if "safetensors" in form:
+        return model
+    if "index" not in form:
+        torch.save(model.state_dict(), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+        return model
+    index = folder / "model.safetensors.index.json"
+    values = json.loads(index.read_text())
+    for name in set(values["weight_map"].values()):
+        tensors = load_file(folder / name)
+        (folder / name).unlink()
+        torch.save(tensors, folder / name.replace("safetensors", "bin"))
+    text = index.read_text().replace("safetensors", "bin")
+    index.unlink()
+    (folder / "pytorch_model.bin.index.json").write_text(text)
+    return model
+
+
+@pytest.mark.parametrize("form", WEIGHT_FILES)
+def test_every_form_of_weights_is_read(form, tmp_path):
+    model = write_model(tmp_path, form)
+    assert (tmp_path / form).is_file()
+    assert ("index" in form) == (len(list(tmp_path.glob("*-of-*"))) > 1)
+    text = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(f"\ufeff{text}", encoding="utf-8")
+    upstream = load_upstream(config_of("huggingface", tmp_path))
+    (wave,) = random_waves((5000,))
+    (found,) = upstream.extract([wave], range(4), torch.float32)
+    expected = reference_states(model, F.layer_norm(wave, wave.shape))
+    assert worst_frame(found, expected) < 1e-5
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "file",
+    [
+        "config.json",
+        "preprocessor_config.json",
+        "model.safetensors",
+        "pytorch_model.bin",
+        "model.safetensors.index.json",
+        "model-00002-of-*.safetensors",
+        "model-00002-of-*.bin",
+    ],
+)
+def test_a_damaged_file_is_named(file, damage, tmp_path):
+    form = file if file in WEIGHT_FILES else "model.safetensors"
+    if "-of-" in file:
+        form = "pytorch_model.bin" if file.endswith("bin") else "model.safetensors"
+        form += ".index.json"
+    write_model(tmp_path, form)
+    (tmp_path / "preprocessor_config.json").write_text('{"do_normalize": true}')
+    (path,) = tmp_path.glob(file)
+    change, message = DAMAGES[damage]
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(UserError, match=message) as caught:
+        load_upstream(config_of("huggingface", tmp_path))
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("form", ["model.safetensors", "pytorch_model.bin"])
+def test_an_index_that_names_what_is_not_there(form, tmp_path):
+    write_model(tmp_path, f"{form}.index.json")
+    shard = sorted(tmp_path.glob("*-of-*"))[1]
+    shard.unlink()
+    with pytest.raises(UserError, match=rf"{form}\.index\.json: names {shard.name}"):
+        load_upstream(config_of("huggingface", tmp_path))
+    (tmp_path / f"{form}.index.json").write_text("{}")
+    with pytest.raises(UserError, match="no weight_map"):
+        load_upstream(config_of("huggingface", tmp_path))
+
+
+def test_missing_tensors_are_named(tmp_path):
+    write_model(tmp_path, "model.safetensors")
+    tensors = load_file(tmp_path / "model.safetensors")
+    lost = "encoder.layers.1.layer_norm.bias"
+    del tensors[lost]
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=rf"no tensor '{lost}'; is it complete"):
+        load_upstream(config_of("huggingface", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": 96}, r"has .*of shape .*, not \(96"),
+        ({"num_hidden_layers": 4}, r"has no tensor 'encoder\.layers\.3"),
+        ({"conv_dim": [32] * 6}, "config.json has sizes that do not go together"),
+        ({"conv_kernel": None}, "config.json has sizes that do not go together"),
+        ({"hidden_size": "48"}, "config.json has sizes that do not go together"),
+    ],
+)
+def test_a_configuration_of_another_model_is_named(tmp_path, changes, message):
+    write_model(tmp_path, "model.safetensors")
+    values = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(values | changes))
+    with pytest.raises(UserError, match=message) as caught:
+        load_upstream(config_of("huggingface", tmp_path))
+    assert str(caught.value).startswith(f"{tmp_path}: ")
+
+
+@pytest.mark.parametrize("damage", ["pointer", "empty", "page", "cut", "zeros"])
+def test_a_damaged_checkpoint_of_s3prl_is_named(s3prl_hubert_file, damage):
+    change, message = DAMAGES[damage]
+    s3prl_hubert_file.write_bytes(change(s3prl_hubert_file.read_bytes()))
+    with pytest.raises(UserError, match=message) as caught:
+        load_upstream(config_of("s3prl", "hubert_local", s3prl_hubert_file))
+    assert str(caught.value).startswith(f"{s3prl_hubert_file}: ")
+
+
+def test_sharded_weights_are_fetched_with_all_their_files(tmp_path, monkeypatch):
+    write_model(tmp_path, "model.safetensors.index.json")
+
+    def download(name, file):
+        if not (tmp_path / file).is_file():
+            raise EntryNotFoundError(file)
+        return str(tmp_path / file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    here = load_upstream(config_of("huggingface", tmp_path))
+    assert load_upstream(config_of("huggingface", "me/sharded")).weights == here.weights
 
 
 def test_incomplete_folder(tmp_path):
