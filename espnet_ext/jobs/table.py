@@ -80,6 +80,7 @@ class TableOptions:
         ngpu: As in `Recipe`.
         num_nodes: As in `Recipe`.
         workers: As in `Recipe`.
+        on_bad_audio: As in `Recipe`.
         resamples: Bootstrap resamples of the table.
     """
 
@@ -98,6 +99,7 @@ class TableOptions:
     ngpu: int = 0
     num_nodes: int = 1
     workers: int = 1
+    on_bad_audio: str = "fail"
     resamples: int = 10_000
 
 
@@ -271,6 +273,7 @@ def _recipe(
         ngpu=options.ngpu,
         num_nodes=options.num_nodes,
         workers=options.workers,
+        on_bad_audio=options.on_bad_audio,
     )
 
 
