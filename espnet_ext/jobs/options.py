@@ -26,13 +26,16 @@ OUTPUTS = ("datadir", "dumpdir", "expdir")
 
 
 def text(value: str) -> str:
-    """Take a value as it is, but not an empty one.
+    """Take a value as it is, but not an empty one, nor one of several lines.
 
     Raises:
-        argparse.ArgumentTypeError: It is empty: most often an unset variable.
+        argparse.ArgumentTypeError: It is empty (most often an unset variable), or holds
+            a line break, at which data directories and lists part.
     """
     if not value:
         raise argparse.ArgumentTypeError("the value is empty")
+    if "\n" in value or "\r" in value:
+        raise argparse.ArgumentTypeError("the value holds a line break")
     return value
 
 
