@@ -25,7 +25,13 @@ from espnet_ext.jobs.gpus import gpus_of_runs, visible_gpus
 from espnet_ext.jobs.launcher import run_with_launcher
 from espnet_ext.jobs.local import last_output, run_steps
 from espnet_ext.jobs.memory import SHARE, available_memory, parse_size
-from espnet_ext.jobs.options import complete, config_path, get_parser, table_path
+from espnet_ext.jobs.options import (
+    check_characters,
+    complete,
+    config_path,
+    get_parser,
+    table_path,
+)
 from espnet_ext.jobs.overview import print_overview, standings
 from espnet_ext.jobs.recipe import (
     STAGES,
@@ -67,12 +73,14 @@ def main(cmd: Sequence[str] | None = None) -> None:
         print(f"warning: {sentence}", file=sys.stderr)
     read_shell_files(args)
     complete(args, os.environ)
+    check_characters(args)
     check_arguments(args)
     if args.table is not None:
         make_table(args)
         return
     check_corpus(args)
     recipes = recipes_of(args)
+    check_outputs(recipes)
     if args.dry_run:
         print_plan(unique(step for recipe in recipes for step in build_plan(recipe)))
         return
@@ -168,6 +176,23 @@ def check_corpus(args: argparse.Namespace) -> None:
             f"--corpus_root {args.corpus_root}: no such folder; set the corpus' place "
             "in db.sh or give it here"
         )
+
+
+def check_outputs(recipes: Iterable[Recipe]) -> None:
+    """See that no step replaces a folder in which a corpus lies.
+
+    Raises:
+        UserError: Names both.
+    """
+    for recipe in recipes:
+        for part in recipe.corpora:
+            root = part.corpus_root.resolve()
+            for output in (part.datadir / "local" / part.corpus, part.data, part.store):
+                if root.is_relative_to(output.resolve()):
+                    raise UserError(
+                        f"{part.corpus} lies in {root}, and {output} there would be "
+                        "replaced: choose another --datadir or --dumpdir"
+                    )
 
 
 def recipes_of(args: argparse.Namespace) -> list[Recipe]:
@@ -284,6 +309,7 @@ def make_table(args: argparse.Namespace) -> None:
         UserError: After all that could run has run, if the table lacks something.
     """
     table = plan_table(table_options(args))
+    check_outputs(table.recipes)
     if args.dry_run:
         print_plan([*table.steps(), table_step(table)])
         return

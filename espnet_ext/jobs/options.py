@@ -26,16 +26,13 @@ OUTPUTS = ("datadir", "dumpdir", "expdir")
 
 
 def text(value: str) -> str:
-    """Take a value as it is, but not an empty one, nor one of several lines.
+    """Take a value as it is, but not an empty one.
 
     Raises:
-        argparse.ArgumentTypeError: It is empty (most often an unset variable), or holds
-            a line break, at which data directories and lists part.
+        argparse.ArgumentTypeError: It is empty: most often an unset variable.
     """
     if not value:
         raise argparse.ArgumentTypeError("the value is empty")
-    if "\n" in value or "\r" in value:
-        raise argparse.ArgumentTypeError("the value holds a line break")
     return value
 
 
@@ -451,6 +448,44 @@ def complete(args: argparse.Namespace, places: Mapping[str, str]) -> None:
             place = getattr(args, corpus) or own or places.get(corpus.upper())
             setattr(args, corpus, place or None)
     args.fold = args.fold or []
+
+
+def check_characters(args: argparse.Namespace) -> None:
+    """Refuse names that something later on would take apart.
+
+    Blanks, quotes, UTF-8 and any other punctuation do no harm.
+
+    Raises:
+        UserError: Names the option and the character.
+    """
+    words = {"this folder": [Path.cwd()]}
+    for name, value in vars(args).items():
+        words[f"--{name}"] = value if isinstance(value, list) else [value]
+    for option, values in words.items():
+        for value in map(str, values):
+            if "\n" in value or "\r" in value:
+                raise UserError(
+                    f"{option} {value!r}: holds a line break, at which lists of files "
+                    "part; choose another name"
+                )
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                raise UserError(
+                    f"{option} {value!a}: is not UTF-8, which lists of files are; "
+                    "rename it, or give it a link with another name"
+                )
+    names = {
+        "--dumpdir": [str(args.dumpdir)],
+        "--home": args.home,
+        "--labels": [Path(args.labels).stem],
+        "--features": [Path(args.features).stem],
+    }
+    for option, values in names.items():
+        for value in values:
+            if "," in value:
+                raise UserError(
+                    f"{option} {value}: holds a comma, at which ESPnet parts `path,"
+                    "name,type`; choose another name, or give it a link with one"
+                )
 
 
 def _is_real(args: argparse.Namespace) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from espnet_ext.bin.ser_run import check_link
 from espnet_ext.errors import UserError
-from espnet_ext.jobs.options import complete, get_parser
+from espnet_ext.jobs.options import check_characters, complete, get_parser
 
 ROOT = Path(__file__).parents[2]
 ENVIRON = {**os.environ, "VIRTUAL_ENV": sys.prefix}
@@ -140,7 +140,6 @@ def refused(capsys, *words):
         (["--corpus", ""], "--corpus: the value is empty"),
         (["--mem="], "--mem: the value is empty"),
         (["--expdir", "-x"], "begins with - is written --name=VALUE"),
-        (["--expdir=a\nb"], "--expdir: the value holds a line break"),
         (["--stage", "5", "6"], "'6' belongs to no option"),
         (["--on_bad_audio", "maybe"], "--on_bad_audio: invalid choice"),
         (["--home", "iemocap"], "'iemocap' is not CORPUS=DIR"),
@@ -148,6 +147,41 @@ def refused(capsys, *words):
 )
 def test_what_cannot_be_meant_is_named(capsys, words, said):
     assert said in refused(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "said"),
+    [
+        ("--dumpdir", "a,b", "--dumpdir /here/a,b: holds a comma"),
+        ("--labels", "a,b.yaml", "--labels a,b: holds a comma"),
+        ("--features", "a,b", "--features a,b: holds a comma"),
+        ("--home", "iemocap=a,b", "--home iemocap=/here/a,b: holds a comma"),
+        ("--datadir", "a\nb", r"--datadir '/here/a\nb': holds a line break"),
+        ("--expdir", "a\rb", r"--expdir '/here/a\rb': holds a line break"),
+        ("--corpus_root", "a\nb", r"--corpus_root '/here/a\nb': holds a line break"),
+        ("--train_config", "a\nb", r"'/here/a\nb': holds a line break"),
+        ("--expdir", os.fsdecode(b"\xe9"), r"--expdir '/here/\udce9': is not UTF-8"),
+    ],
+)
+def test_names_that_would_be_taken_apart_later(option, name, said):
+    words = ["--paths_from=/here", "--table=1", f"{option}={name}"]
+    with pytest.raises(UserError) as error:
+        check_characters(get_parser().parse_args(words))
+    assert said in str(error.value)
+
+
+def test_any_other_name_is_allowed():
+    odd = "é日 a=b:c%d'\"*?[x]{y};&|<>#~$!\\p+(r)^@\t "
+    words = ["--paths_from=/here", f"--expdir={odd},", f"--datadir={odd},"]
+    words += [f"--dumpdir={odd}", "--corpus_root=a,b"]
+    check_characters(get_parser().parse_args(words))
+
+
+def test_a_comma_is_refused_before_anything_is_done(tmp_path):
+    done = run(tmp_path, "--dumpdir=a,b", "--stop_stage=1", "--datadir=data")
+    assert done.returncode == 1
+    assert f"--dumpdir {tmp_path}/a,b: holds a comma" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_value_may_begin_with_a_dash():
@@ -241,6 +275,15 @@ def test_built_in_corpora_are_completed():
     assert (args.scheme, args.fold) == ("msp_podcast", [])
     assert args.upstream == "downloads/seed3/hubert_tiny"
     assert args.iemocap is None
+
+
+def test_a_corpus_is_never_where_its_data_would_go(tmp_path):
+    corpus = tmp_path / "emodb"
+    corpus.mkdir()
+    done = run(tmp_path, "--corpus=emodb", "--corpus_root=emodb", "--datadir=.")
+    assert done.returncode == 1
+    assert "emodb there would be replaced" in done.stderr
+    assert list(tmp_path.iterdir()) == [corpus]
 
 
 def test_help_needs_nothing_heavy(tmp_path):
