@@ -100,7 +100,8 @@ class PathAction(argparse.Action):
     def __init__(
         self, *args: Any, read: Callable[[str, Path | None], Any], **kwargs: Any
     ) -> None:
-        super().__init__(*args, type=text, **kwargs)
+        super().__init__(*args, **kwargs)
+        self.type = text
         self.read = read
 
     def __call__(
