@@ -12,6 +12,14 @@ if [ -z "${BASH_VERSION:-}" ]; then
 fi
 
 _ser_root=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
+case ${_ser_root} in
+    *:* | *$'\n'*)
+        printf 'error: %q: PATH and PYTHONPATH part at ":", lists at a line break; %s\n' \
+            "${_ser_root}" "move the folder to a place whose name has neither" >&2
+        unset _ser_root
+        return 1
+        ;;
+esac
 if ! _ser_env=$(bash "${_ser_root}/local/setup_env.sh"); then
     unset _ser_root _ser_env
     return 1

@@ -11,59 +11,10 @@
 #   ./run.sh --corpus iemocap --table 1                   the same, where db.sh says (2:
 #                                                         iemocap_msp_podcast; 3: msp_podcast)
 #   ./run.sh --help                                       every option
+#
+# It sets up the environment and hands every option to espnet_ext/bin/ser_run.py, which
+# starts the recipe's own run.sh (egs2/<corpus>/ser1).
 set -euo pipefail
-
-root=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
-corpus=
-table=
-real=false
-args=()
-while [ $# -gt 0 ]; do
-    case $1 in
-        --corpus) corpus=${2:?"--corpus needs a name"}; shift 2 ;;
-        --corpus=*) corpus=${1#*=}; shift ;;
-        --table) table=${2:?"--table needs 1, 2, 3, sanity or a YAML"}; shift 2 ;;
-        --table=*) table=${1#*=}; shift ;;
-        --iemocap|--msp_podcast)
-            real=true
-            args+=("$1" "$(realpath -ms -- "${2:?"$1 needs a folder"}")"); shift 2 ;;
-        --corpus_root|--corpus_overlay|--overlay|--upstream|--datadir|--dumpdir|--expdir)
-            # The recipe runs in its own folder: paths are meant from the caller's.
-            args+=("$1" "$(realpath -ms -- "${2:?"$1 needs a path"}")"); shift 2 ;;
-        --train_config)
-            args+=("$1"); shift
-            while [ $# -gt 0 ] && [[ $1 != --* ]]; do
-                args+=("$(realpath -ms -- "$1")"); shift
-            done ;;
-        *) args+=("$1"); shift ;;
-    esac
-done
-
-if [ -n "${table}" ]; then
-    case ${table} in
-        *.yaml) table=$(realpath -ms -- "${table}"); yaml=${table} ;;
-        [0-9]*) yaml=${root}/conf/tables/table${table}.yaml ;;
-        *) yaml=${root}/conf/tables/${table}.yaml ;;
-    esac
-    if [ ! -f "${yaml}" ]; then
-        echo "error: --table ${table}: there is no ${yaml}" >&2
-        exit 1
-    fi
-    args=(--table "${table}" ${args[@]+"${args[@]}"})
-    if [ -z "${corpus}" ]; then
-        own=$(sed -n 's/^recipe: *//p' "${yaml}")
-        if [ "${real}" = true ]; then
-            corpus=${own}
-        else
-            echo "On the built-in corpora. On yours, where db.sh says: --corpus ${own}" >&2
-        fi
-    fi
-fi
-corpus=${corpus:-mini}
-recipe=${root}/egs2/${corpus}/ser1
-if [ "${corpus}" = TEMPLATE ] || [ ! -x "${recipe}/run.sh" ]; then
-    echo "error: --corpus ${corpus}: there is no such recipe; choose one of:" \
-        "$(cd -- "${root}/egs2" && ls -d -- */ | tr -d / | grep -v TEMPLATE | xargs)" >&2
-    exit 1
-fi
-exec "${recipe}/run.sh" ${args[@]+"${args[@]}"}
+. "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/path.sh" || exit 1
+# -P: what lies in the folder where you stand is no package of ours.
+exec python -P -m espnet_ext.bin.ser_run --paths_from "${PWD}" "$@"

@@ -4,7 +4,7 @@
 set -euo pipefail
 top=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/..
 . "${top}/path.sh" || exit 1
-. "${top}/db.sh"
+. <(tr -d '\r' <"${top}/db.sh") # as written on Windows, too
 
 # Of an option that is given twice the later one counts.
 if [ -n "${CREMA_D}" ]; then

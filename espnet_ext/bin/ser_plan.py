@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import io
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -28,15 +27,22 @@ from espnet_ext.jobs.gpus import gpus_of_runs, hidden_gpus, visible_gpus
 from espnet_ext.jobs.launcher import run_with_launcher
 from espnet_ext.jobs.local import last_output, run_steps
 from espnet_ext.jobs.memory import SHARE, available_memory, parse_size
+from espnet_ext.jobs.options import (
+    check_characters,
+    complete,
+    config_path,
+    get_parser,
+    table_path,
+)
 from espnet_ext.jobs.overview import print_overview, print_plan, standings
 from espnet_ext.jobs.recipe import (
-    MODELS,
     STAGES,
     Mini,
     Recipe,
     build_plan,
     training_config,
 )
+from espnet_ext.jobs.shell_files import source
 from espnet_ext.jobs.slurm_conf import parse_command, read_slurm_conf
 from espnet_ext.jobs.step import Status, Step, is_done, status
 from espnet_ext.jobs.table import (
@@ -51,204 +57,31 @@ from espnet_ext.jobs.table import (
     run_stages,
     table_step,
 )
+from espnet_ext.utils.packages import strangers
+
+# The variable in which cmd.sh finds and tells the back end.
+BACKEND = "cmd_backend"
 
 # A process with the tiny upstream or its features: up to 0.8 GB were measured.
 MINI_MEMORY = 2**30
-
-EPILOG = "stages:\n" + "\n".join(f"  {n}  {what}" for n, what in STAGES.items())
-
-
-def get_parser() -> argparse.ArgumentParser:
-    """Build the parser of the recipe's options."""
-    parser = argparse.ArgumentParser(
-        prog="ser.sh",
-        description="Train and score speech emotion models, stage by stage. What is "
-        "finished is skipped; what was cut off goes on.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    group = parser.add_argument_group("which stages")
-    group.add_argument("--stage", type=int, default=1, help="first stage [1]")
-    group.add_argument("--stop_stage", type=int, default=7, help="last stage [7]")
-    group.add_argument(
-        "--dry_run", action="store_true", help="print the plan and its commands only"
-    )
-    group.add_argument(
-        "--force",
-        nargs="+",
-        type=parse_stages,
-        default=[],
-        metavar="STAGE",
-        help="make these stages again although they are finished (5, 5 7, 5-7); "
-        "trainings and features are kept beside",
-    )
-
-    group = parser.add_argument_group("what is trained")
-    group.add_argument(
-        "--model",
-        nargs="+",
-        default=list(MODELS),
-        metavar="NAME",
-        help="models by the name of their YAML, conf/train_NAME.yaml [all five]",
-    )
-    group.add_argument(
-        "--train_config",
-        nargs="+",
-        type=Path,
-        default=[],
-        metavar="YAML",
-        help="training YAMLs of your own, in place of --model",
-    )
-    group.add_argument(
-        "--corpus_overlay",
-        type=Path,
-        metavar="YAML",
-        help="settings merged over the YAMLs of --model: what the corpus changes",
-    )
-    group.add_argument(
-        "--overlay",
-        type=Path,
-        metavar="YAML",
-        help="settings merged over each training YAML (conf/mini.yaml)",
-    )
-    group.add_argument("--seed", type=int, default=0, help="seed of the training [0]")
-
-    group = parser.add_argument_group("a whole table (says itself what and on what)")
-    group.add_argument(
-        "--table",
-        metavar="NAME",
-        help="1, 2, 3, sanity, or a YAML of your own (conf/tables/README.md)",
-    )
-    group.add_argument(
-        "--preset", default="paper", help="whose settings: paper or released [paper]"
-    )
-    group.add_argument(
-        "--seeds", type=int, help="seeds of each training, from 0 on [as in the YAML]"
-    )
-    for corpus, name in (("iemocap", "IEMOCAP"), ("msp_podcast", "MSP-Podcast")):
-        group.add_argument(
-            f"--{corpus}", metavar="DIR", help=f"{name}'s folder, for a table"
-        )
-    group.add_argument(
-        "--home",
-        nargs="+",
-        default=[],
-        metavar="CORPUS=DIR",
-        help="recipe whose data and features a table uses [this one]",
-    )
-
-    group = parser.add_argument_group("on what")
-    group.add_argument("--corpus", help="iemocap, msp_podcast, ...")
-    group.add_argument(
-        "--corpus_root",
-        help="the corpus' folder as distributed (set it in db.sh)",
-    )
-    group.add_argument("--scheme", help="how the corpus is split")
-    group.add_argument(
-        "--fold", type=int, nargs="*", default=[], help="folds of the scheme"
-    )
-    group.add_argument(
-        "--labels", default="paper5", help="class map, conf/labels/NAME.yaml [paper5]"
-    )
-    group.add_argument(
-        "--features",
-        default="hubert_large",
-        help="feature config, conf/features/NAME.yaml [hubert_large]",
-    )
-    group.add_argument(
-        "--upstream", help="upstream checkpoint in place of the feature config's"
-    )
-    group.add_argument(
-        "--mini_seed",
-        type=int,
-        help="generate --corpus_root, a built-in corpus, with this seed",
-    )
-    group.add_argument(
-        "--mini_scale", type=float, default=1.0, help="factor on its size [1]"
-    )
-
-    group = parser.add_argument_group("how and where")
-    group.add_argument(
-        "--cmd_backend",
-        default="local",
-        help="local, slurm, or another of cmd.sh [local]",
-    )
-    group.add_argument(
-        "--status",
-        action="store_true",
-        help="print how each step stands: queued, running, done, failed; do nothing",
-    )
-    group.add_argument(
-        "--nj",
-        type=int,
-        default=None,
-        help="processes at a time [the number of CPUs]; with slurm the CPUs of a job, "
-        "--num_threads in cmd.sh",
-    )
-    group.add_argument(
-        "--ngpu", type=int, default=0, help="GPUs of one run, on each node [0]"
-    )
-    group.add_argument(
-        "--num_nodes", type=int, default=1, help="nodes of one training [1]"
-    )
-    group.add_argument(
-        "--extract_jobs",
-        type=int,
-        default=1,
-        help="processes (with slurm: jobs) that fill the feature store together [1]",
-    )
-    group.add_argument(
-        "--runs_per_job",
-        type=int,
-        default=1,
-        help="small trainings (and inferences) that share a GPU, with slurm a job [1]",
-    )
-    group.add_argument(
-        "--mem",
-        metavar="SIZE",
-        help="memory that one process (with slurm: a job) needs, like 4G [as cmd.sh "
-        "says; here 1G on built-in corpora]",
-    )
-    group.add_argument(
-        "--max_mem",
-        metavar="SIZE",
-        help="memory that all processes on this machine may need together [90 %% of "
-        "what is free]",
-    )
-    group.add_argument(
-        "--max_restarts",
-        type=int,
-        default=20,
-        help="how often Slurm may start a job again after preemption, a failed node "
-        "or the time limit [20]",
-    )
-    group.add_argument(
-        "--wait",
-        choices=("true", "false"),
-        default="true",
-        help="with slurm: watch until all has ended, or leave once it is queued [true]",
-    )
-    group.add_argument("--datadir", type=Path, default=Path("data"), help="[data]")
-    group.add_argument("--dumpdir", type=Path, default=Path("dump"), help="[dump]")
-    group.add_argument("--expdir", type=Path, default=Path("exp"), help="[exp]")
-    group.add_argument(
-        "--resamples",
-        type=int,
-        help="bootstrap resamples [1000; of a table 10000]",
-    )
-    return parser
 
 
 @exit_on_user_error
 def main(cmd: Sequence[str] | None = None) -> None:
     """Build the plan and run the stages that were asked for."""
     args = get_parser().parse_args(cmd)
+    for sentence in strangers():
+        print(f"warning: {sentence}", file=sys.stderr)
+    read_shell_files(args)
+    complete(args, os.environ)
+    check_characters(args)
     check_arguments(args)
     if args.table is not None:
         make_table(args)
         return
     check_corpus(args)
     recipes = recipes_of(args)
+    check_outputs(recipes)
     steps = unique(step for recipe in recipes for step in build_plan(recipe))
     if args.dry_run:
         print_plan(steps, forced_stages(args))
@@ -279,6 +112,17 @@ def main(cmd: Sequence[str] | None = None) -> None:
     print_end(start)
 
 
+def read_shell_files(args: argparse.Namespace) -> None:
+    """Take over what cmd.sh and db.sh say, as if they were sourced before the start."""
+    if args.cmd_backend is not None:
+        os.environ[BACKEND] = args.cmd_backend
+    for path in (Path("cmd.sh"), Path("db.sh")):
+        if path.exists():
+            os.environ.update(source(path, os.environ))
+    if args.cmd_backend is None:
+        args.cmd_backend = os.environ.get(BACKEND, "local")
+
+
 def print_end(start: float) -> None:
     """Say how long it took, and below which folder the printed paths are."""
     seconds = time.monotonic() - start
@@ -307,19 +151,6 @@ def begin(steps: Sequence[Step], args: argparse.Namespace) -> None:
 def forced_stages(args: argparse.Namespace) -> set[int]:
     """Stages that are to be made again."""
     return set().union(*args.force)
-
-
-def parse_stages(text: str) -> set[int]:
-    """Parse a stage or a range of stages: ``5``, ``5-7``."""
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
-    stages = (
-        set(range(int(match[1]), int(match[2] or match[1]) + 1)) if match else set()
-    )
-    if not stages or not stages <= set(STAGES):
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: write a stage from 1 to {max(STAGES)}, or a range like 5-7"
-        )
-    return stages
 
 
 def show_status(steps: Sequence[Step], args: argparse.Namespace) -> None:
@@ -380,6 +211,23 @@ def check_corpus(args: argparse.Namespace) -> None:
         )
 
 
+def check_outputs(recipes: Iterable[Recipe]) -> None:
+    """See that no step replaces a folder in which a corpus lies.
+
+    Raises:
+        UserError: Names both.
+    """
+    for recipe in recipes:
+        for part in recipe.corpora:
+            root = part.corpus_root.resolve()
+            for output in (part.datadir / "local" / part.corpus, part.data, part.store):
+                if root.is_relative_to(output.resolve()):
+                    raise UserError(
+                        f"{part.corpus} lies in {root}, and {output} there would be "
+                        "replaced: choose another --datadir or --dumpdir"
+                    )
+
+
 def recipes_of(args: argparse.Namespace) -> list[Recipe]:
     """Turn the options into one recipe a fold."""
     configs = args.train_config or [Path("conf", f"train_{m}.yaml") for m in args.model]
@@ -406,6 +254,7 @@ def recipes_of(args: argparse.Namespace) -> list[Recipe]:
         ngpu=args.ngpu,
         num_nodes=args.num_nodes,
         workers=args.extract_jobs,
+        on_bad_audio=args.on_bad_audio,
         resamples=args.resamples or 1000,
     )
     return [replace(recipe, fold=fold) for fold in args.fold] or [recipe]
@@ -493,6 +342,7 @@ def make_table(args: argparse.Namespace) -> None:
         UserError: After all that could run has run, if the table lacks something.
     """
     table = plan_table(table_options(args))
+    check_outputs(table.recipes)
     steps = [*table.steps(), table_step(table)]
     if args.dry_run:
         print_plan(steps, forced_stages(args))
@@ -564,8 +414,6 @@ def table_options(args: argparse.Namespace) -> TableOptions:
         UserError: A corpus' folder is not there.
     """
     roots = {"iemocap": args.iemocap, "msp_podcast": args.msp_podcast}
-    if args.corpus is not None and not roots.get(args.corpus):
-        roots[args.corpus] = args.corpus_root
     mini = None
     if args.mini_seed is not None:
         mini = Mini(args.mini_seed, args.mini_scale)
@@ -577,16 +425,11 @@ def table_options(args: argparse.Namespace) -> TableOptions:
         if not root:
             continue
         if mini is None and not Path(root).is_dir():
-            raise UserError(f"{corpus}: {root}: no such folder")
+            raise UserError(f"--{corpus} {root}: no such folder")
         home = Path(homes.get(corpus, ""))
         places[corpus] = Place(Path(root), home / args.datadir, home / args.dumpdir)
-    name = args.table
-    path = Path(name)
-    if path.suffix != ".yaml":
-        stem = f"table{name}" if name.isdigit() else name
-        path = Path("conf", "tables", f"{stem}.yaml")
     return TableOptions(
-        path=path,
+        path=table_path(args.table, Path("conf")),
         preset=args.preset,
         seeds=args.seeds,
         places=places,
@@ -601,13 +444,9 @@ def table_options(args: argparse.Namespace) -> TableOptions:
         ngpu=args.ngpu,
         num_nodes=args.num_nodes,
         workers=args.extract_jobs,
+        on_bad_audio=args.on_bad_audio,
         resamples=args.resamples or 10_000,
     )
-
-
-def config_path(kind: str, name: str) -> Path:
-    """Find a config by its name (``paper5``) or by its path."""
-    return Path(name) if name.endswith(".yaml") else Path("conf", kind, f"{name}.yaml")
 
 
 def check_training_configs(

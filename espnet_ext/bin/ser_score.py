@@ -152,7 +152,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
         from espnet_ext.scoring.figures import draw_figures
 
         figures = draw_figures(systems, report, logs, attention, args.wav_scp)
-    table, *numbers = write_report(report, args.output, figures)
+    train_logs = [path for paths in logs.values() for path in paths]
+    table, *numbers = write_report(report, args.output, figures, train_logs)
     print(f"\ntable    {table}")
     for path in numbers:
         print(f"{'plot' if path.suffix == '.png' else 'numbers':8} {path}")

@@ -86,7 +86,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         claims=judge_claims(result),
         records=records,
         times={r.key: training_time(r.train_log) for r in records if r.train_log},
-        environment=read_environment(),
+        environment=read_environment(r.train_log for r in records if r.train_log),
     )
     figures: dict[str, tuple[str, bytes]] = {}
     if args.plots == "true":

@@ -18,6 +18,7 @@ import traceback
 from typing import NoReturn, TextIO
 
 from espnet_ext.errors import UserError, describe_os_error
+from espnet_ext.jobs.code import code_digest
 from espnet_ext.jobs.gpus import HIDDEN
 from espnet_ext.jobs.lock import finishing, sign
 from espnet_ext.jobs.nodes import call_over_nodes
@@ -70,6 +71,7 @@ def run(step: Step, lock: TextIO) -> NoReturn:
     code = 1
     try:
         sign(lock)
+        code_digest(step.module)  # of what will be imported, whatever is edited then
         write_files(step)
         if step.keeps_partial_work:
             mark_started(step)

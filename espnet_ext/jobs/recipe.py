@@ -94,6 +94,8 @@ class Recipe:
         ngpu: GPUs of one training or extraction, on each node.
         num_nodes: Nodes of one training.
         workers: Processes that extract features together.
+        on_bad_audio: Of recordings that the extraction cannot use: ``fail`` after all
+            others, or ``skip`` them.
         resamples: Bootstrap resamples of the scores.
         partners: Other corpora, each as its own recipe would have it, with which this
             one is trained and tested together.
@@ -124,6 +126,7 @@ class Recipe:
     ngpu: int = 0
     num_nodes: int = 1
     workers: int = 1
+    on_bad_audio: str = "fail"
     resamples: int = 1000
     partners: tuple["Recipe", ...] = ()
     shown: Mapping[str, str] = field(default_factory=dict)
@@ -281,6 +284,8 @@ def extract_step(recipe: Recipe) -> Step:
         *("--output", str(recipe.store), "--labels", str(recipe.labels)),
         *("--ngpu", str(min(recipe.ngpu, 1))),
     ]
+    if recipe.on_bad_audio == "skip":
+        args += ["--on_bad_audio", "skip"]
     inputs = [Input(recipe.data), Input(recipe.features), Input(recipe.labels)]
     if recipe.upstream is not None:
         args += ["--upstream", recipe.upstream]

@@ -164,7 +164,7 @@ def digest(item: Input) -> str:
         return _digest_file(item.path, item.evidence)
     total = hashlib.sha256()
     for file in sorted(_walk(item.path)):
-        name = file.relative_to(item.path).as_posix()
+        name = os.path.relpath(file, item.path)  # pathlib's takes far longer
         total.update(f"{name}\0{_digest_file(file, item.evidence)}\n".encode())
     return total.hexdigest()
 

@@ -84,6 +84,7 @@ class TableOptions:
         ngpu: As in `Recipe`.
         num_nodes: As in `Recipe`.
         workers: As in `Recipe`.
+        on_bad_audio: As in `Recipe`.
         resamples: Bootstrap resamples of the table.
     """
 
@@ -102,6 +103,7 @@ class TableOptions:
     ngpu: int = 0
     num_nodes: int = 1
     workers: int = 1
+    on_bad_audio: str = "fail"
     resamples: int = 10_000
 
 
@@ -275,6 +277,7 @@ def _recipe(
         ngpu=options.ngpu,
         num_nodes=options.num_nodes,
         workers=options.workers,
+        on_bad_audio=options.on_bad_audio,
     )
 
 

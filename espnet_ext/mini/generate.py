@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from espnet_ext.errors import UserError
 from espnet_ext.mini import iemocap, msp_podcast, upstream
 from espnet_ext.mini.size import MiniSize
 from espnet_ext.mini.speech import require_synthesizer
+from espnet_ext.mini.text import LICENSE
 from espnet_ext.utils.atomic import atomic_dir
 
 
@@ -54,7 +56,8 @@ def generate(
         The path of each finished folder.
 
     Raises:
-        UserError: The synthesizer is missing or fails.
+        UserError: The synthesizer is missing or fails, or something lies there that
+            was not generated.
     """
     if corpora:
         require_synthesizer()
@@ -63,6 +66,7 @@ def generate(
     for name in corpora:
         corpus = _CORPORA[name]
         path = output / corpus.folder
+        _check_replaceable(path)
         with (
             atomic_dir(path) as new,
             tqdm(
@@ -73,6 +77,24 @@ def generate(
         ):
             corpus.write(new, seed, size, progress.update)
         yield path
+
+
+def _check_replaceable(path: Path) -> None:
+    """See that nobody's real corpus is replaced: it has the same name.
+
+    Raises:
+        UserError: The folder holds something that was not generated here.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    license_file = path / "LICENSE.txt"
+    own = LICENSE.splitlines()[0].encode()
+    if not license_file.is_file() or not license_file.read_bytes().startswith(own):
+        raise UserError(
+            f"{path} holds something that was not generated here, and is left alone. "
+            "Is it a corpus of yours? Then name it with --corpus (run.sh), or choose "
+            "another folder"
+        )
 
 
 def _write_upstream(output: Path, seed: int) -> Path:

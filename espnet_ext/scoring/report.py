@@ -12,11 +12,11 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ from espnet_ext.scoring.names import METRIC_NAMES, class_name, model_name
 from espnet_ext.scoring.predictions import TRUTH_TOLERANCE, UNKNOWN, Predictions
 from espnet_ext.utils.atomic import atomic_dir, atomic_write_text
 from espnet_ext.utils.machine import processor_name
+from espnet_ext.utils.packages import find_packages, in_words
 
 # Below this many speakers a bootstrap over speakers means nothing: README.md beside
 # this file has the coverage that was measured.
@@ -434,27 +435,42 @@ def _mcnemar(first: Predictions, second: Predictions) -> float:
 # ------------------------------------------------------------------------ environment
 
 
-def read_environment() -> Environment:
-    """Versions from the packages' metadata, without importing any of them."""
+def read_environment(train_logs: Iterable[Path] = ()) -> Environment:
+    """Versions of the packages, without importing any of them.
+
+    Args:
+        train_logs: Of the trainings. Beside each may lie `hardware.json`, which tells
+            what it ran with; else it is what this environment imports.
+    """
+    trained = [_packages_of(log) for log in train_logs]
+    names = ("espnet2", "torch", "espnet_ext")
+    here = {name: p.record() for name, p in find_packages(names).items()}
 
     def version(name: str) -> str:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            return "not installed"
-
-    from espnet_ext import __version__
+        ran = [in_words(packages[name]) for packages in trained if name in packages]
+        if not ran and name in here:
+            ran = [in_words(here[name])]
+        return "; ".join(dict.fromkeys(ran)) or "not installed"
 
     return Environment(
         date=datetime.now().astimezone().strftime("%a %b %d %H:%M:%S %Z %Y"),
         python=platform.python_version(),
-        espnet=version("espnet"),
+        espnet=version("espnet2"),
         torch=version("torch"),
-        numpy=version("numpy"),
-        espnet_ext=__version__,
+        numpy=np.__version__,
+        espnet_ext=version("espnet_ext"),
         git=_git_state(),
         hardware=f"{processor_name()}, {os.cpu_count()} logical cores",
     )
+
+
+def _packages_of(train_log: Path) -> dict[str, Any]:
+    """What the last start of a training has recorded of its packages."""
+    try:
+        text = train_log.with_name("hardware.json").read_text(encoding="utf-8")
+        return dict(json.loads(text)["starts"][-1]["packages"])
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return {}  # of an older version, or none
 
 
 def _git_state() -> str:
@@ -708,6 +724,7 @@ def write_report(
     report: Report,
     output: Path | str,
     figures: Mapping[str, tuple[str, object]] | None = None,
+    train_logs: Iterable[Path] = (),
 ) -> list[Path]:
     """Write RESULTS.md, scores.json, .csv and .tex and plots/, each in one step.
 
@@ -716,13 +733,14 @@ def write_report(
         output: Folder, made where it is missing.
         figures: File name without ending -> (caption, matplotlib figure). None writes
             no plots and leaves older ones alone.
+        train_logs: Of the trainings, whose records tell the packages' versions.
 
     Returns:
         The files written, RESULTS.md first.
     """
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    environment = read_environment()
+    environment = read_environment(train_logs)
     plots: dict[str, str] = {}
     if figures is not None:
         from matplotlib.figure import Figure

@@ -31,6 +31,7 @@ from espnet_ext.errors import UserError
 from espnet_ext.scoring.predictions import Predictions, read_predictions
 from espnet_ext.scoring.table_scores import RunKey
 from espnet_ext.scoring.table_spec import TableSpec
+from espnet_ext.utils.packages import in_words
 
 _NEEDED = ("row", "fold", "seed", "predictions")
 # ESPnet's: [host] 2026-01-01 10:00:00,000 (trainer:392) INFO: ...
@@ -212,9 +213,19 @@ def _start(content: Mapping[str, Any]) -> Start:
         seconds=float(content["seconds"]),
         hosts=tuple(by_host),
         hardware=_counted(words, " + "),
-        software=f"{software}, python {content['python']}",
+        software=f"{software}{_packages(content)}, python {content['python']}",
         gpus=sum(len(machine["gpus"]) for machine in machines),
     )
+
+
+def _packages(content: Mapping[str, Any]) -> str:
+    """ESPnet's version, and what did not come from the environment."""
+    told = {
+        name.removesuffix("2"): in_words(package)
+        for name, package in content.get("packages", {}).items()
+        if name == "espnet2" or not package["own"]
+    }
+    return "".join(f", {name} {words}" for name, words in told.items())
 
 
 def _describe_host(ranks: Sequence[Mapping[str, Any]]) -> str:

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import socket
+import sys
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -24,6 +25,7 @@ import torch.distributed as dist
 
 from espnet_ext.utils.atomic import atomic_write_text
 from espnet_ext.utils.machine import processor_name
+from espnet_ext.utils.packages import DISTRIBUTIONS, find_packages
 
 FILE = "hardware.json"
 
@@ -79,6 +81,16 @@ def all_machines(ngpu: int, *, distributed: bool) -> list[Machine]:
     return gathered
 
 
+def imported_packages() -> dict[str, dict[str, Any]]:
+    """Version and folder of ESPnet and the like, of those that are imported here.
+
+    ``own`` tells whether a package is the environment's; another one may come from
+    ``PYTHONPATH``.
+    """
+    found = find_packages(name for name in DISTRIBUTIONS if name in sys.modules)
+    return {name: package.record() for name, package in found.items()}
+
+
 @dataclass(slots=True)
 class TrainingRecord:
     """The record of one start of a training; earlier starts are kept before it.
@@ -87,11 +99,15 @@ class TrainingRecord:
         folder: Of the training.
         machines: One a rank.
         earlier: The starts before this one, as they are in the file.
+        packages: Version and folder of each package that this process has imported.
     """
 
     folder: Path
     machines: list[Machine]
     earlier: list[dict[str, Any]] = field(default_factory=list)
+    packages: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: imported_packages()
+    )
     _began: float = field(default_factory=time.perf_counter)
     _date: datetime = field(default_factory=lambda: datetime.now().astimezone())
     _first: int | None = None
@@ -120,6 +136,7 @@ class TrainingRecord:
             "python": platform.python_version(),
             "torch": str(torch.__version__),
             "cuda": torch.version.cuda if self.machines[0].gpus else None,
+            "packages": self.packages,
             "machines": [asdict(machine) for machine in self.machines],
         }
         content = {"starts": [*self.earlier, start]}

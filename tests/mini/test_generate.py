@@ -92,3 +92,22 @@ def test_help_imports_nothing_heavy():
         "assert not {'numpy', 'torch', 'scipy', 'tqdm'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_real_corpus_of_the_same_name_is_left_alone(tmp_path, capsys):
+    label = tmp_path / "IEMOCAP_full_release" / "Session1" / "dialog" / "a.txt"
+    label.parent.mkdir(parents=True)
+    label.write_text("of years of work")
+    options = ["--output", str(tmp_path), "--scale", "0.1"]
+    with pytest.raises(SystemExit):
+        ser_make_mini.main([*options, "--corpora", "iemocap", "--upstream", "false"])
+    assert "was not generated here, and is left alone" in capsys.readouterr().err
+    assert label.read_text() == "of years of work"
+
+
+def test_a_generated_corpus_is_replaced(tmp_path):
+    options = ["--output", str(tmp_path), "--upstream", "false", "--corpora", "iemocap"]
+    ser_make_mini.main([*options, "--scale", "0.1"])
+    before = tree(tmp_path)
+    ser_make_mini.main([*options, "--scale", "0.1", "--seed", "1"])
+    assert tree(tmp_path) != before

@@ -1,5 +1,11 @@
 """path.sh, cmd.sh and db.sh, as recipes source them."""
 
+import shutil
+import subprocess
+
+import pytest
+from machine import ROOT
+
 SHOW = 'printf "%s\\n" "$SER_ROOT" "$SER_ENV" "$PATH" "$PYTHONPATH" "$VIRTUAL_ENV"'
 
 
@@ -39,6 +45,34 @@ def test_failure_is_returned_and_changes_nothing(ready):
 
     assert done.stdout.splitlines() == ["status 1", f"none {ready.bin}"]
     assert ready.bash("set -e; . ./path.sh; echo on", UV_DOES="fail").stdout == ""
+
+
+@pytest.mark.parametrize("name", ["a:b", "a\nb"])
+def test_a_folder_that_cannot_be_in_pythonpath_is_told(ready, name):
+    other = ready.folder / name
+    ready.root.rename(other)
+
+    done = ready.bash('. ./path.sh || echo "status $?"', cwd=other)
+
+    assert done.stdout == "status 1\n"
+    assert "move the folder to a place whose name has neither" in done.stderr
+
+
+def test_line_ends_stay_in_a_clone_made_as_on_windows(machine, tmp_path):
+    shutil.copy(ROOT / ".gitattributes", machine.root)
+    windows = tmp_path / "windows"
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (
+        ["init", "-q", machine.root],
+        ["-C", machine.root, "add", "-A"],
+        ["-C", machine.root, "commit", "-qm", "all"],
+        ["clone", "-q", "-c", "core.autocrlf=true", machine.root, windows],
+    ):
+        subprocess.run([*git, *words], check=True, capture_output=True)
+    found = [path for path in windows.rglob("*") if ".git" not in path.parts]
+    texts = {p: p.read_bytes() for p in found if p.is_file()}
+    assert len(texts) > 8
+    assert [path for path, text in texts.items() if b"\r" in text] == []
 
 
 def test_cmd_backends(machine):

@@ -7,8 +7,10 @@ import platform
 import signal
 import socket
 import sys
+from importlib import metadata
 from pathlib import Path
 
+import espnet2
 import pytest
 import torch
 
@@ -63,6 +65,11 @@ def test_a_training_says_where_and_how_long(corpus, tmp_path):
     assert start["torch"] == torch.__version__
     assert start["python"] == platform.python_version()
     assert start["cuda"] is None
+    packages = start["packages"]
+    assert packages["torch"]["folder"] == str(Path(torch.__file__).parent)
+    assert packages["espnet2"]["folder"] == str(Path(espnet2.__file__).parent)
+    assert packages["espnet2"]["version"] == metadata.version("espnet")
+    assert packages["espnet2"]["own"]
     assert start["seconds"] > 0
     (machine,) = start["machines"]
     assert machine["host"] == socket.gethostname()

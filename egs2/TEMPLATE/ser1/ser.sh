@@ -12,14 +12,10 @@
 # What a stage consists of, and whether it is finished, is decided by the plan in
 # espnet_ext/jobs/recipe.py; `./ser.sh --help` lists the options, `--dry_run` the
 # command of each step.
+#
+# cmd.sh and db.sh of this folder are read there too (espnet_ext/jobs/shell_files.py):
+# which commands count depends on the option --cmd_backend.
 set -euo pipefail
+. ./path.sh || exit 1
 
-for arg in "$@"; do  # before cmd.sh, which reads it
-    case ${previous:-} in --cmd_backend) cmd_backend=${arg} ;; esac
-    case ${arg} in --cmd_backend=*) cmd_backend=${arg#*=} ;; esac
-    previous=${arg}
-done
-. ./path.sh
-. ./cmd.sh
-
-exec python -m espnet_ext.bin.ser_plan --cmd_backend "${cmd_backend}" "$@"
+exec python -P -m espnet_ext.bin.ser_plan "$@"

@@ -3,11 +3,11 @@
 # Its labels are classes only, so Baseline D is what can be trained on it alone. The
 # corpus' place is EMODB in db.sh, or --corpus_root DIR here.
 set -euo pipefail
+here=${PWD} # where paths in the options are meant from
 cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")"
-. ./db.sh
 
 exec ./ser.sh \
-    --corpus emodb --corpus_root "${EMODB}" \
+    --corpus emodb \
     --scheme emodb_5fold --fold 1 2 3 4 5 \
     --features hubert_large --model baseline_d \
-    "$@"
+    --paths_from "${here}" "$@"

@@ -3,10 +3,10 @@
 # and on test1. The corpora's places are IEMOCAP and MSP_PODCAST in db.sh, or --iemocap
 # DIR --msp_podcast DIR here. Their data and features are those of their own recipes.
 set -euo pipefail
+here=${PWD} # where paths in the options are meant from
 cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")"
-. ./db.sh
 
 exec ./ser.sh \
-    --table 2 --iemocap "${IEMOCAP}" --msp_podcast "${MSP_PODCAST}" \
+    --table 2 \
     --home iemocap=../../iemocap/ser1 msp_podcast=../../msp_podcast/ser1 \
-    "$@"
+    --paths_from "${here}" "$@"
