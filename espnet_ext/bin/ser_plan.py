@@ -27,13 +27,8 @@ from espnet_ext.jobs.gpus import gpus_of_runs, hidden_gpus, visible_gpus
 from espnet_ext.jobs.launcher import run_with_launcher
 from espnet_ext.jobs.local import last_output, run_steps
 from espnet_ext.jobs.memory import SHARE, available_memory, parse_size
-from espnet_ext.jobs.options import (
-    check_characters,
-    complete,
-    config_path,
-    get_parser,
-    table_path,
-)
+from espnet_ext.jobs.option_checks import check_characters, check_outputs, complete
+from espnet_ext.jobs.options import config_path, get_parser, table_path
 from espnet_ext.jobs.overview import print_overview, print_plan, standings
 from espnet_ext.jobs.recipe import (
     STAGES,
@@ -209,23 +204,6 @@ def check_corpus(args: argparse.Namespace) -> None:
             f"--corpus_root {args.corpus_root}: no such folder; set the corpus' place "
             "in db.sh or give it here"
         )
-
-
-def check_outputs(recipes: Iterable[Recipe]) -> None:
-    """See that no step replaces a folder in which a corpus lies.
-
-    Raises:
-        UserError: Names both.
-    """
-    for recipe in recipes:
-        for part in recipe.corpora:
-            root = part.corpus_root.resolve()
-            for output in (part.datadir / "local" / part.corpus, part.data, part.store):
-                if root.is_relative_to(output.resolve()):
-                    raise UserError(
-                        f"{part.corpus} lies in {root}, and {output} there would be "
-                        "replaced: choose another --datadir or --dumpdir"
-                    )
 
 
 def recipes_of(args: argparse.Namespace) -> list[Recipe]:

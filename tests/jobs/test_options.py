@@ -10,7 +10,8 @@ import pytest
 
 from espnet_ext.bin.ser_run import check_link
 from espnet_ext.errors import UserError
-from espnet_ext.jobs.options import check_characters, complete, get_parser
+from espnet_ext.jobs.option_checks import check_characters, complete
+from espnet_ext.jobs.options import get_parser
 
 ROOT = Path(__file__).parents[2]
 ENVIRON = {**os.environ, "VIRTUAL_ENV": sys.prefix}
