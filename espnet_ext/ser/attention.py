@@ -34,8 +34,8 @@ _BLOCK_ON_GPU = 1 << 24
 _FEWEST_QUERIES = 16
 # Scores of a batch up to which ESPnet's own code, which keeps five copies, may run.
 _DENSE = 1 << 26
-# Scores of a batch that are kept for the gradient: 0.8 GB with their dropout in fp32.
-_KEPT = 1 << 27
+# Scores of a batch that are kept for the gradient: 0.4 GB with their dropout in fp32.
+_KEPT = 1 << 26
 
 
 def speed_up_attention(encoder: nn.Module) -> None:
