@@ -65,7 +65,14 @@ def get_parser() -> argparse.ArgumentParser:
         "--output", type=Path, required=True, help="Folder for predictions.csv"
     )
     parser.add_argument(
-        "--batch_size", type=int, default=16, help="Utterances at a time"
+        "--batch_size", type=int, default=16, help="Utterances at a time, at most"
+    )
+    parser.add_argument(
+        "--batch_frames",
+        type=int,
+        default=20_000,
+        help="Most utterances x longest one at a time, in frames at 50 a second: it "
+        "bounds the memory. A longer utterance goes alone",
     )
     parser.add_argument("--ngpu", type=int, choices=[0, 1], default=0, help="GPUs")
     for part, meaning in (
@@ -90,8 +97,9 @@ def main(cmd: Sequence[str] | None = None) -> None:
         exp/run/valid.ccc.ave.pth --set data/sets/test --store feats --output exp/test``
     """
     args = get_parser().parse_args(cmd)
-    if args.batch_size < 1:
-        raise UserError(f"batch_size is {args.batch_size}; at least 1")
+    for name in ("batch_size", "batch_frames"):
+        if getattr(args, name) < 1:
+            raise UserError(f"{name} is {getattr(args, name)}; at least 1")
     test_set = read_test_set(args.set)
     model, frontend = load_model(args.train_config, args.model_file)
     check_classes(args.set, model.class_list)
@@ -177,14 +185,13 @@ def predict(
     from tqdm import tqdm
 
     from espnet_ext.train.inference import predict_utterances
+    from espnet_ext.train.sampler import BatchRule, draw_batches
     from espnet_ext.utils.device import device_of
 
     speech, lengths = open_speech(frontend, args.store, test_set)
-    ids = sorted(test_set.utterances, key=lambda utt: -lengths[utt])
-    batches = [
-        ids[start : start + args.batch_size]
-        for start in range(0, len(ids), args.batch_size)
-    ]
+    ids = list(test_set.utterances)
+    rule = BatchRule(args.batch_frames, args.batch_size, min_rows=1)
+    batches = draw_batches(lengths, ids, rule)
     results = predict_utterances(model, speech, batches, device_of(args.ngpu))
     progress = tqdm(results, total=len(ids), desc=f"predicting into {args.output}")
     return sorted(progress, key=lambda prediction: prediction.id)
@@ -192,8 +199,8 @@ def predict(
 
 def open_speech(
     frontend: str, store_path: Path | None, test_set: PredictionSet
-) -> "tuple[Mapping[str, np.ndarray], Mapping[str, float]]":
-    """Return features or audio by utterance, and lengths to sort by.
+) -> "tuple[Mapping[str, np.ndarray], Mapping[str, int]]":
+    """Return features or audio by utterance, and their frames at 50 a second.
 
     Raises:
         UserError: there is no store, or it lacks an utterance.
@@ -202,7 +209,11 @@ def open_speech(
         from espnet_ext.train.inference import Waveforms
 
         paths = {utt: record.wav for utt, record in test_set.utterances.items()}
-        return Waveforms(paths), test_set.durations
+        audio = Waveforms(paths)
+        return audio, {
+            utt: round(50 * seconds) if seconds else len(audio[utt]) // 320
+            for utt, seconds in test_set.durations.items()
+        }
     if store_path is None:
         raise UserError("--store is missing; the model reads cached features")
     from espnet_ext.features.joint import open_store

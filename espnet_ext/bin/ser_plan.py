@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import importlib
 import io
+import math
 import os
 import sys
 import time
@@ -176,6 +177,17 @@ def check_arguments(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: at least one is needed")
+    lengths = clip_lengths(args)
+    if lengths is not None and not 0 <= lengths[0] < lengths[1]:
+        raise UserError(
+            f"--min_seconds {args.min_seconds} --max_seconds {args.max_seconds}: no "
+            "clip is left"
+        )
+    if lengths is not None and args.table is not None:
+        raise UserError(
+            "--min_seconds, --max_seconds: a table says itself which clips it leaves "
+            "out; write seconds: [SHORTEST, LONGEST] into a preset of its YAML"
+        )
     for size in (args.mem, args.max_mem):
         if size is not None:
             parse_size(size)
@@ -234,8 +246,17 @@ def recipes_of(args: argparse.Namespace) -> list[Recipe]:
         workers=args.extract_jobs,
         on_bad_audio=args.on_bad_audio,
         resamples=args.resamples or 1000,
+        seconds=clip_lengths(args),
     )
     return [replace(recipe, fold=fold) for fold in args.fold] or [recipe]
+
+
+def clip_lengths(args: argparse.Namespace) -> tuple[float, float] | None:
+    """Return the shortest and longest clip of train and valid, or None for all."""
+    if args.min_seconds is None and args.max_seconds is None:
+        return None
+    longest = math.inf if args.max_seconds is None else args.max_seconds
+    return args.min_seconds or 0.0, longest
 
 
 def default_nj(args: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ Both end in the same weighted sum of hidden states, so that a model trained with
 be used with the other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,11 +50,14 @@ class CachedFeatures(AbsFrontend):
         """Return D."""
         return self.input_size
 
-    def forward(self, input: Tensor, input_lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, input: Tensor | Sequence[Tensor], input_lengths: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Reduce the hidden states.
 
         Args:
-            input: (B, T, D), or (B, T, L, D) where L > 1; any float precision.
+            input: (B, T, D), or (B, T, L, D) where L > 1, or instead of the latter B
+                arrays (t, L, D); any float precision.
             input_lengths: (B,) frames.
 
         Returns:
@@ -65,17 +68,23 @@ class CachedFeatures(AbsFrontend):
             UserError: The shape is not that of the store this model was made for.
         """
         layers = (self.num_layers,) if self.num_layers > 1 else ()
-        if input.shape[2:] != (*layers, self.input_size):
+        shape = tuple(input[0].shape[1:])
+        if shape != (*layers, self.input_size):
             raise UserError(
-                f"features have the shape (B, T, {', '.join(map(str, input.shape[2:]))}"
+                f"features have the shape (B, T, {', '.join(map(str, shape))}"
                 f"), but this model was made for {self.num_layers} hidden states of "
                 f"width {self.input_size}: use a store made with the same config"
             )
         if self.num_layers > 1:
             weights = self.weights.softmax(0)  # (L,)
-            rows = input_lengths.tolist()
-            return weighted_sum(input, rows, weights, self.layer_norm), input_lengths
-        x = input.float()
+            frames = max(map(len, input))
+            x = weighted_sum([*input], frames, weights, self.layer_norm)
+            if isinstance(input, Tensor):
+                real = torch.arange(frames, device=x.device) < input_lengths[:, None]
+                x = x.where(real[..., None], 0)
+            return x, input_lengths
+        padded = input if isinstance(input, Tensor) else pad_sequence([*input], True)
+        x = padded.float()  # (B, T, D)
         if self.layer_norm:
             x = F.layer_norm(x, x.shape[-1:])
         return x, input_lengths
@@ -126,15 +135,18 @@ class OnlineUpstream(AbsFrontend):
         return self.reduce.output_size()
 
     @torch.no_grad()
-    def states(self, input: Tensor, input_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the hidden states of a batch of waveforms.
+    def states(
+        self, input: Tensor, input_lengths: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
+        """Compute the hidden states of a batch of waveforms, autocast or not.
 
         Args:
             input: (B, n) fp32, 16 kHz.
             input_lengths: (B,) samples.
 
         Returns:
-            (B, T, D) or (B, T, L, D) in the precision that a store gives, and frames.
+            B arrays (t, D) or (t, L, D) in the precision that a store gives, and their
+            frames (B,).
 
         Raises:
             UserError: A waveform is shorter than a frame.
@@ -150,14 +162,15 @@ class OnlineUpstream(AbsFrontend):
             wave[:length].float() for wave, length in zip(input, lengths, strict=True)
         ]
         dtype = self.config.dtype
-        states = upstream.extract(waves, self.layers, storage_dtype(dtype))
-        if dtype == "int8":
-            states = [dequantize(*quantize(state)) for state in states]
+        # A store is never filled under autocast.
+        with torch.autocast(input.device.type, enabled=False):
+            states = upstream.extract(waves, self.layers, storage_dtype(dtype))
+            if dtype == "int8":
+                states = [dequantize(*quantize(state)) for state in states]
         frames = torch.tensor([s.shape[1] for s in states], device=input.device)
-        batch = pad_sequence(
-            [state.transpose(0, 1) for state in states], batch_first=True
-        )  # (B, T, L, D)
-        return (batch[:, :, 0] if len(self.layers) == 1 else batch), frames
+        if len(self.layers) == 1:
+            return [state[0] for state in states], frames
+        return [state.transpose(0, 1) for state in states], frames
 
     def forward(self, input: Tensor, input_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute features of raw audio.

@@ -20,64 +20,63 @@ _PIECE_ON_GPU = 1 << 26
 
 
 def weighted_sum(
-    states: Tensor, lengths: Sequence[int], weights: Tensor, layer_norm: bool
+    rows: Sequence[Tensor], frames: int, weights: Tensor, layer_norm: bool
 ) -> Tensor:
     """Compute ``sum_l w_l h_l`` of each frame; gradients reach the weights only.
 
     Args:
-        states: (B, T, L, D), any float precision.
-        lengths: Frames of each row; what is behind them gives zeros.
+        rows: B arrays (t, L, D), any float precision; they are read piece by piece and
+            never copied as a whole.
+        frames: T, at least the longest t.
         weights: (L,) fp32.
         layer_norm: Normalise each state over D first.
 
     Returns:
-        (B, T, D) fp32.
+        (B, T, D) fp32, zero behind a row's end.
     """
-    return _WeightedSum.apply(states, tuple(lengths), weights, layer_norm)
+    return _WeightedSum.apply(weights, frames, layer_norm, *rows)
 
 
 class _WeightedSum(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        states: Tensor,
-        lengths: tuple[int, ...],
-        weights: Tensor,
-        layer_norm: bool,
+        ctx: Any, weights: Tensor, frames: int, layer_norm: bool, *rows: Tensor
     ) -> Tensor:
-        ctx.save_for_backward(states)
-        ctx.lengths, ctx.layer_norm = lengths, layer_norm
-        batch, frames, _, dim = states.shape
-        out = states.new_zeros((batch, frames, dim), dtype=torch.float32)
+        ctx.save_for_backward(*rows)
+        ctx.layer_norm = layer_norm
+        shape = (len(rows), frames, rows[0].shape[-1])
+        out = weights.new_zeros(shape, dtype=torch.float32)
         # A product with weights that want a gradient would copy the states transposed.
         weights = weights.detach()
-        with torch.autocast(states.device.type, enabled=False):
-            for row, here, piece in _pieces(states, lengths, layer_norm):
+        with torch.autocast(weights.device.type, enabled=False):
+            for row, here, piece in _pieces(rows, layer_norm):
                 out[row, here] = weights @ piece  # (t, D)
         return out
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor, None]:
-        (states,) = ctx.saved_tensors
-        total = gradient.new_zeros(states.shape[2], dtype=torch.float32)  # (L,)
-        with torch.autocast(states.device.type, enabled=False):
-            for row, here, piece in _pieces(states, ctx.lengths, ctx.layer_norm):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        rows = ctx.saved_tensors
+        total = gradient.new_zeros(rows[0].shape[1], dtype=torch.float32)  # (L,)
+        with torch.autocast(gradient.device.type, enabled=False):
+            for row, here, piece in _pieces(rows, ctx.layer_norm):
                 part = gradient[row, here].float()  # (t, D)
                 total += (piece * part[:, None]).sum((0, 2))
-        return None, None, total, None
+        return total, None, None, *(None for _ in rows)
 
 
 def _pieces(
-    states: Tensor, lengths: Sequence[int], layer_norm: bool
+    rows: Sequence[Tensor], layer_norm: bool
 ) -> Iterator[tuple[int, slice, Tensor]]:
     """Give row, frames and their states (t, L, D) in fp32, piece by piece."""
-    on_cpu = states.device.type == "cpu"
+    on_cpu = rows[0].device.type == "cpu"
     most = _PIECE_ON_CPU if on_cpu else _PIECE_ON_GPU
-    step = max(1, most // (states.shape[2] * states.shape[3]))
-    for row, length in enumerate(lengths):
-        for start in range(0, length, step):
-            here = slice(start, min(start + step, length))
-            piece = states[row, here].float()
+    step = max(1, most // (rows[0].shape[1] * rows[0].shape[2]))
+    for row, states in enumerate(rows):
+        for start in range(0, len(states), step):
+            here = slice(start, min(start + step, len(states)))
+            piece = states[here].to(
+                torch.float32, memory_format=torch.contiguous_format
+            )
             if layer_norm:
                 piece = F.layer_norm(piece, piece.shape[-1:])
             yield row, here, piece

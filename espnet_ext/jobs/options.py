@@ -300,6 +300,12 @@ def get_parser() -> OptionParser:
     )
     group.add_argument("--scheme", type=text, help="how the corpus is split")
     group.add_argument("--fold", type=int, nargs="*", help="folds of the scheme")
+    for name, kind in (("min", "shorter"), ("max", "longer")):
+        group.add_argument(
+            f"--{name}_seconds",
+            type=float,
+            help=f"leave {kind} clips out of train and valid, never of test [none]",
+        )
     group.add_argument(
         "--labels",
         action=PathAction,

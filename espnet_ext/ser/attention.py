@@ -1,12 +1,15 @@
-"""Self-attention with relative positions, several times faster on a CPU.
+"""Self-attention with relative positions: faster on a CPU, and of any length anywhere.
 
 The values and gradients are those of ESPnet's ``RelPositionMultiHeadedAttention``
-(Dai et al. 2019, arXiv 1901.02860, section 3.3), which stays in charge on a GPU. With
-64 units and 8 heads a head has 8 channels, so that nearly all time goes into score
-matrices that are written, shifted, masked, dropped and copied whole. Here one row's
-block of queries is carried through all of it while it is in the processor's cache,
-the shift is a view, keys behind a row's end are never computed, and products with
-8 columns are taken the way round that the BLAS is fast at.
+(Dai et al. 2019, arXiv 1901.02860, section 3.3), which stays in charge on a GPU as long
+as its score matrices are small. With 64 units and 8 heads a head has 8 channels, so
+that nearly all time goes into score matrices that are written, shifted, masked, dropped
+and copied whole. Here one row's block of queries is carried through all of it while it
+is in the processor's cache, the shift is a view, keys behind a row's end are never
+computed, and products with 8 columns are taken the way round that the BLAS is fast at.
+
+Memory grows with the frames and not with their square: what the gradient needs of a
+block is kept if all of it is small, else computed again.
 
 Dropout has ESPnet's rate and not its random numbers: a keep decision takes 16 random
 bits instead of a float.
@@ -16,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from espnet2.legacy.nets.pytorch_backend.transformer.attention import (
     RelPositionMultiHeadedAttention,
@@ -23,8 +27,15 @@ from espnet2.legacy.nets.pytorch_backend.transformer.attention import (
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# Scores of a block: 2 MB in fp32.
-_BLOCK = 1 << 19
+# Scores of a block: 2 MB in fp32, in a processor's cache; enough to keep a GPU busy.
+_BLOCK_ON_CPU = 1 << 19
+_BLOCK_ON_GPU = 1 << 24
+# Queries of a block at least: sums over all keys are read and written once a block.
+_FEWEST_QUERIES = 16
+# Scores of a batch up to which ESPnet's own code, which keeps five copies, may run.
+_DENSE = 1 << 26
+# Scores of a batch that are kept for the gradient: 0.4 GB with their dropout in fp32.
+_KEPT = 1 << 26
 
 
 def speed_up_attention(encoder: nn.Module) -> None:
@@ -71,34 +82,60 @@ class FastRelPositionAttention(RelPositionMultiHeadedAttention):
         Returns:
             (B, T, D).
         """
-        if not _is_fast(query, key, pos_emb, mask):
+        real = _real_frames(query, key, pos_emb, mask, self.h)
+        if real is None:
             return super().forward(query, key, value, pos_emb, mask)
         q, k, v = self.forward_qkv(query, key, value)  # (B, H, T, d)
         p = self.linear_pos(pos_emb[0]).unflatten(-1, (self.h, self.d_k))
-        out = _RelativeAttention.apply(
-            q,
-            k,
-            v,
-            p.transpose(0, 1),  # (H, 2 T - 1, d)
-            self.pos_bias_u,
-            self.pos_bias_v,
-            mask[:, 0].sum(1).tolist(),
-            self.dropout_rate if self.training else 0.0,
-            torch.is_grad_enabled(),
-        )  # (B, H, T, d)
-        return self.linear_out(out.transpose(1, 2).flatten(2))
+        dtype = torch.promote_types(q.dtype, torch.float32)
+        with torch.autocast(query.device.type, enabled=False):
+            out = _RelativeAttention.apply(
+                q.to(dtype),
+                k.to(dtype),
+                v.to(dtype),
+                p.transpose(0, 1).to(dtype),  # (H, 2 T - 1, d)
+                self.pos_bias_u.to(dtype),
+                self.pos_bias_v.to(dtype),
+                real,
+                self.dropout_rate if self.training else 0.0,
+                torch.is_grad_enabled(),
+            )  # (B, H, T, d)
+        return self.linear_out(out.transpose(1, 2).flatten(2).to(v.dtype))
 
 
-def _is_fast(query: Tensor, key: Tensor, pos_emb: Tensor, mask: Tensor | None) -> bool:
-    """Whether this is what the code below computes: fp32 on a CPU, padding behind."""
-    if query.device.type != "cpu" or query.dtype != torch.float32:
-        return False
-    if torch.is_autocast_enabled("cpu") or len(pos_emb) != 1 or mask is None:
-        return False
-    if query.shape[1] != key.shape[1] or mask.shape[1] != 1:
-        return False
-    real = mask[:, 0].bool()  # (B, T)
-    return bool(real[:, 0].all()) and not bool((real[:, 1:] > real[:, :-1]).any())
+@dataclass(frozen=True, slots=True)
+class _Real:
+    """Which keys count: the first `lengths` of each row, and of these not `padding`.
+
+    Attributes:
+        lengths: B numbers.
+        padding: (B, T) True where a key does not count; None if all of these do.
+    """
+
+    lengths: Sequence[int]
+    padding: Tensor | None
+
+
+def _real_frames(
+    query: Tensor, key: Tensor, pos_emb: Tensor, mask: Tensor | None, heads: int
+) -> _Real | None:
+    """Return which keys count, or None if this is a case for ESPnet's code."""
+    rows, frames, _ = query.shape
+    if len(pos_emb) != 1 or mask is None or mask.shape[1] != 1:
+        return None
+    if frames != key.shape[1]:
+        return None
+    if query.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        real = mask[:, 0].bool().numpy()  # (B, T)
+        lengths = real.sum(1)  # (B,)
+        is_behind = (real == (np.arange(frames) < lengths[:, None])).all()
+        wide = query.dtype in (torch.float32, torch.float64)
+        if wide and is_behind and lengths.all():
+            return _Real(lengths.tolist(), None)
+    if rows * heads * frames**2 <= _DENSE:
+        return None
+    # A GPU is not asked how long the rows are: that would be waiting for it.
+    return _Real([frames] * rows, ~mask[:, 0].bool())
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +170,13 @@ class _Block:
         return by_distance.as_strided((heads, rows, self.keys), strides, rows - 1)
 
 
-def _blocks(heads: int, frames: int, lengths: Sequence[int]) -> Iterator[_Block]:
+def _blocks(q: Tensor, lengths: Sequence[int]) -> Iterator[_Block]:
     """Cut every row into equal blocks of queries, so that a block's scores fit."""
+    _, heads, frames, _ = q.shape
+    most = _BLOCK_ON_CPU if q.device.type == "cpu" else _BLOCK_ON_GPU
     for row, keys in enumerate(lengths):
-        count = -(-heads * frames * keys // _BLOCK)
-        size = -(-frames // count)
+        count = -(-heads * frames * keys // most)
+        size = max(-(-frames // count), _FEWEST_QUERIES)
         for start in range(0, frames, size):
             yield _Block(row, start, min(start + size, frames), keys, frames)
 
@@ -152,94 +191,135 @@ class _RelativeAttention(torch.autograd.Function):
         p: Tensor,
         bias_u: Tensor,
         bias_v: Tensor,
-        lengths: Sequence[int],
+        real: _Real,
         dropout: float,
-        keep: bool,
+        wants_gradient: bool,
     ) -> Tensor:
-        _, heads, frames, channels = q.shape
-        coin = _Coin(dropout)
-        scale = channels**-0.5
-        by_content = (q + bias_u[:, None]) * scale  # (B, H, T, d)
-        by_position = (q + bias_v[:, None]) * scale  # (B, H, T, d)
+        coin = _Coin(dropout, q.device)
+        scores = _Scores(q, k, p, bias_u, bias_v, real.padding)
         scaled = v * coin.factor
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
+        keep = wants_gradient and q[0, :, :, 0].numel() * sum(real.lengths) <= _KEPT
         saved = []
-        for block in _blocks(heads, frames, lengths):
+        for i, block in enumerate(_blocks(q, real.lengths)):
             row, here = block.row, block.queries
-            keys = k[row, :, : block.keys].mT  # (H, d, n)
-            distances = p[:, block.positions].mT  # (H, d, m + n - 1)
-            scores = torch.bmm(by_content[row, :, here], keys)  # (H, m, n)
-            scores += block.aligned(torch.bmm(by_position[row, :, here], distances))
-            weights = torch.softmax(scores, -1)  # (H, m, n)
-            bits = coin.toss(weights.shape)
+            weights = scores.weights(block)  # (H, m, n)
+            bits = coin.toss(i, weights.shape)
             values = scaled[row, :, : block.keys].mT  # (H, d, n)
             out[row, :, here] = torch.bmm(values, coin.drop(weights, bits).mT).mT
             if keep:
                 saved += [weights, bits]
         ctx.save_for_backward(q, k, v, p, bias_u, bias_v, *saved)
-        ctx.lengths, ctx.coin = lengths, coin
+        ctx.real, ctx.coin = real, coin
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.autocast(gradient.device.type, enabled=False):
+            return _RelativeAttention._backward(ctx, gradient)
+
+    @staticmethod
+    def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, p, bias_u, bias_v, *saved = ctx.saved_tensors
-        _, heads, frames, channels = q.shape
+        heads = q.shape[1]
         coin: _Coin = ctx.coin
-        scale = channels**-0.5
-        by_content = (q + bias_u[:, None]) * scale  # (B, H, T, d)
-        by_position = (q + bias_v[:, None]) * scale  # (B, H, T, d)
+        scores = _Scores(q, k, p, bias_u, bias_v, ctx.real.padding)
         gradient = gradient * coin.factor  # (B, H, T, d)
         d_content, d_position = torch.empty_like(q), torch.empty_like(q)
         # Transposed, as the products below give them.
         d_k, d_v = torch.zeros_like(k.mT), torch.zeros_like(v.mT)  # (B, H, d, T)
         d_p = torch.zeros_like(p.mT)  # (H, d, 2 T - 1)
         by_distance = q.new_zeros(0)
-        for i, block in enumerate(_blocks(heads, frames, ctx.lengths)):
+        for i, block in enumerate(_blocks(q, ctx.real.lengths)):
             row, here, n = block.row, block.queries, block.keys
-            weights, bits = saved[2 * i : 2 * i + 2]
+            if saved:
+                weights, bits = saved[2 * i : 2 * i + 2]
+            else:
+                weights = scores.weights(block)  # (H, m, n)
+                bits = coin.toss(i, weights.shape)
             incoming = gradient[row, :, here]  # (H, m, d)
             dropped = coin.drop(weights, bits)
             d_v[row, :, :, :n] += torch.bmm(incoming.mT, dropped)
             d_weights = torch.bmm(incoming, v[row, :, :n].mT)  # (H, m, n)
             d_weights = coin.drop(d_weights, bits)
             # Of the softmax: w (dw - sum w dw).
-            d_scores = torch._softmax_backward_data(
-                d_weights, weights, -1, torch.float32
-            )
+            d_scores = torch._softmax_backward_data(d_weights, weights, -1, q.dtype)
             d_content[row, :, here] = torch.bmm(k[row, :, :n].mT, d_scores.mT).mT
-            d_k[row, :, :, :n] += torch.bmm(by_content[row, :, here].mT, d_scores)
+            d_k[row, :, :, :n] += torch.bmm(
+                scores.by_content[row, :, here].mT, d_scores
+            )
             shape = (heads, here.stop - here.start, here.stop - here.start + n - 1)
             if by_distance.shape != shape:  # else its margins are still zero
                 by_distance = q.new_zeros(shape)
             block.aligned(by_distance).copy_(d_scores)
             there = block.positions
             d_position[row, :, here] = torch.bmm(p[:, there].mT, by_distance.mT).mT
-            d_p[:, :, there] += torch.bmm(by_position[row, :, here].mT, by_distance)
-        d_content *= scale
-        d_position *= scale
+            d_p[:, :, there] += torch.bmm(
+                scores.by_position[row, :, here].mT, by_distance
+            )
+        d_content *= scores.scale
+        d_position *= scores.scale
         d_u, d_w = d_content.sum((0, 2)), d_position.sum((0, 2))  # (H, d)
         d_q = d_content.add_(d_position)
         return d_q, d_k.mT, d_v.mT, d_p.mT, d_u, d_w, None, None, None
 
 
-class _Coin:
-    """Dropout whose decisions are 16 random bits each."""
+class _Scores:
+    """What the scores of every block are made of."""
 
-    def __init__(self, rate: float) -> None:
+    def __init__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        p: Tensor,
+        bias_u: Tensor,
+        bias_v: Tensor,
+        padding: Tensor | None,
+    ) -> None:
+        self.scale = q.shape[-1] ** -0.5
+        self.by_content = (q + bias_u[:, None]) * self.scale  # (B, H, T, d)
+        self.by_position = (q + bias_v[:, None]) * self.scale  # (B, H, T, d)
+        self.k, self.p, self.padding = k, p, padding
+
+    def weights(self, block: _Block) -> Tensor:
+        """Compute a block's attention weights (H, m, n)."""
+        row, here = block.row, block.queries
+        keys = self.k[row, :, : block.keys].mT  # (H, d, n)
+        distances = self.p[:, block.positions].mT  # (H, d, m + n - 1)
+        scores = torch.bmm(self.by_content[row, :, here], keys)  # (H, m, n)
+        scores += block.aligned(torch.bmm(self.by_position[row, :, here], distances))
+        if self.padding is not None:
+            lowest = torch.finfo(scores.dtype).min
+            scores.masked_fill_(self.padding[row, : block.keys], lowest)
+        return torch.softmax(scores, -1)
+
+
+class _Coin:
+    """Dropout whose decisions are 16 random bits each, and can be drawn again."""
+
+    def __init__(self, rate: float, device: torch.device) -> None:
         # A number is dropped if its bits, read as a signed integer, are at most this.
         self.limit = round(rate * (1 << 16)) - (1 << 15) - 1
         self.is_fair = self.limit < -(1 << 15)
         kept = ((1 << 15) - 1 - self.limit) / (1 << 16)
         self.factor = 1 / kept if kept else 0.0
+        self.device = device
+        if not self.is_fair:
+            # Of the host's generator, so that nothing waits for a GPU.
+            (self.seed,) = torch.randint(1 << 62, (1,)).tolist()
+            self.generator = torch.Generator(device)
 
-    def toss(self, shape: torch.Size) -> Tensor:
-        """Draw the bits, int16, from torch's generator of the CPU."""
+    def toss(self, number: int, shape: torch.Size) -> Tensor:
+        """Draw the bits, int16, of a block by its number."""
         if self.is_fair:
-            return torch.empty(0, dtype=torch.int16)
-        words = torch.empty(-(-shape.numel() // 4), dtype=torch.int64)
+            return torch.empty(0, dtype=torch.int16, device=self.device)
+        self.generator.manual_seed(self.seed + number)
+        count = -(-shape.numel() // 4)
+        words = torch.empty(count, dtype=torch.int64, device=self.device)
         # From the least number on and without an upper bound: all 64 bits are drawn.
-        words.random_(torch.iinfo(torch.int64).min, None)
+        least = torch.iinfo(torch.int64).min
+        words.random_(least, None, generator=self.generator)
         return words.view(torch.int16)[: shape.numel()].view(shape)
 
     def drop(self, numbers: Tensor, bits: Tensor) -> Tensor:
@@ -247,4 +327,5 @@ class _Coin:
         if self.is_fair:
             return numbers
         # The numbers whose bits are above the limit; `where` takes 8 times as long.
-        return torch.ops.aten.threshold_backward(numbers, bits.float(), self.limit)
+        bits = bits.to(numbers.dtype)
+        return torch.ops.aten.threshold_backward(numbers, bits, self.limit)

@@ -231,7 +231,7 @@ class EmotionDecoder(nn.Module):
         for name, branch in self.branches.items():
             embeddings[name], attention[name] = branch(hidden, lengths)  # (B, H, E)
         raw = {
-            name: layer(self._output_input(name, embeddings)).flatten(1)
+            name: _apply(layer, self._output_input(name, embeddings)).flatten(1)
             for name, layer in self.outputs.items()
         }
         attributes = raw.get("continuous")  # (B, 3)
@@ -276,6 +276,13 @@ class EmotionDecoder(nn.Module):
             )
         share = (value - low) / (high - low)
         return math.log(share / (1 - share))
+
+
+def _apply(layer: nn.Linear, values: Tensor) -> Tensor:
+    """Apply a layer (..., n) -> (..., units); one of a single unit as in pooling.py."""
+    if layer.out_features > 1:
+        return layer(values)
+    return (values * layer.weight[0]).sum(-1, keepdim=True) + layer.bias
 
 
 def _check_choice(option: str, value: object, allowed: object) -> None:

@@ -11,7 +11,6 @@ Source:
     pooling, a linear layer, cross entropy.
 """
 
-import torch
 from espnet2.asr.encoder.abs_encoder import AbsEncoder
 from torch import Tensor, nn
 
@@ -40,6 +39,7 @@ class LinearEncoder(AbsEncoder):
         xs_pad: Tensor,
         ilens: Tensor,
         prev_states: Tensor | None = None,
+        masks: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, None]:
         """Project (B, T, D) features; lengths stay."""
         return self.linear(xs_pad), ilens, None
@@ -70,7 +70,8 @@ class MeanPoolingDecoder(nn.Module):
         """
         mask = frame_mask(lengths, hidden.size(1))  # (B, T)
         weights = mask.to(hidden.dtype) / lengths[:, None].to(hidden.dtype)  # (B, T)
-        pooled = torch.einsum("bt,btd->bd", weights, hidden)  # (B, D)
+        # No matrix product, as in pooling.py.
+        pooled = (weights[..., None] * hidden).sum(1)  # (B, D)
         return EmotionOutput(
             logits=self.output(pooled),  # (B, K)
             embeddings={"discrete": pooled},

@@ -4,7 +4,8 @@ Both count only rows that have the label: a class of -1 or a nan attribute leave
 row out of that loss. A loss without rows is zero and still hangs on the graph, so that
 every parameter always has a gradient (distributed training needs one).
 
-Everything is computed in at least float32, whatever autocast says.
+Everything is computed in at least float32, whatever autocast says, and in masked sums:
+to take out the labelled rows would make the host wait for the GPU in every step.
 """
 
 from collections.abc import Sequence
@@ -24,22 +25,30 @@ MISSING_CLASS = -1
 _NEGLIGIBLE = 1e-12
 
 
-def concordance(predictions: Tensor, targets: Tensor) -> Tensor:
+def concordance(
+    predictions: Tensor, targets: Tensor, known: Tensor | None = None
+) -> Tensor:
     """Concordance correlation coefficient with biased (1/N) moments (eq. 2, eq. 4).
 
     Args:
-        predictions: (N,) predicted values.
-        targets: (N,) true values, no nan.
+        predictions: (N, ...) predicted values.
+        targets: (N, ...) true values, no nan.
+        known: (N, ...) bool, which rows count; None for all.
 
     Returns:
-        Scalar in [-1, 1]. Where it is undefined (both constant and equal) it is 0 with
-        zero gradient.
+        Of each column (...), in [-1, 1]. Where it is undefined (both constant and
+        equal, or without a row) it is 0 with zero gradient.
     """
-    centred_p = predictions - predictions.mean()  # (N,)
-    centred_t = targets - targets.mean()  # (N,)
-    covariance = (centred_p * centred_t).mean()
-    shift = predictions.mean() - targets.mean()
-    spread = centred_p.square().mean() + centred_t.square().mean() + shift.square()
+    if known is None:
+        known = torch.ones_like(predictions, dtype=torch.bool)
+    centred_p, mean_p = _centre(predictions, known)  # (N, ...), (...)
+    centred_t, mean_t = _centre(targets, known)
+    covariance = _mean(centred_p * centred_t, known)
+    spread = (
+        _mean(centred_p.square(), known)
+        + _mean(centred_t.square(), known)
+        + (mean_p - mean_t).square()
+    )
     defined = spread > _NEGLIGIBLE
     # where() twice: a division by zero would be nan in the gradient even if masked.
     return torch.where(
@@ -47,20 +56,34 @@ def concordance(predictions: Tensor, targets: Tensor) -> Tensor:
     )
 
 
-def released_concordance_loss(predictions: Tensor, targets: Tensor) -> Tensor:
+def released_concordance_loss(
+    predictions: Tensor, targets: Tensor, known: Tensor
+) -> Tensor:
     """Concordance loss as the released recipe computes it, for comparison only.
 
     Its covariance is biased (1/N), its variances are not (1/(N-1)), 1e-8 is added below
-    the fraction, and a single row falls back to the squared error.
+    the fraction, and a single row falls back to the squared error. Arguments as in
+    `concordance`.
     """
-    if len(predictions) < 2:
-        return (predictions - targets).square().mean()
-    covariance = (
-        (predictions - predictions.mean()) * (targets - targets.mean())
-    ).mean()
-    shift = predictions.mean() - targets.mean()
-    spread = predictions.var() + targets.var() + shift.square() + 1e-8
-    return 1 - 2 * covariance / spread
+    centred_p, mean_p = _centre(predictions, known)  # (N, ...), (...)
+    centred_t, mean_t = _centre(targets, known)
+    covariance = _mean(centred_p * centred_t, known)
+    count = known.sum(0)
+    variances = (centred_p.square() + centred_t.square()).sum(0) / (count - 1).clamp(1)
+    shift = (mean_p - mean_t).square()
+    loss = 1 - 2 * covariance / (variances + shift + 1e-8)
+    return torch.where(count < 2, shift, loss)
+
+
+def _mean(values: Tensor, known: Tensor) -> Tensor:
+    """Mean over the known rows (N, ...) -> (...); what is unknown must be zero."""
+    return values.sum(0) / known.sum(0).clamp(1)
+
+
+def _centre(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Return values minus their mean, zero where unknown, and the mean."""
+    mean = _mean(values.where(known, 0), known)
+    return (values - mean).where(known, 0), mean
 
 
 def attribute_losses(
@@ -77,21 +100,17 @@ def attribute_losses(
         Losses (3,) and numbers of labelled rows (3,). A concordance of fewer than two
         rows says nothing and is a zero loss.
     """
-    losses, counts = [], []
-    for column in range(predictions.size(1)):
-        known = ~targets[:, column].isnan()  # (N,)
-        predicted = predictions[known, column]  # (n,)
-        true = targets[known, column].to(predicted.dtype)  # (n,)
-        counts.append(known.sum())
-        if len(predicted) < (2 if kind == "ccc" else 1):
-            losses.append((predictions[:, column] * 0).sum())
-        elif kind == "ccc":
-            losses.append(1 - concordance(predicted, true))
-        elif kind == "released_ccc":
-            losses.append(released_concordance_loss(predicted, true))
-        else:
-            losses.append((predicted - true).square().mean())
-    return torch.stack(losses), torch.stack(counts)
+    known = ~targets.isnan()  # (N, 3)
+    true = targets.where(known, 0).to(predictions.dtype)  # (N, 3)
+    counts = known.sum(0)  # (3,)
+    if kind == "ccc":
+        losses = 1 - concordance(predictions, true, known)
+    elif kind == "released_ccc":
+        losses = released_concordance_loss(predictions, true, known)
+    else:
+        losses = _mean((predictions - true).square().where(known, 0), known)
+    enough = counts >= (2 if kind == "ccc" else 1)
+    return losses.where(enough, predictions.sum(0) * 0), counts
 
 
 def class_loss(
@@ -112,16 +131,18 @@ def class_loss(
         Scalar loss and the number of labelled rows.
     """
     known = classes != MISSING_CLASS  # (N,)
-    count = known.sum()
-    if count == 0:
-        return (logits * 0).sum(), count
-    loss = F.cross_entropy(
-        logits[known],
-        classes[known],
-        weight=None if weight is None else weight.to(logits.dtype),
+    weight = logits.new_ones(logits.size(1)) if weight is None else weight.to(logits)
+    total = F.cross_entropy(
+        logits,
+        classes,
+        weight=weight,
+        ignore_index=MISSING_CLASS,
+        # Torch's own mean is nan without a row.
+        reduction="sum",
         label_smoothing=label_smoothing,
     )
-    return loss, count
+    weights = weight[classes.clamp(0)].where(known, 0).sum()
+    return total / weights.where(weights > 0, 1), known.sum()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +151,7 @@ class LossParts:
 
     Attributes:
         total: alpha * (sum over attributes) + beta * cross entropy (eq. 3).
-        stats: detached parts by name; only those that had labelled rows.
+        stats: detached parts by name, nan where no row is labelled.
     """
 
     total: Tensor
@@ -210,8 +231,7 @@ class JointLoss(nn.Module):
                 )
                 total = total + self.alpha * losses.sum()
                 for name, loss, count in zip(ATTRIBUTES, losses, counts, strict=True):
-                    if count > 0:
-                        stats[f"loss_{name}"] = loss.detach()
+                    stats[f"loss_{name}"] = _or_nan(loss, count)
             if logits is not None:
                 loss, count = class_loss(
                     at_least_float32(logits),
@@ -220,9 +240,13 @@ class JointLoss(nn.Module):
                     self.label_smoothing,
                 )
                 total = total + self.beta * loss
-                if count > 0:
-                    stats["loss_emotion"] = loss.detach()
+                stats["loss_emotion"] = _or_nan(loss, count)
         return LossParts(total, stats)
+
+
+def _or_nan(loss: Tensor, count: Tensor) -> Tensor:
+    """Return the loss, or nan if it had no row: ESPnet's means leave that out."""
+    return loss.detach().where(count > 0, float("nan"))
 
 
 def at_least_float32(values: Tensor) -> Tensor:

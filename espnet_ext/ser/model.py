@@ -1,5 +1,7 @@
 """ESPnetSERModel: features to emotion, and the loss that ESPnet's trainer asks for."""
 
+from collections.abc import Sequence
+
 import torch
 from espnet2.asr.encoder.abs_encoder import AbsEncoder
 from espnet2.asr.frontend.abs_frontend import AbsFrontend
@@ -14,6 +16,7 @@ from espnet_ext.ser.attributes import ATTRIBUTES
 from espnet_ext.ser.decoder import EmotionDecoder, EmotionOutput
 from espnet_ext.ser.distributed import gather_rows
 from espnet_ext.ser.losses import MISSING_CLASS, JointLoss, at_least_float32
+from espnet_ext.ser.pooling import frame_mask
 
 
 class ESPnetSERModel(AbsESPnetModel):
@@ -53,7 +56,7 @@ class ESPnetSERModel(AbsESPnetModel):
 
     def forward(
         self,
-        speech: Tensor,
+        speech: Tensor | Sequence[Tensor],
         speech_lengths: Tensor,
         emotion: Tensor | None = None,
         attributes: Tensor | None = None,
@@ -64,35 +67,46 @@ class ESPnetSERModel(AbsESPnetModel):
         In distributed training they are those of the global batch on every rank.
 
         Args:
-            speech: (B, T, D), (B, T, L, D) features or (B, n) audio, zero-padded.
+            speech: (B, T, D), (B, T, L, D) features or (B, n) audio, zero-padded; or
+                B arrays (T, L, D) of hidden states as they are.
             speech_lengths: (B,) true lengths.
             emotion: (B, 1) class, -1 where missing; None if nobody has one.
             attributes: (B, 3) valence, arousal, dominance, nan where missing.
             **_ignored: what ESPnet's trainer adds (``utt_id``).
         """
         output = self.predict(speech, speech_lengths)
-        classes, targets = self.fill_labels(len(speech), emotion, attributes)
+        num_rows = len(speech_lengths)
+        classes, targets = self.fill_labels(num_rows, emotion, attributes)
         logits, predicted, classes, targets = self._global_batch(
             output, classes, targets
         )
         parts = self.loss(logits, predicted, classes, targets)
         stats = {"loss": parts.total.detach().clone(), **parts.stats}
-        known = classes != MISSING_CLASS
-        if logits is not None and known.any():
-            correct = logits.argmax(dim=-1)[known] == classes[known]
-            stats["acc"] = correct.float().mean()
-        return force_gatherable((parts.total, stats, len(targets)), speech.device)
+        if logits is not None:
+            # A row without a class is never right; nan without a single class.
+            correct = (logits.argmax(dim=-1) == classes).sum()
+            stats["acc"] = correct / (classes != MISSING_CLASS).sum()
+        # Without a single label in the data there is nothing to report in any batch.
+        unlabelled = ["acc", "loss_emotion"] if emotion is None else []
+        unlabelled += [f"loss_{n}" for n in ATTRIBUTES] if attributes is None else []
+        stats = {name: v for name, v in stats.items() if name not in unlabelled}
+        # Made where the loss is: to move a number there would wait for the GPU.
+        weight = torch.full((1,), len(targets), device=targets.device)
+        return force_gatherable((parts.total, stats, weight), targets.device)
 
     def predict(
-        self, speech: Tensor, speech_lengths: Tensor, **_ignored: object
+        self,
+        speech: Tensor | Sequence[Tensor],
+        speech_lengths: Tensor,
+        **_ignored: object,
     ) -> EmotionOutput:
-        """Predict from a padded batch; arguments as in `forward`."""
+        """Predict from a batch; arguments as in `forward`."""
         feats, lengths = self.extract_feats(speech, speech_lengths)  # (B, T, D)
         hidden, lengths = self.encode(feats, lengths)  # (B, M, 64)
-        return self.decoder(hidden, lengths)
+        return self.decode(hidden, lengths)
 
     def extract_feats(
-        self, speech: Tensor, speech_lengths: Tensor
+        self, speech: Tensor | Sequence[Tensor], speech_lengths: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the frontend's features (B, T, D) and their lengths (B,)."""
         return self.frontend(speech, speech_lengths)
@@ -107,11 +121,22 @@ class ESPnetSERModel(AbsESPnetModel):
             feats, lengths = self.normalize(feats, lengths)
         if self.preencoder is not None:
             feats, lengths = self.preencoder(feats, lengths)  # (B, T, 80)
-        hidden, lengths, _ = self.encoder(feats, lengths)  # (B, M, 64)
+        # ESPnet would make the mask from the lengths, and wait for the GPU to tell the
+        # longest.
+        padding = ~frame_mask(lengths, feats.size(1))  # (B, T)
+        hidden, lengths, _ = self.encoder(feats, lengths, masks=padding)  # (B, M, 64)
         return hidden, lengths
 
+    def decode(self, hidden: Tensor, lengths: Tensor) -> EmotionOutput:
+        """Predict from the encoder output, in at least float32 also under autocast."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.decoder(at_least_float32(hidden), lengths)
+
     def collect_feats(
-        self, speech: Tensor, speech_lengths: Tensor, **_ignored: object
+        self,
+        speech: Tensor | Sequence[Tensor],
+        speech_lengths: Tensor,
+        **_ignored: object,
     ) -> dict[str, Tensor]:
         """Return what ESPnet's collect_stats stage accumulates."""
         feats, lengths = self.extract_feats(speech, speech_lengths)

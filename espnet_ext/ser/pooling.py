@@ -3,6 +3,10 @@
     a_t = softmax_t(w^T h_t),    pooled = sum_t a_t h_t
 
 A bias inside the softmax would cancel, so there is none.
+
+Both sums are written as products of elements. As matrix products they have an outer
+product for a gradient, and such a one is compiled at run time on a GPU, which needs a C
+compiler there.
 """
 
 import torch
@@ -49,8 +53,10 @@ class SelfAttentivePooling(nn.Module):
             The pooled vectors (B, H, D) and the attention weights (B, H, T), which
             sum to one over a row's true frames.
         """
-        scores = self.score(hidden).transpose(1, 2)  # (B, H, T)
+        frames = hidden[:, None]  # (B, 1, T, D)
+        scores = (frames * self.score.weight[:, None]).sum(-1)  # (B, H, T)
         mask = frame_mask(lengths, hidden.size(1))  # (B, T)
         scores = scores.masked_fill(~mask[:, None, :], float("-inf"))
         weights = scores.softmax(dim=-1)  # (B, H, T)
-        return weights.to(hidden.dtype) @ hidden, weights  # (B, H, D), (B, H, T)
+        pooled = (weights[..., None] * frames).sum(2)  # (B, H, D)
+        return pooled, weights

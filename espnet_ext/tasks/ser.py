@@ -6,8 +6,9 @@ defaults that fit this task, and how a model is put together from a configuratio
 """
 
 import argparse
+import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ from espnet_ext.ser.norm import replace_batch_norm
 from espnet_ext.train.checkpoint import UNREADABLE
 from espnet_ext.train.dataset import SERDataset, collate
 from espnet_ext.train.iterator import BatchDrawer, SERIterFactory
-from espnet_ext.train.sampler import BatchRule
+from espnet_ext.train.sampler import BatchRule, far_longer
 from espnet_ext.train.trainer import SEED_STRIDE, SERTrainer, spread_seed
 
 # ClassChoices keep their classes in a dictionary: these are our own, so that nothing
@@ -109,6 +110,8 @@ model_choices = ClassChoices(
     type_check=AbsESPnetModel,
     default="espnet",
 )
+
+FRAMES_PER_SECOND = 50  # of every upstream
 
 # Parameters that `build_model` itself gives to a class; not for a configuration file.
 FILLED_BY_TASK: dict[str, frozenset[str]] = {
@@ -192,6 +195,15 @@ class SERTask(AbsTask):
             "audio), sorted (--batch_size rows of similar length) or unsorted "
             "(--batch_size rows); --min_batch_size is the floor on the rows of the "
             "batch over all ranks and stronger than --batch_bins",
+        )
+        group.add_argument(
+            "--max_batch_frames",
+            type=int,
+            default=30_000,
+            help="Most rows x longest row of a batch, in frames at 50 a second, of "
+            "audio too: it bounds the memory and is stronger than --min_batch_size, so "
+            "that batches of long clips have fewer rows. A larger --batch_bins counts "
+            "in its place. With --iterator_type task",
         )
         group.add_argument(
             "--resident",
@@ -405,6 +417,7 @@ class SERTask(AbsTask):
             pin_memory=args.ngpu > 0 and (held is None or held.device.type == "cpu"),
         )
         factory.log_summary(mode)
+        _warn_of_long_clips(lengths, iter_options, mode)
         return factory
 
 
@@ -573,8 +586,10 @@ def _batch_rule(
     In validation a batch decides nothing, so only the number of ranks is its floor.
     """
     floor = max(args.min_batch_size, world_size) if options.train else world_size
+    limit = args.max_batch_frames * _units_per_frame(options)
     if options.batch_type == "length":
-        return BatchRule(options.batch_bins, None, floor)
+        limit = max(limit, options.batch_bins)
+        return BatchRule(options.batch_bins, None, floor, True, limit, world_size)
     if options.batch_type in ("sorted", "unsorted"):
         floor = min(floor, options.batch_size) if options.train else floor
         if options.batch_size < world_size:
@@ -583,8 +598,30 @@ def _batch_rule(
                 "has at least one row a rank"
             )
         by_length = options.batch_type == "sorted" or not options.train
-        return BatchRule(None, options.batch_size, floor, by_length)
+        return BatchRule(None, options.batch_size, floor, by_length, limit, world_size)
     raise UserError(
         f"batch_type {options.batch_type} does not go with iterator_type task; choose "
         "length, sorted or unsorted, or iterator_type: sequence"
     )
+
+
+def _units_per_frame(options: IteratorOptions) -> int:
+    """Return 1 where lengths are frames, 320 where they are samples of audio."""
+    _, kind = _find_data(options.data_path_and_name_and_type, "speech")
+    return 1 if kind == FEATURES_TYPE else 320
+
+
+def _warn_of_long_clips(
+    lengths: Mapping[str, int], options: IteratorOptions, mode: str
+) -> None:
+    """Name clips that are far longer than the rest, and how to leave them out."""
+    second = FRAMES_PER_SECOND * _units_per_frame(options)
+    clips = far_longer(lengths, at_least=60 * second)
+    if clips:
+        named = ", ".join(f"{utt} ({lengths[utt] / second:.0f} s)" for utt in clips[:5])
+        more = f" and {len(clips) - 5} more" if len(clips) > 5 else ""
+        logging.warning(
+            f"[{mode}] far longer than the rest: {named}{more}. Their batches have few "
+            "rows and take long; --max_seconds (of run.sh, or of ser_make_sets) leaves "
+            "long clips out of train and valid"
+        )

@@ -3,6 +3,9 @@
 Padding and batch mates change float32 results in the seventh digit, which shows in the
 sixth printed decimal. So features are made for each utterance alone, and everything
 after them runs in float64.
+
+Memory grows with the frames of a batch: hidden states are read from their file piece by
+piece (`features.weighted`), attention is computed in blocks (`ser.attention`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from espnet_ext.corpora.audio import load_waveform
 from espnet_ext.ser.attributes import ATTRIBUTES
 from espnet_ext.ser.model import ESPnetSERModel
+from espnet_ext.train.dataset import as_tensor
 
 
 class Waveforms(Mapping[str, np.ndarray]):
@@ -89,11 +93,11 @@ def _predict_batch(
     ids: Sequence[str],
     device: str,
 ) -> list[UtterancePrediction]:
-    feats = [_features(model, np.array(speech[utt]), device) for utt in ids]  # (T, D)
+    feats = [_features(model, speech[utt], device) for utt in ids]  # (T, D)
     lengths = torch.tensor([len(rows) for rows in feats], device=device)  # (B,)
     padded = pad_sequence(feats, batch_first=True)  # (B, T, D)
     hidden, lengths = model.encode(padded, lengths)
-    output = model.decoder(hidden, lengths)
+    output = model.decode(hidden, lengths)
     probabilities = None if output.logits is None else output.logits.softmax(dim=-1)
     return [
         UtterancePrediction(
@@ -117,7 +121,7 @@ def _predict_batch(
 
 
 def _features(model: ESPnetSERModel, speech: np.ndarray, device: str) -> Tensor:
-    row = torch.from_numpy(speech).to(device)[None]  # (1, T, ...)
+    row = as_tensor(speech).to(device)[None]  # (1, T, ...)
     lengths = torch.tensor([row.size(1)], device=device)
     feats, lengths = model.extract_feats(row, lengths)
     return feats[0, : lengths[0]]  # (T, D)

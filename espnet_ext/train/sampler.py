@@ -1,9 +1,10 @@
 """Batches that are drawn anew every epoch: similar lengths, a floor on rows, no loss.
 
 A concordance loss over a handful of rows is noise, so a batch has at least `min_rows`
-rows. Rows of a batch are of similar length, which keeps padding small. Everything is a
-pure function of (lengths, rule, seed, epoch), so any number of ranks draws the same
-batches and a resumed training draws those that it would have drawn.
+rows, unless these would not fit into memory. Rows of a batch are of similar length,
+which keeps padding small. Everything is a pure function of (lengths, rule, seed,
+epoch), so any number of ranks draws the same batches and a resumed training draws those
+that it would have drawn.
 """
 
 import math
@@ -26,20 +27,36 @@ class BatchRule:
         max_frames: rows times the longest row, padding included; None for no bound.
         max_rows: None for no bound.
         min_rows: the floor, stronger than both bounds. Only a whole set that is
-            smaller gives a smaller batch.
+            smaller gives a smaller batch, and `limit_frames`.
         by_length: similar lengths together; else any.
+        limit_frames: rows times the longest row, stronger than the floor; None for no
+            limit.
+        fewest_rows: rows that are never too many.
     """
 
     max_frames: int | None
     max_rows: int | None
     min_rows: int
     by_length: bool = True
+    limit_frames: int | None = None
+    fewest_rows: int = 1
 
     def has_room(self, rows: int, longest: int) -> bool:
         """Say whether a batch may have this many rows, the longest being so long."""
-        return rows <= self.min_rows or (
-            (self.max_rows is None or rows <= self.max_rows)
-            and (self.max_frames is None or rows * longest <= self.max_frames)
+        return self.is_possible(rows, longest) and (
+            rows <= self.min_rows
+            or (
+                (self.max_rows is None or rows <= self.max_rows)
+                and (self.max_frames is None or rows * longest <= self.max_frames)
+            )
+        )
+
+    def is_possible(self, rows: int, longest: int) -> bool:
+        """Say whether so many rows are within the limit that no floor can move."""
+        return (
+            self.limit_frames is None
+            or rows <= self.fewest_rows
+            or rows * longest <= self.limit_frames
         )
 
 
@@ -86,15 +103,42 @@ def _cut(
             batches.append(batch)
             batch, longest = [], lengths[utt]
         batch.append(utt)
-    if not batch:
-        return batches
     if batches and len(batch) < rule.min_rows:
-        # The tail is below the floor: share it with the batch before.
-        rest = batches.pop() + batch
-        half = len(rest) // 2
-        parts = [rest[:half], rest[half:]] if half >= rule.min_rows else [rest]
-        return batches + parts
-    return [*batches, batch]
+        return [*batches[:-1], *_share(batches[-1], batch, lengths, rule)]
+    return [*batches, batch] if batch else batches
+
+
+def _share(
+    before: list[str], tail: list[str], lengths: Mapping[str, int], rule: BatchRule
+) -> list[list[str]]:
+    """Share a tail that is below the floor with the batch before it, if possible."""
+
+    def are_possible(parts: Sequence[Sequence[str]]) -> bool:
+        return all(rule.is_possible(len(p), max(lengths[u] for u in p)) for p in parts)
+
+    together = before + tail
+    half = len(together) // 2
+    halves = [together[:half], together[half:]]
+    if half < rule.min_rows and are_possible([together]):
+        return [together]
+    return halves if are_possible(halves) else [before, tail]
+
+
+def far_longer(lengths: Mapping[str, int], at_least: int) -> list[str]:
+    """Return the utterances, longest first, that are far longer than the others.
+
+    Args:
+        lengths: length of each utterance.
+        at_least: shorter ones are never far too long.
+
+    Returns:
+        Those longer than this and than ten times the median.
+    """
+    if not lengths:
+        return []
+    bound = max(at_least, 10 * float(np.median(list(lengths.values()))))
+    found = [utt for utt, length in lengths.items() if length > bound]
+    return sorted(found, key=lambda utt: (-lengths[utt], utt))
 
 
 def balance_corpora(

@@ -102,13 +102,15 @@ class SERTrainer(Trainer):
     def resume(
         checkpoint: str | Path, model: nn.Module, *args: Any, **kwargs: Any
     ) -> None:
-        """Load a checkpoint as ESPnet does.
+        """Load a checkpoint as ESPnet does, but to the CPU; torch moves what belongs.
+
+        Adam's step counters do not: on a GPU each would be waited for twice a step.
 
         Raises:
             UserError: it belongs to another configuration.
         """
         try:
-            Trainer.resume(checkpoint, model, *args, **kwargs)
+            Trainer.resume(checkpoint, model, *args, **{**kwargs, "ngpu": 0})
         except (RuntimeError, ValueError) as error:
             raise UserError(
                 f"{checkpoint} does not fit this configuration; give another "

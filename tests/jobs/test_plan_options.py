@@ -11,6 +11,7 @@ from espnet_ext.bin.ser_plan import (
     memory_bound,
     memory_of,
 )
+from espnet_ext.errors import UserError
 from espnet_ext.jobs.step import mark_done
 
 GB = 2**30
@@ -42,6 +43,32 @@ def test_no_size_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["--max_mem", "much"])
     assert "'much' is no size of memory" in capsys.readouterr().err
+
+
+def test_clips_may_be_left_out_by_their_length(tmp_path, monkeypatch):
+    words = planned(tmp_path, *RECIPE)
+    monkeypatch.setenv("train_cmd", "run.pl")
+
+    def sets(*more):
+        args = get_parser().parse_args([*words, *more])
+        ser_plan.check_arguments(args)
+        recipe = ser_plan.recipes_of(args)[0]
+        steps = ser_plan.build_plan(recipe)
+        return recipe, next(step for step in steps if step.stage == 4)
+
+    everything, step = sets()
+    assert "--max_seconds" not in step.args
+    recipe, step = sets("--max_seconds", "30")
+    assert step.args[step.args.index("--max_seconds") + 1] == "30.0"
+    assert step.args[step.args.index("--min_seconds") + 1] == "0.0"
+    assert recipe.split != everything.split  # beside what all clips have given
+    recipe, step = sets("--min_seconds", "1.5", "--max_seconds", "30")
+    assert step.args[step.args.index("--min_seconds") + 1] == "1.5"
+    for wrong in (("--max_seconds", "0"), ("--min_seconds", "5", "--max_seconds", "2")):
+        with pytest.raises(UserError, match="no clip is left"):
+            sets(*wrong)
+    with pytest.raises(UserError, match="a table says itself"):
+        sets("--max_seconds", "30", *TABLE)
 
 
 TABLE = ("--table", "3", "--resamples", "100")

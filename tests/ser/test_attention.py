@@ -10,7 +10,9 @@ from espnet2.legacy.nets.pytorch_backend.transformer.attention import (
     RelPositionMultiHeadedAttention,
 )
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from espnet_ext.ser import attention
 from espnet_ext.ser.attention import FastRelPositionAttention, speed_up_attention
 
 # Rows, frames, lengths, heads and channels a head. With 8 heads a row of 700 frames is
@@ -211,11 +213,106 @@ def test_what_cannot_be_computed_this_way_is_left_to_espnet(monkeypatch):
     x, positions, mask = make_input(2, 6, (6, 4), 8)
     ours(x, x, x, positions, mask)
     assert not calls
-    ours.double()(x.double(), x.double(), x.double(), positions.double(), mask)
-    assert calls == [torch.float64]
     holes = mask.clone()
     holes[0, 0, 2] = False
     torch.testing.assert_close(
-        ours.float()(x, x, x, positions, holes), theirs(x, x, x, positions, holes)
+        ours(x, x, x, positions, holes), theirs(x, x, x, positions, holes)
     )
+    assert len(calls) == 2
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours(x, x, x, positions, mask)
     assert len(calls) == 3
+
+
+class Memory(TorchDispatchMode):
+    """Note the largest tensor that is made."""
+
+    def __init__(self):
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for value in torch.utils._pytree.tree_leaves(result):
+            if isinstance(value, torch.Tensor):
+                self.largest = max(self.largest, value.numel())
+        return result
+
+
+def saved_numbers(function):
+    """What autograd keeps of a function's results, each storage once."""
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = function()
+    return result, sum(kept.values())
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_long_rows_keep_nothing_of_their_scores(rate, monkeypatch):
+    """Computed again, weights and dropout are what they were: the same gradients."""
+    _, ours = make_pair(2, 8, rate)
+    ours.train()
+    x, positions, mask = make_input(2, 530, (530, 500), 16)
+    positions.requires_grad_()
+
+    def kept_and_gradients():
+        torch.manual_seed(5)
+        ours.zero_grad()
+        out, kept = saved_numbers(lambda: ours(x, x, x, positions, mask))
+        out.square().sum().backward()
+        return kept, [p.grad.clone() for p in ours.parameters()]
+
+    whole, expected = kept_and_gradients()
+    monkeypatch.setattr(attention, "_KEPT", 0)
+    few, found = kept_and_gradients()
+    scores = 2 * 530 * 1030
+    assert whole > 4 * scores
+    assert few < scores
+    for ours_, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours_, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_score_matrix_is_ever_whole(dtype):
+    _, ours = make_pair(8, 8, 0.1)
+    ours.to(dtype).train()
+    x, positions, mask = make_input(1, 2000, (2000,), 64)
+    with Memory() as memory:
+        out = ours(*[x.to(dtype)] * 3, positions.to(dtype), mask)
+        out.sum().backward()
+    assert memory.largest < 8 * 2000 * 2000 / 20
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_where_espnets_would_be_too_large_it_is_not_used(dtype, monkeypatch):
+    """In half precision, in autocast, on a GPU, and with gaps in the mask."""
+    theirs, ours = make_pair(2, 8)
+    x, positions, mask = make_input(2, 60, (60, 45), 16)
+    mask[0, 0, 7] = False
+    expected = run(theirs, x, positions, mask)
+    monkeypatch.setattr(attention, "_DENSE", 0)
+    monkeypatch.setattr(RelPositionMultiHeadedAttention, "forward", None)
+    if dtype == torch.float32:
+        assert_same(run(ours, x, positions, mask), expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = ours(x, x, x, positions, mask)
+    assert out.dtype == torch.bfloat16
+    error = (out - expected["output"]).norm() / expected["output"].norm()
+    assert error < 2e-2
+    out.float().sum().backward()
+
+
+def test_double_precision_is_espnets():
+    theirs, ours = make_pair(8, 8)
+    x, positions, mask = (t for t in make_input(2, 259, (259, 30), 64))
+    expected = run(theirs.double(), x.double(), positions.double(), mask)
+    found = run(ours.double(), x.double(), positions.double(), mask)
+    for name in expected:
+        error = (found[name] - expected[name]).norm() / expected[name].norm()
+        assert error < 1e-13, (name, error)

@@ -136,7 +136,9 @@ def test_no_labelled_row_at_all_keeps_the_graph():
     )
     parts.total.backward()
     assert parts.total.item() == 0
-    assert parts.stats == {}
+    # ESPnet leaves nan out of its means.
+    assert len(parts.stats) == 4
+    assert all(value.isnan() for value in parts.stats.values())
     assert torch.equal(logits.grad, torch.zeros(4, 5))
     assert torch.equal(attributes.grad, torch.zeros(4, 3))
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 import yaml
+from espnet2.train import trainer as espnet_trainer
 from espnet2.train.reporter import Reporter
 from tiny_corpus import (
     ROOT,
@@ -29,6 +30,7 @@ from tiny_corpus import (
 from espnet_ext.bin.ser_infer import main as infer
 from espnet_ext.errors import UserError
 from espnet_ext.tasks.ser import SERTask
+from espnet_ext.train.trainer import SERTrainer
 
 MODELS = (
     "baseline_c",
@@ -315,6 +317,43 @@ def test_a_checkpoint_of_another_model_is_refused(corpus, tmp_path):
     train(corpus, tmp_path, "multitask", **small(max_epoch=1))
     with pytest.raises(UserError, match="does not fit this configuration"):
         train(corpus, tmp_path, "hierarchical_dc", **small(max_epoch=2))
+
+
+def test_a_checkpoint_is_loaded_to_the_cpu(tmp_path, monkeypatch):
+    """On a GPU, Adam waits twice a parameter and step for counters that lie there."""
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    states = {
+        "model": model.state_dict(),
+        "reporter": Reporter().state_dict(),
+        "optimizers": [optimizer.state_dict()],
+        "schedulers": [None],
+        "scaler": None,
+    }
+    torch.save(states, tmp_path / "checkpoint.pth")
+    places = []
+    safe_load = espnet_trainer.safe_torch_load
+
+    def load_and_tell(path, map_location):
+        places.append(map_location)
+        return safe_load(path, map_location=map_location)
+
+    monkeypatch.setattr(espnet_trainer, "safe_torch_load", load_and_tell)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    fresh = torch.optim.Adam(model.parameters())
+    SERTrainer.resume(
+        checkpoint=tmp_path / "checkpoint.pth",
+        model=model,
+        reporter=Reporter(),
+        optimizers=[fresh],
+        schedulers=[None],
+        scaler=None,
+        ngpu=1,
+    )
+    assert places == ["cpu"]
+    assert {state["step"].item() for state in fresh.state.values()} == {1}
 
 
 def test_seeds_share_no_random_stream(corpus, tmp_path):

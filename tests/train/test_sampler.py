@@ -8,6 +8,7 @@ from espnet_ext.train.sampler import (
     balance_corpora,
     describe_balance,
     draw_batches,
+    far_longer,
     padding_share,
 )
 
@@ -51,6 +52,45 @@ def test_bounds_hold_above_the_floor(lengths, rule):
             continue  # the tail may be up to twice the floor
         longest = max(lengths[u] for u in batch)
         assert rule.has_room(len(batch), longest)
+
+
+LIMITED = [
+    BatchRule(3125, None, 16, limit_frames=30_000),
+    BatchRule(None, 32, 16, limit_frames=30_000),
+    BatchRule(None, 20, 20, by_length=False, limit_frames=30_000),
+]
+
+
+@pytest.mark.parametrize("rule", LIMITED)
+@pytest.mark.parametrize("count", [0, 1, 4, 15, 17, 1000])
+def test_no_floor_is_above_the_limit(lengths, rule, count):
+    """Clips of ten minutes and less among short ones: fewer rows, and none is lost."""
+    long = {"x1": 30_000, "x2": 16_000, "x3": 15_000, "x4": 7500, "x5": 2500}
+    some = {**dict(list(lengths.items())[:count]), **long}
+    for epoch in (1, 2, 3):
+        batches = draw(some, rule, epoch)
+        assert Counter(u for b in batches for u in b) == Counter(list(some))
+        for batch in batches:
+            assert len(batch) * max(some[u] for u in batch) <= 30_000
+
+
+def test_the_limit_changes_no_ordinary_batch(lengths):
+    free, limited = BatchRule(3125, None, 16), LIMITED[0]
+    for epoch in (1, 2, 3):
+        assert draw(lengths, limited, epoch) == draw(lengths, free, epoch)
+
+
+def test_a_rank_always_has_a_row():
+    rule = BatchRule(3125, None, 16, limit_frames=30_000, fewest_rows=2)
+    batches = draw({f"x{i}": 29_000 for i in range(6)}, rule, 1)
+    assert [len(batch) for batch in batches] == [2, 2, 2]
+
+
+def test_what_is_far_longer_than_the_rest():
+    lengths = {f"u{i}": 200 for i in range(20)} | {"a": 2001, "b": 6000, "c": 2000}
+    assert far_longer(lengths, at_least=1000) == ["b", "a"]
+    assert far_longer(lengths, at_least=3000) == ["b"]
+    assert far_longer({}, at_least=3000) == []
 
 
 def test_membership_is_drawn_anew_every_epoch(lengths):
