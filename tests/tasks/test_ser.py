@@ -1,5 +1,6 @@
 """The task as users run it: through SERTask.main, on a real store and real sets."""
 
+import argparse
 import csv
 import dataclasses
 import io
@@ -28,6 +29,7 @@ from tiny_corpus import (
 
 from espnet_ext.bin.ser_infer import main as infer
 from espnet_ext.errors import UserError
+from espnet_ext.features.store import FeatureStore
 from espnet_ext.tasks.ser import SERTask
 
 MODELS = (
@@ -171,6 +173,58 @@ def test_two_ranks_train_the_parameters_of_one_process(tmp_path):
             assert other[name] == pytest.approx(stats[name], abs=1e-6), name
 
 
+# --- BatchNorm's statistics
+
+
+def batch_norm_of(model_file):
+    """Mean and variance of the only BatchNorm, of a saved model."""
+    state = load(model_file)
+    name = "encoder.encoders.0.conv_module.norm.running"
+    return torch.stack([state.pop(f"{name}_mean"), state.pop(f"{name}_var")]), state
+
+
+def true_statistics(folder, model_file):
+    """Mean and variance (2, C) over all frames of the training set, one by one."""
+    store = FeatureStore(folder / "store")
+    config = yaml.safe_load((model_file.parent / "config.yaml").read_text())
+    model = SERTask.build_model(argparse.Namespace(**config)).eval()
+    model.load_state_dict(load(model_file))
+    (norm,) = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm1d)]
+    seen = []
+    with torch.no_grad(), norm.register_forward_hook(lambda _, x, __: seen.append(*x)):
+        for utt in (folder / "train/utt2class").read_text().split()[::2]:
+            feats = torch.from_numpy(np.array(store[utt]))
+            model.predict(feats[None], torch.tensor([len(feats)]))
+    frames = torch.cat(seen, dim=2)[0].double().numpy()  # (C, T)
+    return np.stack([frames.mean(1), frames.var(1, ddof=1)])
+
+
+def test_saved_models_have_the_statistics_of_the_training_set(corpus, uninterrupted):
+    for name in ("4epoch.pth", "valid.ccc.ave_2best.pth"):
+        ours, _ = batch_norm_of(uninterrupted / name)
+        true = true_statistics(corpus, uninterrupted / name)
+        np.testing.assert_allclose(ours, true, rtol=1e-4, atol=1e-5)
+
+
+def test_statistics_do_not_change_the_training(corpus, uninterrupted, tmp_path):
+    running = small(**RESUME, batch_norm_statistics="running")
+    train(corpus, tmp_path, **running)
+    (ours, parameters) = batch_norm_of(uninterrupted / "4epoch.pth")
+    (theirs, others) = batch_norm_of(tmp_path / "4epoch.pth")
+    assert not torch.allclose(ours, theirs, rtol=0.01)
+    for name in parameters:
+        assert torch.equal(parameters[name], others[name]), name
+
+
+def test_two_ranks_get_the_statistics_of_one(corpus, tmp_path):
+    options = small(max_epoch=2, optim_conf="lr=0.0", keep_nbest_models=2)
+    train(corpus, tmp_path / "one", **options)
+    run_two_ranks(training_args(corpus, tmp_path / "two", "hierarchical_dc", **options))
+    for name in ("2epoch.pth", "valid.ccc.ave_2best.pth"):
+        one, two = (batch_norm_of(tmp_path / n / name)[0] for n in ("one", "two"))
+        torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-6)
+
+
 # --- kills and resuming
 
 
@@ -241,11 +295,12 @@ def uninterrupted(corpus, tmp_path_factory):
     return train(corpus, tmp_path_factory.mktemp("whole") / "exp", **small(**RESUME))
 
 
-# Saves: checkpoint and model of epochs 1 to 4 are numbers 1 to 8, the average is 9.
+# Saves: checkpoint and model of epochs 1 to 4 are numbers 1 to 8, the average is 9, and
+# 10 the average with its own BatchNorm statistics.
 @pytest.mark.parametrize(
     ("kill", "when"),
     [
-        *((kill_during_save, number) for number in (1, 2, 5, 6, 7, 8, 9)),
+        *((kill_during_save, number) for number in (1, 2, 5, 6, 7, 8, 9, 10)),
         (kill_during_unlink, "latest.pth"),
         (kill_during_unlink, "valid.ccc.best.pth"),
         (kill_in_epoch, 3),
