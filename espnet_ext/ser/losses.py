@@ -51,10 +51,11 @@ def released_concordance_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     """Concordance loss as the released recipe computes it, for comparison only.
 
     Its covariance is biased (1/N), its variances are not (1/(N-1)), 1e-8 is added below
-    the fraction, and a single row falls back to the squared error.
+    the fraction, and a single row falls back to the squared error, of which a batch
+    takes the mean over attributes, not the sum.
     """
     if len(predictions) < 2:
-        return (predictions - targets).square().mean()
+        return (predictions - targets).square().mean() / len(ATTRIBUTES)
     covariance = (
         (predictions - predictions.mean()) * (targets - targets.mean())
     ).mean()

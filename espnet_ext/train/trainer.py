@@ -27,7 +27,7 @@ from espnet2.train import trainer as espnet_trainer
 from espnet2.train.distributed_utils import DistributedOption
 from espnet2.train.reporter import SubReporter
 from espnet2.train.trainer import Trainer, TrainerOptions
-from espnet2.utils.types import str2bool
+from espnet2.utils.types import int_or_none, str2bool
 from torch import Tensor, nn
 
 from espnet_ext.errors import UserError
@@ -71,6 +71,7 @@ class SERTrainerOptions(TrainerOptions):
         batch_norm_batches: of the latter.
         batch_norm_padding: of the latter.
         statistics: the latter, once there is a training set.
+        max_steps: optimizer steps after which the training ends; None for no bound.
     """
 
     patience_after_warmup: bool = True
@@ -81,6 +82,7 @@ class SERTrainerOptions(TrainerOptions):
     batch_norm_batches: int = 0
     batch_norm_padding: bool = False
     statistics: TrainingStatistics | None = None
+    max_steps: int | None = None
 
     def arm_early_stopping(self, epoch: int) -> None:
         """Let ESPnet's check at the end of `epoch` stop the training, or not."""
@@ -98,6 +100,13 @@ class SERTrainer(Trainer):
             type=str2bool,
             default=True,
             help="Count --patience from the end of the scheduler's warm-up",
+        )
+        parser.add_argument(
+            "--max_steps",
+            type=int_or_none,
+            default=None,
+            help="End after the epoch in which this many steps are reached, or after "
+            "--max_epoch if that is earlier",
         )
         parser.add_argument(
             "--batch_norm_statistics",
@@ -130,13 +139,14 @@ class SERTrainer(Trainer):
         options.seed = spread_seed(args.seed)
         options.patience_after_warmup = args.patience_after_warmup
         options.full_patience = args.patience
+        options.max_steps = args.max_steps
         options.batch_norm_statistics = args.batch_norm_statistics
         options.batch_norm_batches = args.batch_norm_batches
         options.batch_norm_padding = args.batch_norm_padding
-        if args.batch_norm_batches < 1:
-            raise UserError(
-                f"batch_norm_batches is {args.batch_norm_batches}; give 1 or more"
-            )
+        for name in ("batch_norm_batches", "max_steps"):
+            value = getattr(args, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} is {value}; give 1 or more")
         return options
 
     @staticmethod
@@ -170,6 +180,7 @@ class SERTrainer(Trainer):
     ) -> None:
         """Train from the last checkpoint, or from the beginning."""
         output_dir = Path(trainer_options.output_dir)
+        _bound_epochs(trainer_options, train_iter_factory)
         done = 0
         if trainer_options.resume:
             if _is_first(distributed_option):
@@ -397,6 +408,18 @@ def _check_criteria(options: TrainerOptions, stats: dict[str, float]) -> None:
                     f"{option}: there is no valid {key} with this model and these "
                     f"labels; choose from {', '.join(sorted(stats))}"
                 )
+
+
+def _bound_epochs(options: SERTrainerOptions, factory: AbsIterFactory) -> None:
+    """Let the training end after the epoch in which `max_steps` are reached."""
+    if options.max_steps is None:
+        return
+    steps = epoch = 0
+    while steps < options.max_steps and epoch < options.max_epoch:
+        epoch += 1
+        steps += len(factory.build_iter(epoch))  # type: ignore[arg-type]
+    options.max_epoch = epoch
+    logging.info(f"the training ends after {epoch} epochs, {steps} steps")
 
 
 def _no_stop_until(

@@ -347,6 +347,22 @@ def test_a_finished_training_is_left_alone(corpus, uninterrupted):
     assert times() == before
 
 
+def test_max_steps_end_the_training(corpus, tmp_path):
+    # 32 utterances, 8 a batch: 4 steps an epoch, and 9 steps in the third epoch.
+    options = small(max_epoch=20, max_steps=9, batch_bins=10, min_batch_size=8)
+    options |= {"scheduler_conf": "warmup_steps=4"}
+    train(corpus, tmp_path / "whole", **options)
+    assert len(statistics(tmp_path / "whole")) == 3
+    (optimizer,) = load(tmp_path / "whole" / "checkpoint.pth")["optimizers"]
+    assert {int(s["step"]) for s in optimizer["state"].values()} == {12}
+    # Going on is the same, and a lower max_epoch comes first.
+    train(corpus, tmp_path / "parts", **options | {"max_epoch": 2})
+    assert len(statistics(tmp_path / "parts")) == 2
+    train(corpus, tmp_path / "parts", **options)
+    for name in ("3epoch.pth", "valid.ccc.ave.pth"):
+        assert_same_parameters(tmp_path / "parts" / name, tmp_path / "whole" / name)
+
+
 def test_an_early_stop_is_left_alone(corpus, tmp_path):
     # The learning rate is zero: nothing improves, so patience runs out.
     options = small(max_epoch=20, optim_conf="lr=0.0", scheduler="none", patience=1)
@@ -610,6 +626,8 @@ def test_a_checkpoint_whose_keys_do_not_fit_is_refused(
         ({"accum_grad": 2}, "accum_grad"),
         ({"seed": 10000}, "seed"),
         ({"num_iters_per_epoch": 5}, "num_iters_per_epoch"),
+        ({"batch_norm_batches": 0}, "batch_norm_batches is 0; give 1 or more"),
+        ({"max_steps": 0}, "max_steps is 0; give 1 or more"),
         ({"ngpu": 2, "multiprocessing_distributed": "false"}, "ngpu"),
         ({"batch_type": "numel"}, "batch_type"),
         ({"loss_conf": "class_weights=[1,2]"}, "class_weights"),
