@@ -7,9 +7,9 @@ changes the training, so one training serves both. Each way then selects and ave
 its own best epochs, "running" with averaged statistics, "train" with new ones.
 
 Printed, for each fold and way: mean and standard deviation over seeds of the averaged
-model's scores on the test set, and swing, the mean change of the first validation score
-from one epoch to the next in the second half of a training. Trainings that OUTPUT has
-already are not repeated.
+model's scores on the test set, and of the falls: by how much the validation score that
+selects falls from one epoch to the next, the mean over the second half of a training
+(0 if it never falls). Trainings that OUTPUT has already are not repeated.
 
     ./run.sh --fold 1 2 3 4 5 --stop_stage 4
     nice python benchmarks/training_study.py --dump egs2/mini/ser1/dump/iemocap \
@@ -128,13 +128,10 @@ def train(arguments: list[str]) -> Iterator[dict[str, Any]]:
     StudyTask.main(cmd=arguments)
     study, model = studies[0]
     for way in WAYS:
-        curve = study.scores[way][len(study.scores[way]) // 2 :]
-        steps = [abs(b - a) for a, b in pairwise(curve)]
         tested = study.test(model, way)
         yield {
             "statistics": way,
             **{name: round(tested[name], 4) for name in SCORES if name in tested},
-            "swing": round(statistics.fmean(steps), 4),
             "valid": " ".join(f"{score:.3f}" for score in study.scores[way]),
         }
 
@@ -161,20 +158,27 @@ def training_arguments(
     return args
 
 
+def falls(row: dict[str, Any]) -> float:
+    """Return the mean fall from one epoch to the next in the second half."""
+    curve = [float(score) for score in row["valid"].split()]
+    later = curve[len(curve) // 2 :]
+    return statistics.fmean(max(0.0, a - b) for a, b in pairwise(later))
+
+
 def report(rows: list[dict[str, Any]]) -> None:
     """Print mean and deviation over seeds, a line a fold and way."""
-    folds = sorted({row["fold"] for row in rows})
-    names = [name for name in (*SCORES, "swing") if rows[0].get(name)]
-    print("| fold | statistics | seeds | " + " | ".join(names) + " |")
-    print("|-" * (3 + len(names)) + "|")
-    for fold in folds:
+    names = [name for name in SCORES if rows[0].get(name)]
+    print("| fold | statistics | seeds | " + " | ".join([*names, "falls"]) + " |")
+    print("|-" * (4 + len(names)) + "|")
+    for fold in sorted({row["fold"] for row in rows}):
         for way in WAYS:
             found = [r for r in rows if (r["fold"], r["statistics"]) == (fold, way)]
-            cells = []
-            for name in names:
-                values = [float(row[name]) for row in found]
-                spread = statistics.stdev(values) if len(values) > 1 else 0.0
-                cells.append(f"{statistics.fmean(values):.3f} ± {spread:.3f}")
+            columns = [[float(row[name]) for row in found] for name in names]
+            cells = [
+                f"{statistics.fmean(values):.3f} ± "
+                f"{statistics.stdev(values) if len(values) > 1 else 0.0:.3f}"
+                for values in [*columns, [falls(row) for row in found]]
+            ]
             print(f"| {fold} | {way} | {len(found)} | " + " | ".join(cells) + " |")
 
 

@@ -57,7 +57,7 @@ def test_every_model_file_is_valid_and_complete(path):
         assert key in config
 
 
-# What the authors' configs say (DavidLBick/espnet-1, emo_rec, its last state): corpus and
+# What the configs of the authors say (DavidLBick/espnet-1, branch emo_rec): corpus,
 # model, the end of the file's name, max_epoch, patience, what stops early, dropout of
 # encoder and decoder, smoothing, warm-up, number of attribute poolings.
 FACTS = """
