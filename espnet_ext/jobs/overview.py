@@ -11,7 +11,7 @@ from pathlib import Path
 from espnet_ext.jobs.again import print_other_code
 from espnet_ext.jobs.batch import Batch, TaskRecord, read_batch, read_record, step_key
 from espnet_ext.jobs.lock import holder
-from espnet_ext.jobs.progress import last_epoch
+from espnet_ext.jobs.progress import read_epochs
 from espnet_ext.jobs.slurm import QueuedTask
 from espnet_ext.jobs.step import Status, Step, status
 
@@ -117,7 +117,8 @@ def _queued(step: Step, task: QueuedTask, batch: Batch) -> Standing:
 def _progress(step: Step) -> str:
     if not step.epochs:
         return ""
-    return f"epoch {last_epoch(step.log)} of {step.epochs}"
+    done, epochs = read_epochs(step.log)
+    return f"epoch {done} of {epochs or step.epochs}"
 
 
 def _join(*parts: str) -> str:

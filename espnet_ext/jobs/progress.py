@@ -8,19 +8,26 @@ from typing import TextIO
 from tqdm import tqdm
 
 # ESPnet's own lines at the start and at the end of an epoch
-_STARTED = re.compile(r"(\d+)/\d+epoch started")
+_STARTED = re.compile(r"(\d+)/(\d+)epoch started")
 _RESULTS = re.compile(r"(\d+)epoch results:.*\[valid\] (.*)")
 _SCORE = re.compile(r"\b(ccc|acc)=(-?[\d.]+(?:e[-+]\d+)?)")
 
 
-def last_epoch(log: Path) -> int:
-    """Return the last epoch that a training's log says is complete; 0 without one."""
+def read_epochs(log: Path) -> tuple[int, int]:
+    """Return the last epoch that a training's log says is complete, and of how many.
+
+    Both are 0 where it says nothing. How many may be fewer than max_epoch: max_steps
+    is counted in epochs once the training data are there.
+    """
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return 0
-    found = _RESULTS.findall(text)
-    return int(found[-1][0]) if found else 0
+        return 0, 0
+    done, started = _RESULTS.findall(text), _STARTED.findall(text)
+    return (
+        int(done[-1][0]) if done else 0,
+        int(started[-1][1]) if started else 0,
+    )
 
 
 class EpochProgress:
@@ -28,7 +35,7 @@ class EpochProgress:
 
     Args:
         name: What is trained.
-        epochs: Epochs at most.
+        epochs: Epochs at most; the log may say that there are fewer.
         position: Which of the bars on the terminal, from 0.
         stream: Where to show it.
     """
@@ -63,6 +70,9 @@ class EpochProgress:
                 ]
                 self._show(int(found[1]), ", ".join(scores))
             elif found := _STARTED.search(line):
+                self.epochs = int(found[2])
+                if self.bar is not None:
+                    self.bar.total = self.epochs
                 self._show(int(found[1]) - 1, "")
 
     def close(self) -> None:

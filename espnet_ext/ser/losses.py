@@ -62,8 +62,8 @@ def released_concordance_loss(
     """Concordance loss as the released recipe computes it, for comparison only.
 
     Its covariance is biased (1/N), its variances are not (1/(N-1)), 1e-8 is added below
-    the fraction, and a single row falls back to the squared error. Arguments as in
-    `concordance`.
+    the fraction, and a single row falls back to the squared error, of which a batch
+    takes the mean over attributes, not the sum. Arguments as in `concordance`.
     """
     centred_p, mean_p = _centre(predictions, known)  # (N, ...), (...)
     centred_t, mean_t = _centre(targets, known)
@@ -72,7 +72,7 @@ def released_concordance_loss(
     variances = (centred_p.square() + centred_t.square()).sum(0) / (count - 1).clamp(1)
     shift = (mean_p - mean_t).square()
     loss = 1 - 2 * covariance / (variances + shift + 1e-8)
-    return torch.where(count < 2, shift, loss)
+    return torch.where(count < 2, shift / len(ATTRIBUTES), loss)
 
 
 def _mean(values: Tensor, known: Tensor) -> Tensor:

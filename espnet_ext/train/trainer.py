@@ -1,6 +1,8 @@
 """ESPnet's Trainer with changes: validation, early stopping, checkpoints, a record.
 
 - Validation metrics are over the whole set, gathered over ranks.
+- Before each validation, and for averaged models, BatchNorm's statistics are those of
+  training data (see `train.batch_norm`), if the options say so.
 - Patience counts from the end of the learning rate's warm-up.
 - A kill at any moment costs at most the running epoch (see `train.checkpoint`).
 - On what the training ran and how long is kept beside the model (`train.record`).
@@ -25,14 +27,16 @@ from espnet2.train import trainer as espnet_trainer
 from espnet2.train.distributed_utils import DistributedOption
 from espnet2.train.reporter import SubReporter
 from espnet2.train.trainer import Trainer, TrainerOptions
-from espnet2.utils.types import str2bool
+from espnet2.utils.types import int_or_none, str2bool
 from torch import Tensor, nn
 
 from espnet_ext.errors import UserError
 from espnet_ext.ser.model import ESPnetSERModel
+from espnet_ext.train.batch_norm import TrainingStatistics, batch_norms
 from espnet_ext.train.checkpoint import (
     atomic_saves,
     completed_epochs,
+    load_checkpoint,
     prepare_resume,
 )
 from espnet_ext.train.record import TrainingRecord, all_machines, open_record
@@ -63,12 +67,22 @@ class SERTrainerOptions(TrainerOptions):
             the epochs where training must not stop yet.
         no_stop_until: last epoch at which training must not stop.
         record: of where it runs and how long; of the first rank only.
+        batch_norm_statistics: "running" or "train".
+        batch_norm_batches: of the latter.
+        batch_norm_padding: of the latter.
+        statistics: the latter, once there is a training set.
+        max_steps: optimizer steps after which the training ends; None for no bound.
     """
 
     patience_after_warmup: bool = True
     full_patience: int | None = None
     no_stop_until: int = 0
     record: TrainingRecord | None = None
+    batch_norm_statistics: str = "running"
+    batch_norm_batches: int = 0
+    batch_norm_padding: bool = False
+    statistics: TrainingStatistics | None = None
+    max_steps: int | None = None
 
     def arm_early_stopping(self, epoch: int) -> None:
         """Let ESPnet's check at the end of `epoch` stop the training, or not."""
@@ -87,6 +101,35 @@ class SERTrainer(Trainer):
             default=True,
             help="Count --patience from the end of the scheduler's warm-up",
         )
+        parser.add_argument(
+            "--max_steps",
+            type=int_or_none,
+            default=None,
+            help="End after the epoch in which this many steps are reached, or after "
+            "--max_epoch if that is earlier",
+        )
+        parser.add_argument(
+            "--batch_norm_statistics",
+            choices=["running", "train"],
+            default="running",
+            help="What BatchNorm evaluates with. running: what its running mean is "
+            "after the last batches. train: mean and variance over training data, "
+            "computed before each validation and for each averaged model; the training "
+            "itself stays the same",
+        )
+        parser.add_argument(
+            "--batch_norm_batches",
+            type=int,
+            default=50,
+            help="Training batches (of epoch 1) that --batch_norm_statistics train "
+            "takes, at most",
+        )
+        parser.add_argument(
+            "--batch_norm_padding",
+            type=str2bool,
+            default=False,
+            help="Whether their padded frames count",
+        )
 
     @classmethod
     def build_options(cls, args: argparse.Namespace) -> SERTrainerOptions:
@@ -96,6 +139,14 @@ class SERTrainer(Trainer):
         options.seed = spread_seed(args.seed)
         options.patience_after_warmup = args.patience_after_warmup
         options.full_patience = args.patience
+        options.max_steps = args.max_steps
+        options.batch_norm_statistics = args.batch_norm_statistics
+        options.batch_norm_batches = args.batch_norm_batches
+        options.batch_norm_padding = args.batch_norm_padding
+        for name in ("batch_norm_batches", "max_steps"):
+            value = getattr(args, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} is {value}; give 1 or more")
         return options
 
     @staticmethod
@@ -131,6 +182,7 @@ class SERTrainer(Trainer):
     ) -> None:
         """Train from the last checkpoint, or from the beginning."""
         output_dir = Path(trainer_options.output_dir)
+        _bound_epochs(trainer_options, train_iter_factory)
         done = 0
         if trainer_options.resume:
             if _is_first(distributed_option):
@@ -146,6 +198,13 @@ class SERTrainer(Trainer):
             trainer_options, schedulers, train_iter_factory
         )
         trainer_options.arm_early_stopping(done)
+        exact = trainer_options.batch_norm_statistics == "train"
+        if exact and batch_norms(model.encoder):
+            trainer_options.statistics = TrainingStatistics(
+                train_iter_factory,
+                trainer_options.batch_norm_batches,
+                trainer_options.batch_norm_padding,
+            )
         machines = all_machines(
             trainer_options.ngpu, distributed=distributed_option.distributed
         )
@@ -165,6 +224,7 @@ class SERTrainer(Trainer):
                     trainer_options=trainer_options,
                     distributed_option=distributed_option,
                 )
+                _finish_averages(model, trainer_options, distributed_option)
         finally:
             if trainer_options.record is not None:
                 try:
@@ -205,6 +265,8 @@ class SERTrainer(Trainer):
         if distributed_option.distributed:
             for buffer in module.buffers():
                 dist.broadcast(buffer, src=0)
+        if options.statistics is not None:
+            options.statistics.set(module)
         predictions = _predict_set(module, iterator, options)
         if distributed_option.distributed:
             gathered: list[Any] = [None] * dist.get_world_size()
@@ -228,6 +290,47 @@ class SERTrainer(Trainer):
         reporter.next()
         if options.record is not None:
             options.record.end_epoch(reporter.get_epoch())
+
+
+def _finish_averages(
+    model: ESPnetSERModel,
+    options: SERTrainerOptions,
+    distributed_option: DistributedOption,
+) -> None:
+    """Give each averaged model the statistics of its own weights.
+
+    What ESPnet has averaged are the statistics of other weights. The first rank writes,
+    all compute.
+    """
+    if options.statistics is None:
+        return
+    first = _is_first(distributed_option)
+    averages = [_averaged_models(options) if first else []]
+    if distributed_option.distributed:
+        dist.broadcast_object_list(averages, src=0)
+    for path in averages[0]:
+        if first:
+            model.load_state_dict(load_checkpoint(path) or {})
+        if distributed_option.distributed:
+            for tensor in model.state_dict().values():
+                dist.broadcast(tensor, src=0)
+        options.statistics.set(model)
+        if first:
+            torch.save(model.state_dict(), path)
+
+
+def _averaged_models(options: SERTrainerOptions) -> list[Path]:
+    """Return the averages that this training has written."""
+    output_dir = Path(options.output_dir)
+    nbest = options.keep_nbest_models
+    paths = [
+        output_dir / f"{phase}.{key}.ave_{number}best.pth"
+        for phase, key, _ in options.best_model_criterion
+        for number in ([nbest] if isinstance(nbest, int) else nbest)
+        # An average of one is a link to it; others may be of an earlier training.
+        if 1 < number <= completed_epochs(output_dir)
+    ]
+    return [path for path in paths if path.is_file()]
 
 
 def _predict_set(
@@ -307,6 +410,18 @@ def _check_criteria(options: TrainerOptions, stats: dict[str, float]) -> None:
                     f"{option}: there is no valid {key} with this model and these "
                     f"labels; choose from {', '.join(sorted(stats))}"
                 )
+
+
+def _bound_epochs(options: SERTrainerOptions, factory: AbsIterFactory) -> None:
+    """Let the training end after the epoch in which `max_steps` are reached."""
+    if options.max_steps is None:
+        return
+    steps = epoch = 0
+    while steps < options.max_steps and epoch < options.max_epoch:
+        epoch += 1
+        steps += len(factory.build_iter(epoch))  # type: ignore[arg-type]
+    options.max_epoch = epoch
+    logging.info(f"the training ends after {epoch} epochs, {steps} steps")
 
 
 def _no_stop_until(

@@ -12,7 +12,7 @@ from toy_plan import job_of, options
 from espnet_ext.jobs import nodes
 from espnet_ext.jobs.batch import read_batch, step_key
 from espnet_ext.jobs.cluster import run_plan
-from espnet_ext.jobs.progress import last_epoch
+from espnet_ext.jobs.progress import read_epochs
 from espnet_ext.jobs.step import Status, Step, status
 
 EPOCHS = 40
@@ -43,7 +43,7 @@ def trainings(slurm, tmp_path_factory):
         cuda = {"exclude": not_on, "time": "10:00"}
         run([steps[name]], folder, wait=False, commands={"cuda": cuda})
     for name in ("preempted", "timed"):
-        wait_until(lambda log=steps[name].log: last_epoch(log) >= 3, 90)
+        wait_until(lambda log=steps[name].log: read_epochs(log)[0] >= 3, 90)
     # Slurm looks every 30 s which jobs are near their limit (conf/slurm.conf: 180 s).
     task, _ = job_of(folder, steps["timed"])
     limit = ["scontrol", "update", f"JobId={task.id}", "TimeLimit=1"]

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from espnet_ext.jobs.progress import EpochProgress
+from espnet_ext.jobs.progress import EpochProgress, read_epochs
 
 # from a training by espnet 202611
 LOG = (
@@ -15,6 +15,24 @@ LOG = (
     b"[vm] 2026-11-22 16:31:16,792 (trainer:322) INFO: 2/4epoch started. Estimated "
     b"time to finish: 19.62 seconds\n"
 )
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, "terminal"])
+def test_the_log_says_how_many_epochs_there_are(stream):
+    shown = Terminal() if stream == "terminal" else stream()
+    progress = EpochProgress("train x", epochs=1000, position=0, stream=shown)
+    progress.feed(LOG)
+    assert "1/4" in shown.getvalue()
+    progress.close()
+
+
+def test_a_log_is_read_as_far_as_it_goes(tmp_path):
+    log = tmp_path / "train.log"
+    assert read_epochs(log) == (0, 0)
+    log.write_bytes(LOG[:90])
+    assert read_epochs(log) == (0, 4)
+    log.write_bytes(LOG)
+    assert read_epochs(log) == (1, 4)
 
 
 class Terminal(io.StringIO):

@@ -128,6 +128,12 @@ def test_degenerate_batches_are_finite(predictions, targets, dtype, kind):
         assert losses.tolist() == pytest.approx([expected] * 3, abs=1e-6)
 
 
+def test_one_released_row_is_the_mean_of_squared_errors():
+    p, t = torch.tensor([[2.0, 3.0, 5.0]]), torch.tensor([[1.0, 1.0, 1.0]])
+    losses, _ = attribute_losses(p, t, "released_ccc")
+    assert losses.sum() == pytest.approx(torch.nn.functional.mse_loss(p, t).item())
+
+
 def test_no_labelled_row_at_all_keeps_the_graph():
     logits = torch.randn(4, 5, requires_grad=True)
     attributes = torch.randn(4, 3, requires_grad=True)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from espnet2.layers.utterance_mvn import UtteranceMVN
 
 from espnet_ext.bin.ser_train import main as ser_train
 from espnet_ext.errors import UserError
@@ -54,6 +55,71 @@ def test_every_model_file_is_valid_and_complete(path):
         assert config[key]
     for key in ("batch_bins", "max_epoch", "best_model_criterion"):
         assert key in config
+
+
+# What the configs of the authors say (DavidLBick/espnet-1, branch emo_rec): corpus,
+# model, the end of the file's name, max_epoch, patience, what stops early, dropout of
+# encoder and decoder, smoothing, warm-up, number of attribute poolings.
+FACTS = """
+iemocap baseline_c continuous 50 10 ccc .1 .1 .15 8000 3
+iemocap baseline_d discrete 100 none acc .1 .1 .15 8000 -
+iemocap multitask mtl 50 10 acc .1 .1 .15 8000 3
+iemocap hierarchical_dc mtl_hmtldc 50 10 loss .1 .1 .15 8000 3
+iemocap hierarchical_cd mtl_hmtlcd 50 10 loss .1 .1 .15 8000 3
+msp_podcast baseline_c continuous 50 10 ccc .1 .1 0 15000 1
+msp_podcast baseline_d discrete 100 none loss .1 .1 0 15000 -
+msp_podcast multitask mtl 50 none mean .15 .2 0 15000 3
+msp_podcast hierarchical_dc mtl_hmtldc 50 10 ccc .1 .1 .15 15000 3
+msp_podcast hierarchical_cd mtl_hmtlcd 50 none loss .1 .1 .15 15000 3
+"""
+
+
+@pytest.mark.parametrize("line", FACTS.split("\n")[1:-1])
+def test_the_released_files_say_what_the_authors_files_say(line):
+    corpus, model, source, *facts = line.split()
+    source = source.replace("mtl", "mtl_discrete_continuous", 1)
+    epochs, patience, stop, dropout, of_decoder, smoothing, warmup, poolings = facts
+    path = CONF / "released" / corpus / f"train_{model}.yaml"
+    text, config = path.read_text(), read_config(path)
+    folder = {"iemocap": "iemocap", "msp_podcast": "msppodcast"}[corpus]
+    assert f"# egs2/{folder}/er1/conf/" in text
+    assert f" train_hubert_ll60k_conformer_{source}.yaml\n" in text
+    assert config["max_epoch"] == int(epochs)
+    assert config["patience"] == (None if patience == "none" else int(patience))
+    mode = "min" if stop == "loss" else "max"
+    assert config["early_stopping_criterion"] == ["valid", stop, mode]
+    assert config["keep_nbest_models"] == 10
+    encoder, decoder = config["encoder_conf"], config["decoder_conf"]
+    for kind in ("dropout_rate", "positional_dropout_rate", "attention_dropout_rate"):
+        assert encoder[kind] == float(dropout)
+    assert decoder["dropout_rate"] == float(of_decoder)
+    assert decoder["attribute_output"] == "relu"
+    assert poolings == "-" or decoder["attribute_poolings"] == int(poolings)
+    assert config["loss_conf"]["label_smoothing"] == float(smoothing)
+    assert config["scheduler_conf"]["warmup_steps"] == int(warmup)
+    # Neither is in their recipe.
+    assert config["batch_norm_statistics"] == "running"
+    assert "max_steps" not in config
+
+
+@pytest.mark.parametrize("path", RELEASED, ids=str)
+def test_the_released_normalization_subtracts_means_only(path):
+    config = read_config(path)
+    of_iemocap = path.parent.name == "iemocap" and "baseline_d" not in path.name
+    assert config["normalize"] == ("utterance_mvn" if of_iemocap else None)
+    assert "normalize_conf" not in config
+    normalize = UtteranceMVN()
+    assert (normalize.norm_means, normalize.norm_vars) == (True, False)
+
+
+@pytest.mark.parametrize("path", [*MODELS, CONF / "train_linear_probe.yaml"], ids=str)
+def test_the_paper_preset_counts_steps(path):
+    config = read_config(path)
+    assert config["max_steps"] == 30000
+    if path in MODELS:
+        assert config["scheduler_conf"]["warmup_steps"] == 15000
+        assert config["patience"] == 20
+        assert config["batch_norm_statistics"] == "train"
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=str)

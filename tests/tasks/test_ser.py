@@ -1,5 +1,6 @@
 """The task as users run it: through SERTask.main, on a real store and real sets."""
 
+import argparse
 import csv
 import dataclasses
 import io
@@ -29,6 +30,7 @@ from tiny_corpus import (
 
 from espnet_ext.bin.ser_infer import main as infer
 from espnet_ext.errors import UserError
+from espnet_ext.features.store import FeatureStore
 from espnet_ext.tasks.ser import SERTask
 from espnet_ext.train.trainer import SERTrainer
 
@@ -173,6 +175,58 @@ def test_two_ranks_train_the_parameters_of_one_process(tmp_path):
             assert other[name] == pytest.approx(stats[name], abs=1e-6), name
 
 
+# --- BatchNorm's statistics
+
+
+def batch_norm_of(model_file):
+    """Mean and variance of the only BatchNorm, of a saved model."""
+    state = load(model_file)
+    name = "encoder.encoders.0.conv_module.norm.running"
+    return torch.stack([state.pop(f"{name}_mean"), state.pop(f"{name}_var")]), state
+
+
+def true_statistics(folder, model_file):
+    """Mean and variance (2, C) over all frames of the training set, one by one."""
+    store = FeatureStore(folder / "store")
+    config = yaml.safe_load((model_file.parent / "config.yaml").read_text())
+    model = SERTask.build_model(argparse.Namespace(**config)).eval()
+    model.load_state_dict(load(model_file))
+    (norm,) = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm1d)]
+    seen = []
+    with torch.no_grad(), norm.register_forward_hook(lambda _, x, __: seen.append(*x)):
+        for utt in (folder / "train/utt2class").read_text().split()[::2]:
+            feats = torch.from_numpy(np.array(store[utt]))
+            model.predict(feats[None], torch.tensor([len(feats)]))
+    frames = torch.cat(seen, dim=2)[0].double().numpy()  # (C, T)
+    return np.stack([frames.mean(1), frames.var(1, ddof=1)])
+
+
+def test_saved_models_have_the_statistics_of_the_training_set(corpus, uninterrupted):
+    for name in ("4epoch.pth", "valid.ccc.ave_2best.pth"):
+        ours, _ = batch_norm_of(uninterrupted / name)
+        true = true_statistics(corpus, uninterrupted / name)
+        np.testing.assert_allclose(ours, true, rtol=1e-4, atol=1e-5)
+
+
+def test_statistics_do_not_change_the_training(corpus, uninterrupted, tmp_path):
+    running = small(**RESUME, batch_norm_statistics="running")
+    train(corpus, tmp_path, **running)
+    (ours, parameters) = batch_norm_of(uninterrupted / "4epoch.pth")
+    (theirs, others) = batch_norm_of(tmp_path / "4epoch.pth")
+    assert not torch.allclose(ours, theirs, rtol=0.01)
+    for name in parameters:
+        assert torch.equal(parameters[name], others[name]), name
+
+
+def test_two_ranks_get_the_statistics_of_one(corpus, tmp_path):
+    options = small(max_epoch=2, optim_conf="lr=0.0", keep_nbest_models=2)
+    train(corpus, tmp_path / "one", **options)
+    run_two_ranks(training_args(corpus, tmp_path / "two", "hierarchical_dc", **options))
+    for name in ("2epoch.pth", "valid.ccc.ave_2best.pth"):
+        one, two = (batch_norm_of(tmp_path / n / name)[0] for n in ("one", "two"))
+        torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-6)
+
+
 # --- kills and resuming
 
 
@@ -243,11 +297,12 @@ def uninterrupted(corpus, tmp_path_factory):
     return train(corpus, tmp_path_factory.mktemp("whole") / "exp", **small(**RESUME))
 
 
-# Saves: checkpoint and model of epochs 1 to 4 are numbers 1 to 8, the average is 9.
+# Saves: checkpoint and model of epochs 1 to 4 are numbers 1 to 8, the average is 9, and
+# 10 the average with its own BatchNorm statistics.
 @pytest.mark.parametrize(
     ("kill", "when"),
     [
-        *((kill_during_save, number) for number in (1, 2, 5, 6, 7, 8, 9)),
+        *((kill_during_save, number) for number in (1, 2, 5, 6, 7, 8, 9, 10)),
         (kill_during_unlink, "latest.pth"),
         (kill_during_unlink, "valid.ccc.best.pth"),
         (kill_in_epoch, 3),
@@ -292,6 +347,22 @@ def test_a_finished_training_is_left_alone(corpus, uninterrupted):
     before = times()
     train(corpus, uninterrupted, **small(**RESUME))
     assert times() == before
+
+
+def test_max_steps_end_the_training(corpus, tmp_path):
+    # 32 utterances, 8 a batch: 4 steps an epoch, and 9 steps in the third epoch.
+    options = small(max_epoch=20, max_steps=9, batch_bins=10, min_batch_size=8)
+    options |= {"scheduler_conf": "warmup_steps=4"}
+    train(corpus, tmp_path / "whole", **options)
+    assert len(statistics(tmp_path / "whole")) == 3
+    (optimizer,) = load(tmp_path / "whole" / "checkpoint.pth")["optimizers"]
+    assert {int(s["step"]) for s in optimizer["state"].values()} == {12}
+    # Going on is the same, and a lower max_epoch comes first.
+    train(corpus, tmp_path / "parts", **options | {"max_epoch": 2})
+    assert len(statistics(tmp_path / "parts")) == 2
+    train(corpus, tmp_path / "parts", **options)
+    for name in ("3epoch.pth", "valid.ccc.ave.pth"):
+        assert_same_parameters(tmp_path / "parts" / name, tmp_path / "whole" / name)
 
 
 def test_an_early_stop_is_left_alone(corpus, tmp_path):
@@ -594,6 +665,8 @@ def test_a_checkpoint_whose_keys_do_not_fit_is_refused(
         ({"accum_grad": 2}, "accum_grad"),
         ({"seed": 10000}, "seed"),
         ({"num_iters_per_epoch": 5}, "num_iters_per_epoch"),
+        ({"batch_norm_batches": 0}, "batch_norm_batches is 0; give 1 or more"),
+        ({"max_steps": 0}, "max_steps is 0; give 1 or more"),
         ({"ngpu": 2, "multiprocessing_distributed": "false"}, "ngpu"),
         ({"batch_type": "numel"}, "batch_type"),
         ({"loss_conf": "class_weights=[1,2]"}, "class_weights"),

@@ -1,0 +1,222 @@
+"""What BatchNorm's statistics do to trainings: seeds x folds of one model, both ways.
+
+Trains as the recipe does, with the statistics that the last batches leave ("running").
+After each epoch the same weights are validated a second time, with statistics over
+training data ("train", espnet_ext/train/batch_norm.py), and put back: neither way
+changes the training, so one training serves both. Each way then selects and averages
+its own best epochs, "running" with averaged statistics, "train" with new ones.
+
+Printed, for each fold and way: mean and standard deviation over seeds of the averaged
+model's scores on the test set, and of the falls: by how much the validation score that
+selects falls from one epoch to the next, the mean over the second half of a training
+(0 if it never falls). Trainings that OUTPUT has already are not repeated.
+
+    ./run.sh --fold 1 2 3 4 5 --stop_stage 4
+    nice python benchmarks/training_study.py --dump egs2/mini/ser1/dump/iemocap \
+        --folds 1 2 --seeds 5 --output study.csv
+"""
+
+import argparse
+import csv
+import statistics
+import tempfile
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from espnet2.torch_utils.set_all_random_seed import set_all_random_seed
+from espnet2.train.distributed_utils import DistributedOption
+
+from espnet_ext.ser.model import ESPnetSERModel
+from espnet_ext.tasks.config import merge_configs
+from espnet_ext.tasks.ser import SERTask
+from espnet_ext.train.batch_norm import TrainingStatistics
+from espnet_ext.train.trainer import SERTrainer, _predict_set
+from espnet_ext.train.validation import summarise
+
+ROOT = Path(__file__).resolve().parents[1]
+WAYS = ("running", "train")
+SCORES = ("ccc", "uar", "acc")
+State = dict[str, torch.Tensor]
+
+
+class Study:
+    """Validates and keeps the weights of each epoch both ways.
+
+    Args:
+        args: the options of the training.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        factory = SERTask.build_iter_factory(args, DistributedOption(), mode="train")
+        self.train = TrainingStatistics(
+            factory, args.batch_norm_batches, args.batch_norm_padding
+        )
+        self.criterion = args.best_model_criterion[0][1]
+        self.scores: dict[str, list[float]] = {way: [] for way in WAYS}
+        self.states: dict[str, list[State]] = {way: [] for way in WAYS}
+
+    def validate(self, model: ESPnetSERModel) -> None:
+        """Score the present weights both ways; the model stays as it was."""
+        before = _copy(model)
+        for way in WAYS:
+            if way == "train":
+                self.train.set(model)
+            self.scores[way].append(self._score(model, "valid")[self.criterion])
+            self.states[way].append(_copy(model))
+        model.load_state_dict(before)
+
+    def test(self, model: ESPnetSERModel, way: str) -> dict[str, float]:
+        """Score the average of the best epochs on the test set."""
+        scores, states = self.scores[way], self.states[way]
+        order = sorted(range(len(scores)), key=lambda i: -scores[i])
+        best = [states[i] for i in order[: self.args.keep_nbest_models]]
+        average = {name: _mean([state[name] for state in best]) for name in best[0]}
+        model.load_state_dict(average)
+        if way == "train":
+            self.train.set(model)
+        return self._score(model, "test")
+
+    @torch.no_grad()
+    def _score(self, model: ESPnetSERModel, part: str) -> dict[str, float]:
+        args = argparse.Namespace(**vars(self.args))
+        args.valid_data_path_and_name_and_type = [
+            [path.replace("/valid/", f"/{part}/"), *rest]
+            for path, *rest in args.valid_data_path_and_name_and_type
+        ]
+        args.valid_shape_file = [
+            path.replace("/valid/", f"/{part}/") for path in args.valid_shape_file
+        ]
+        factory = SERTask.build_iter_factory(args, DistributedOption(), mode="valid")
+        return summarise(_predict_set(model, factory.build_iter(1), self.args))
+
+
+def _copy(model: ESPnetSERModel) -> State:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def _mean(tensors: list[torch.Tensor]) -> torch.Tensor:
+    stacked = torch.stack(tensors)
+    return stacked.mean(0) if stacked.is_floating_point() else stacked[0]
+
+
+def train(arguments: list[str]) -> Iterator[dict[str, Any]]:
+    """Train once; give the scores of each way."""
+    studies: list[tuple[Study, ESPnetSERModel]] = []
+
+    class StudyTrainer(SERTrainer):
+        @classmethod
+        def validate_one_epoch(cls, *, model: Any, **others: Any) -> None:
+            super().validate_one_epoch(model=model, **others)
+            if not studies:
+                studies.append((Study(StudyTask.args), model))
+            studies[0][0].validate(model)
+
+    class StudyTask(SERTask):
+        trainer = StudyTrainer
+        args: argparse.Namespace
+
+        @classmethod
+        def main_worker(cls, args: argparse.Namespace) -> None:
+            cls.args = args
+            super().main_worker(args)
+
+    StudyTask.main(cmd=arguments)
+    study, model = studies[0]
+    for way in WAYS:
+        tested = study.test(model, way)
+        yield {
+            "statistics": way,
+            **{name: round(tested[name], 4) for name in SCORES if name in tested},
+            "valid": " ".join(f"{score:.3f}" for score in study.scores[way]),
+        }
+
+
+def training_arguments(
+    options: argparse.Namespace, fold: int, seed: int, folder: str
+) -> list[str]:
+    """Return the arguments of a training, as the recipe's plan gives them."""
+    sets = options.dump / "sets" / options.labels / f"{options.scheme}_{fold}"
+    config = Path(folder) / "merged.yaml"
+    paths = [ROOT / "conf" / f"train_{options.model}.yaml", *options.overlay]
+    change = {"batch_norm_statistics": "running", "use_tensorboard": False}
+    config.write_text(yaml.safe_dump(merge_configs(paths, change)))
+    args = ["--config", str(config), "--output_dir", folder, "--seed", str(seed)]
+    args += ["--class_list", str(sets / "train" / "classes")]
+    for part in ("train", "valid"):
+        for triple in (
+            f"{options.dump / options.features},speech,ser_features",
+            f"{sets / part / 'utt2class'},emotion,text_int",
+            f"{sets / part / 'attributes'},attributes,text_float",
+        ):
+            args += [f"--{part}_data_path_and_name_and_type", triple]
+        args += [f"--{part}_shape_file", str(sets / part / "speech_shape")]
+    return args
+
+
+def falls(row: dict[str, Any]) -> float:
+    """Return the mean fall from one epoch to the next in the second half."""
+    curve = [float(score) for score in row["valid"].split()]
+    later = curve[len(curve) // 2 :]
+    return statistics.fmean(max(0.0, a - b) for a, b in pairwise(later))
+
+
+def report(rows: list[dict[str, Any]]) -> None:
+    """Print mean and deviation over seeds, a line a fold and way."""
+    names = [name for name in SCORES if rows[0].get(name)]
+    print("| fold | statistics | seeds | " + " | ".join([*names, "falls"]) + " |")
+    print("|-" * (4 + len(names)) + "|")
+    for fold in sorted({row["fold"] for row in rows}):
+        for way in WAYS:
+            found = [r for r in rows if (r["fold"], r["statistics"]) == (fold, way)]
+            columns = [[float(row[name]) for row in found] for name in names]
+            cells = [
+                f"{statistics.fmean(values):.3f} ± "
+                f"{statistics.stdev(values) if len(values) > 1 else 0.0:.3f}"
+                for values in [*columns, [falls(row) for row in found]]
+            ]
+            print(f"| {fold} | {way} | {len(found)} | " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    """Train what is missing in OUTPUT, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dump", type=Path, required=True, help="dump/CORPUS")
+    parser.add_argument("--features", default="mini", help="folder in DUMP [mini]")
+    parser.add_argument("--labels", default="paper5", help="[paper5]")
+    parser.add_argument("--scheme", default="iemocap_5fold", help="[iemocap_5fold]")
+    parser.add_argument("--model", default="hierarchical_cd", help="[hierarchical_cd]")
+    parser.add_argument(
+        "--overlay", type=Path, nargs="*", default=[ROOT / "conf" / "mini.yaml"]
+    )
+    parser.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--seeds", type=int, default=5, help="0 to SEEDS - 1 [5]")
+    parser.add_argument("--output", type=Path, required=True, help="a csv file")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows: list[dict[str, Any]] = []
+    if options.output.is_file():
+        with options.output.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    for seed in range(options.seeds):
+        for fold in options.folds:
+            key = {"model": options.model, "fold": str(fold), "seed": str(seed)}
+            if any(key.items() <= row.items() for row in rows):
+                continue
+            set_all_random_seed(seed)
+            with tempfile.TemporaryDirectory() as folder:
+                arguments = training_arguments(options, fold, seed, folder)
+                rows += [key | row for row in train(arguments)]
+            with options.output.open("w", newline="") as stream:
+                writer = csv.DictWriter(stream, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+    report([row for row in rows if row["model"] == options.model])
+
+
+if __name__ == "__main__":
+    main()
