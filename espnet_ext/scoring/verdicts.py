@@ -23,7 +23,7 @@ LEVEL = 0.05
 # accuracy, UAR or F1, 0.02 of CCC, the smallest gain of CCC that the paper speaks of.
 MARGIN = 0.02
 # Fewer have no interval, or one that covers too little: README.md has the coverage.
-MIN_SPEAKERS = 20
+MIN_SPEAKERS = 40
 MIN_ROWS = 20
 # The same for rows of a class, in UAR and macro-F1.
 MIN_CLASS_ROWS = 5

@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, f1_score, recall_score
 from statsmodels.stats.weightstats import ttost_paired
 
 from espnet_ext.scoring import bootstrap, metrics
+from espnet_ext.scoring.verdicts import MIN_SPEAKERS
 
 
 @pytest.fixture
@@ -473,7 +474,7 @@ def test_a_class_of_one_row_gives_no_false_alarms_in_short(rng):
 @pytest.mark.slow
 def test_type_one_error_is_about_5_percent(rng):
     for rows in (60, 300):
-        share = ccc_rejections(rng, 3000, (0.8, 0.8), rows, resamples=1000)
+        share = ccc_rejections(rng, 1000, (0.8, 0.8), rows)
         print("ccc", rows, share)
         assert 0.03 <= share <= 0.07
     recalls = [0.7, 0.6, 0.5, 0.6, 0.5]
@@ -481,7 +482,7 @@ def test_type_one_error_is_about_5_percent(rng):
     # Recalls that differ and have one mean: UAR is equal, macro-F1 and accuracy not.
     cases.append(([recalls, [0.5, 0.6, 0.7, 0.6, 0.5]], SKEWED[0]))
     for pair, counts in cases:
-        found = class_rejections(rng, 2000, pair, counts, 1000)
+        found = class_rejections(rng, 1000, pair, counts)
         print(pair, counts, found)
         names = ["uar"]
         if pair[0] == pair[1]:
@@ -550,10 +551,10 @@ def test_speakers_alike_give_no_false_alarms_in_short(rng):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("speakers", [20, 40, 60])
+@pytest.mark.parametrize("speakers", [MIN_SPEAKERS, 60])
 @pytest.mark.parametrize("unequal", [False, True])
 def test_over_speakers_errs_in_5_percent(rng, speakers, unequal):
-    found = by_speakers(rng, speakers, unequal, 2000)
+    found = by_speakers(rng, speakers, unequal, 1000)
     print(speakers, "unequal" if unequal else "equal", found)
     for name in ("ccc", "accuracy", "uar", "macro_f1"):
         assert 0.03 <= found[name] <= 0.07, name
@@ -562,14 +563,14 @@ def test_over_speakers_errs_in_5_percent(rng, speakers, unequal):
 
 @pytest.mark.slow
 def test_small_sets_have_an_interval_from_20_rows_on(rng):
-    found = {n: ccc_coverage(rng, 2000, n) for n in (10, 20, 30, 60)}
+    found = {n: ccc_coverage(rng, 1000, n) for n in (10, 20, 30, 60)}
     print(found)
     assert found[20] >= 0.88
     recalls = [0.7, 0.5, 0.6]
     covered = {}
     for rows in (2, 3, 5, 10):
         hits = 0
-        for _ in range(2000):
+        for _ in range(1000):
             true = np.repeat([0, 1, 2], (75, 75, rows))
             right = rng.random(len(true)) < np.array(recalls)[true]
             said = np.where(right, true, (true + 1) % 3)
@@ -580,7 +581,7 @@ def test_small_sets_have_an_interval_from_20_rows_on(rng):
                 metrics.uar(true, said), drawn[:, 0]
             )
             hits += interval.low <= np.mean(recalls) <= interval.high
-        covered[rows] = hits / 2000
+        covered[rows] = hits / 1000
     print(covered)
     assert covered[5] >= 0.88
 

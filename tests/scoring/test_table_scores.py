@@ -266,13 +266,13 @@ def test_speakers_are_drawn_where_there_are_enough(tmp_path):
     few = score(table_data.make(tmp_path, speakers=2))
     assert all("speakers" not in found.tests for found in few.comparisons)
     (tmp_path / "many").mkdir()
-    many = score(table_data.make(tmp_path / "many", speakers=20))
+    many = score(table_data.make(tmp_path / "many", speakers=40))
     for found in many.comparisons:
         assert found.basis == "trainings"
-        assert found.tests["speakers"].freedom == 38
-    assert many.test_sets["iemocap"].speakers == 40
+        assert found.tests["speakers"].freedom == 78
+    assert many.test_sets["iemocap"].speakers == 80
     (tmp_path / "one").mkdir()
-    one = score(table_data.make(tmp_path / "one", seeds=(0,), speakers=20))
+    one = score(table_data.make(tmp_path / "one", seeds=(0,), speakers=40))
     for found in one.comparisons:
         assert found.basis == "speakers"
         assert found.result == found.tests["speakers"]

@@ -150,8 +150,8 @@ ROW = {"name": "x", "config": "train_x.yaml"}
             "expected two rows",
         ),
         (
-            {"claims": [{"says": "x", "if": [{"lower": ["one", "two"], "in": "a"}]}]},
-            "lower",
+            {"claims": [{"says": "x", "if": [{"above": ["one", "two"], "in": "a"}]}]},
+            "above",
         ),
     ],
 )
