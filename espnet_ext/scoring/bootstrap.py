@@ -450,7 +450,7 @@ def mcnemar(right_first: ArrayLike, right_second: ArrayLike) -> McNemar:
 
 def swap_blocks(
     units: ArrayLike, resamples: int, rng: np.random.Generator
-) -> Iterator[Floats]:
+) -> Iterator[NDArray[np.int8]]:
     """Draw a sign for each unit (utterance or speaker): -1 swaps the two models there.
 
     Args:
@@ -465,11 +465,14 @@ def swap_blocks(
     _check_size(len(inverse), resamples)
     for size in _block_sizes(len(inverse), resamples):
         signs = rng.integers(0, 2, (size, len(names)), dtype=np.int8) * 2 - 1
-        yield signs[:, inverse].astype(np.float64)
+        yield signs[:, inverse]
 
 
 def swapped_differences(
-    true: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: Blocks
+    true: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    blocks: Iterable[NDArray[np.int8]],
 ) -> dict[str, Floats]:
     """Differences of class scores with the models' answers swapped at random.
 
@@ -495,9 +498,13 @@ def swapped_differences(
     middle = both.sum(axis=3).mean(axis=1)  # (2, S, K)
     half = (both[:, 0] - both[:, 1]) / 2.0  # (2, S, N, K)
     features = half.transpose(2, 0, 1, 3).reshape(len(truth), -1)
+    # Sums of halves are exact in 32 bits; rows where both say the same never count.
+    moving = np.flatnonzero(features.any(axis=1))
+    features = features[moving].astype(np.float32)
     parts: dict[str, list[Floats]] = {"accuracy": [], "uar": [], "macro_f1": []}
     for signs in blocks:
-        moved = (signs @ features).reshape(len(signs), *middle.shape)  # (b, 2, S, K)
+        moved = signs[:, moving].astype(np.float32) @ features
+        moved = moved.astype(np.float64).reshape(-1, *middle.shape)  # (b, 2, S, K)
         hits = moved[:, 0]
         parts["accuracy"].append(2.0 * hits.sum(axis=2).mean(axis=1) / len(truth))
         parts["uar"].append(2.0 * (hits / rows).mean(axis=(1, 2)))

@@ -663,7 +663,7 @@ class _Tested:
             [self._mean(row, folds, self._scores, metric, [s]) for s in seeds]
             for row in rows
         )
-        by_seed = ()
+        by_seed: tuple[SeedTest, ...] = ()
         if metric == "accuracy":
             by_seed = self._mcnemar(pair, self._pool(folds), seeds)
         how, tests = STUDENT, {}
@@ -749,16 +749,17 @@ class _Tested:
         wanted = (self.true_class >= 0)[fold.rows]
         if usual and self.usual is not None:
             wanted &= self.usual[fold.rows]
-        said = [
+        one, two = (
             np.stack([_classes(fold.systems[row, s])[wanted] for s in seeds])
             for row in (first, second)
-        ]
+        )
         units = np.array(self._units(number, basis))[wanted]
         stream = len(_STREAMS) + list(Basis).index(basis)
         rng = np.random.default_rng((*self.seed, stream, number))
         return bootstrap.swapped_differences(
             self.true_class[fold.rows][wanted],
-            *said,
+            one,
+            two,
             bootstrap.swap_blocks(units, self.resamples, rng),
         )
 

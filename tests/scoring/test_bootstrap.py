@@ -263,7 +263,7 @@ def test_swapped_differences_are_those_of_scikit_learn(rng, seeds):
     true = np.array([0, 0, 0, 1, 1, 2, 4])  # two classes of one row
     first, second = rng.integers(0, 5, (2, seeds, 7))
     signs, expected = zip(*swapped_by_hand(true, first, second), strict=True)
-    blocks = [np.array(signs[:50], float), np.array(signs[50:], float)]
+    blocks = [np.array(signs[:50], np.int8), np.array(signs[50:], np.int8)]
     found = bootstrap.swapped_differences(true, first, second, blocks)
     for name, values in found.items():
         np.testing.assert_allclose(values, [e[name] for e in expected], atol=1e-12)
@@ -276,7 +276,7 @@ def test_swap_test_of_one_seed_is_mcnemar(rng):
         one, two = (rng.random((2, 1, 12)) < 0.5).astype(int)
         test = bootstrap.mcnemar(one[0] == 0, two[0] == 0)
         difference = float(np.mean(two - one))
-        signs = np.array(list(itertools.product((1.0, -1.0), repeat=12)))
+        signs = np.array(list(itertools.product((1, -1), repeat=12)), np.int8)
         every = bootstrap.swapped_differences(true, one, two, [signs])["accuracy"]
         # one is added to both counts
         expected = (test.p_mid * 4096 + 1) / 4097 if difference else 1.0
