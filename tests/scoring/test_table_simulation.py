@@ -157,7 +157,7 @@ def test_type_one_error_in_short(rng):
 
 def test_power_in_short(rng):
     """A CCC of .89 against .85 and twelve points of recall are found."""
-    models = dict(equal_models("ab").models)
+    models = dict(equal_models("ab", (0,)).models)
     for key, model in models.items():
         if key[0] == "a":
             models[key] = replace(model, slope=1.0, recalls=tuple(RECALLS + 0.12))
