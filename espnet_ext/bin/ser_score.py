@@ -15,7 +15,7 @@ EPILOG = """\
 examples:
   ser_score --predictions multitask=exp/multitask/test/predictions.csv --output out
   ser_score --predictions a=a.csv --predictions b=b.csv --compare a,b \\
-      --reference data/test --resamples 10000 --output out
+      --reference data/test --output out
 
 The columns of predictions.csv are documented in espnet_ext/scoring/README.md; files of
 other systems need the utterance and the predictions only, with --reference.
@@ -80,7 +80,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--title", default="Speech emotion recognition")
     parser.add_argument(
-        "--resamples", type=int, default=1000, help="of the bootstrap (default: 1000)"
+        "--resamples", type=int, default=10_000, help="of the bootstrap [10000]"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     parser.add_argument(

@@ -1,19 +1,27 @@
 """Which of the paper's claims hold in a table's results.
 
-A claim is one or several conditions, each about two rows in one column. That the first
-is higher holds if the difference is above zero and significant after Holm's correction;
-above zero alone is agreement in sign. That it is *not* higher holds if the difference
-is not above zero, and is contradicted only by a significant one.
+A claim is one or several conditions, each about two rows in one column. Each kind of
+condition has its own test and its own words: `LEGEND` has them.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from espnet_ext.scoring.table_scores import TableComparison, TableResult
-from espnet_ext.scoring.table_spec import Claim, Condition, Pair
+from espnet_ext.scoring.table_scores import TableResult
+from espnet_ext.scoring.table_spec import Claim, Condition, Kind
+from espnet_ext.scoring.verdicts import LEVEL, MARGIN, Basis
 
-LEVEL = 0.05
+LEGEND = (
+    "Higher, lower: holds if the difference has its sign and p (Holm) is below "
+    f"{LEVEL:g}, in sign only if p is not. Not higher: holds if a gain of {MARGIN:g} "
+    "or more is ruled out (one-sided non-inferiority test, p (Holm) below "
+    f"{LEVEL:g}) and no gain is shown; does not hold if one is; else undecided. A "
+    "claim has the worst "
+    'verdict of its differences. "These models" are those trained with one seed: '
+    "what holds for them need not hold for the methods."
+)
 
 
 class Verdict(Enum):
@@ -21,6 +29,7 @@ class Verdict(Enum):
 
     HOLDS = "holds"
     IN_SIGN = "in sign only"
+    UNDECIDED = "undecided"
     FAILS = "does not hold"
     UNTESTED = "not tested"
 
@@ -34,9 +43,11 @@ class ConditionResult:
         difference: First row minus second, None where a row is missing.
         low: Lower end of its 95 % interval.
         high: Upper end.
-        p_holm: Corrected p value.
+        p_holm: Corrected p value of the condition's own test.
         paper: The difference of the paper's values, None where it has none.
         verdict: What follows.
+        finding: What was found, in words.
+        basis: What the test drew.
     """
 
     condition: Condition
@@ -46,6 +57,8 @@ class ConditionResult:
     p_holm: float | None
     paper: float | None
     verdict: Verdict
+    finding: str
+    basis: Basis | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,61 +69,82 @@ class ClaimResult:
     verdict: Verdict
     conditions: tuple[ConditionResult, ...]
 
+    @property
+    def words(self) -> str:
+        """The verdict, and that it is only of the models at hand where it is."""
+        if self.verdict is Verdict.UNTESTED:
+            return self.verdict.value
+        methods = all(found.basis is Basis.TRAININGS for found in self.conditions)
+        return self.verdict.value + ("" if methods else " (these models)")
+
 
 def judge_claims(result: TableResult) -> tuple[ClaimResult, ...]:
     """Judge every claim of a table."""
-    compared = {comparison.pair: comparison for comparison in result.comparisons}
-    return tuple(_judge(claim, compared, result) for claim in result.spec.claims)
+    return tuple(_judge(claim, result) for claim in result.spec.claims)
 
 
-def _judge(
-    claim: Claim, compared: Mapping[Pair, TableComparison], result: TableResult
-) -> ClaimResult:
-    conditions = tuple(
-        _judge_condition(condition, compared, result) for condition in claim.conditions
-    )
+def _judge(claim: Claim, result: TableResult) -> ClaimResult:
+    conditions = tuple(_judge_condition(c, result) for c in claim.conditions)
     verdict = _worst(condition.verdict for condition in conditions)
     if claim.significant and verdict is Verdict.IN_SIGN:
         verdict = Verdict.FAILS  # it speaks of significance, and there is none
     return ClaimResult(claim, verdict, conditions)
 
 
-def _judge_condition(
-    condition: Condition, compared: Mapping[Pair, TableComparison], result: TableResult
-) -> ConditionResult:
+def _judge_condition(condition: Condition, result: TableResult) -> ConditionResult:
     pair = condition.pair
-    printed = [
+    one, two = (
         result.spec.rows[row].paper.get(pair.column)
         for row in (pair.first, pair.second)
-    ]
-    paper = None
-    if printed[0] is not None and printed[1] is not None:
-        paper = printed[0] - printed[1]
-    sign = 1.0
-    found = compared.get(pair)
-    if found is None:
-        sign = -1.0
-        found = compared.get(Pair(pair.second, pair.first, pair.column))
-    if found is None:
+    )
+    paper = None if one is None or two is None else one - two
+    there = result.compared(pair)
+    if there is None:
+        verdict = Verdict.UNTESTED
         return ConditionResult(
-            condition, None, None, None, None, paper, Verdict.UNTESTED
+            condition, None, None, None, None, paper, verdict, verdict.value, None
         )
+    found, sign = there
     difference = sign * found.result.difference
     low, high = sorted((sign * found.result.low, sign * found.result.high))
-    significant = found.p_holm < LEVEL
-    above = difference > 0
-    if condition.higher:
-        verdict = Verdict.FAILS if not above else Verdict.IN_SIGN
-        verdict = Verdict.HOLDS if above and significant else verdict
+    p_holm = found.p_holm
+    if condition.kind is Kind.NOT_HIGHER:
+        p_holm = result.not_higher[pair]
+        verdict, finding = _not_higher(p_holm, difference, found.p_holm)
     else:
-        verdict = Verdict.HOLDS if not above else Verdict.IN_SIGN
-        verdict = Verdict.FAILS if above and significant else verdict
+        wanted = difference if condition.kind is Kind.HIGHER else -difference
+        verdict, finding = _higher(wanted, difference, p_holm)
     return ConditionResult(
-        condition, difference, low, high, found.p_holm, paper, verdict
+        condition, difference, low, high, p_holm, paper, verdict, finding, found.basis
     )
+
+
+def _higher(wanted: float, difference: float, p: float) -> tuple[Verdict, str]:
+    """Judge by a test of no difference; `wanted` is above zero as was claimed."""
+    if math.isnan(p):
+        return Verdict.UNTESTED, "not tested"
+    finding = "higher" if difference > 0 else "lower" if difference < 0 else "equal"
+    if p >= LEVEL:
+        verdict = Verdict.IN_SIGN if wanted > 0 else Verdict.FAILS
+        return verdict, finding + " in sign only" * (difference != 0)
+    return (Verdict.HOLDS if wanted > 0 else Verdict.FAILS), finding
+
+
+def _not_higher(p: float, difference: float, p_gain: float) -> tuple[Verdict, str]:
+    """Judge by the test that rules out a gain of the margin or more."""
+    if difference > 0 and p_gain < LEVEL:
+        return Verdict.FAILS, "higher"
+    if math.isnan(p):
+        return Verdict.UNTESTED, "not tested"
+    if p < LEVEL:
+        return Verdict.HOLDS, f"not higher by {MARGIN:g}"
+    return Verdict.UNDECIDED, "undecided"
 
 
 def _worst(verdicts: Iterable[Verdict]) -> Verdict:
     found = set(verdicts)
-    order = (Verdict.FAILS, Verdict.UNTESTED, Verdict.IN_SIGN, Verdict.HOLDS)
+    order = (
+        *(Verdict.FAILS, Verdict.UNTESTED, Verdict.UNDECIDED),
+        *(Verdict.IN_SIGN, Verdict.HOLDS),
+    )
     return next(verdict for verdict in order if verdict in found)

@@ -8,24 +8,26 @@ import base64
 import html
 from collections.abc import Iterable, Mapping, Sequence
 
-from espnet_ext.scoring.claims import ClaimResult, Verdict
+from espnet_ext.scoring.claims import LEGEND, ClaimResult, Verdict
+from espnet_ext.scoring.report import ends_text
 from espnet_ext.scoring.table_report import (
     HARDWARE_HEADS,
+    PAIR_HEADS,
     TableReport,
-    bounds,
+    condition_text,
     describe_run,
     describe_tests,
+    detail_cells,
+    detail_heads,
     duration,
     hardware_cells,
     hardware_total,
     how_tested,
     how_to_read,
     limits_of,
-    p_text,
-    pair_name,
+    pair_cells,
     paper_lines,
     printed,
-    seed_tests,
     seeds_of,
     signed,
     warnings_of,
@@ -83,6 +85,7 @@ summary { cursor: pointer; }
 _VERDICTS = {
     Verdict.HOLDS: ("holds", "✓"),
     Verdict.IN_SIGN: ("sign", "~"),
+    Verdict.UNDECIDED: ("sign", "~"),
     Verdict.FAILS: ("fails", "✗"),
     Verdict.UNTESTED: ("soft", "?"),
 }
@@ -194,7 +197,7 @@ def _scores(report: TableReport) -> list[str]:
         if cell is None:
             return small
         lines = [f"<b>{cell.mean.estimate:.3f}</b>"]
-        lines.append(f"<small>[{cell.mean.low:.3f}, {cell.mean.high:.3f}]</small>")
+        lines.append(f"<small>{ends_text(cell.mean)}</small>")
         if cell.seed_deviation is not None:
             lines.append(f"<small>± {cell.seed_deviation:.3f} over seeds</small>")
         if cell.runs != cell.expected:
@@ -247,76 +250,47 @@ def _claims(report: TableReport) -> list[str]:
     if not report.claims:
         return []
     rows = [
-        [_text(claim.claim.says), _verdict(claim.verdict), _conditions(report, claim)]
+        [_text(claim.claim.says), _verdict(claim), _conditions(report, claim)]
         for claim in report.claims
     ]
     return [
-        '<p class="soft">A claim holds if each difference has its sign and p (Holm) is '
-        "below 0.05; in sign only if not all are significant.</p>",
+        f'<p class="soft">{_text(LEGEND)}</p>',
         *_grid(["claim", "verdict", "differences here (in the paper)"], rows),
     ]
 
 
-def _verdict(verdict: Verdict) -> str:
-    name, mark = _VERDICTS[verdict]
-    return f'<td class="verdict {name}">{mark} {_text(verdict.value)}</td>'
+def _verdict(claim: ClaimResult) -> str:
+    name, mark = _VERDICTS[claim.verdict]
+    return f'<td class="verdict {name}">{mark} {_text(claim.words)}</td>'
 
 
 def _conditions(report: TableReport, claim: ClaimResult) -> str:
-    spec = report.result.spec
     lines = []
     for found in claim.conditions:
-        pair = found.condition.pair
-        names = f"{spec.rows[pair.first].name} − {spec.rows[pair.second].name}"
-        text = f"{names}, {spec.column_name(pair.column)}: "
-        if found.difference is None or found.p_holm is None:
-            text += "not tested"
-        else:
-            text += (
-                f"{signed(found.difference)} [{signed(found.low)}, "
-                f"{signed(found.high)}], p {p_text(found.p_holm)}"
-            )
-        if found.paper is not None:
-            text += f" ({signed(found.paper)})"
-        lines.append(_text(text))
+        paper = "" if found.paper is None else f" ({signed(found.paper)})"
+        lines.append(_text(condition_text(report, found) + paper))
     return f'<td class="wide">{"<br>".join(lines)}</td>'
 
 
 def _comparisons(report: TableReport) -> list[str]:
-    if not report.result.comparisons:
+    """One verdict a comparison; every test behind it, folded away."""
+    found = report.result.comparisons
+    if not found:
         return []
     rows = []
-    trainings = any(c.by_training for c in report.result.comparisons)
-    for comparison in report.result.comparisons:
-        found = comparison.result
-        pooled = comparison.pooled
-        cells = [
-            _text(pair_name(report, comparison)),
-            _text(report.result.spec.column_name(comparison.pair.column)),
-            f"{signed(found.difference)}<small>[{signed(found.low)}, "
-            f"{signed(found.high)}]</small>",
-        ]
-        if report.several_folds:
-            cells.append(
-                f"{signed(pooled.difference)}<small>[{signed(pooled.low)}, "
-                f"{signed(pooled.high)}]</small>"
-            )
-        by_seed = seed_tests(comparison)
-        test = _text(comparison.test)
-        if by_seed:
-            test += f"<small>{_text(by_seed)}</small>"
-        p_holm = _text(p_text(comparison.p_holm))
-        if comparison.p_holm < 0.05:
-            p_holm = f"<b>{p_holm}</b>"
-        cells += [test, _text(p_text(found.p)), p_holm]
-        cells.append(_text(bounds(comparison.by_speaker)))
-        cells += [_text(bounds(comparison.by_training))] if trainings else []
+    for comparison in found:
+        cells = [_text(cell) for cell in pair_cells(report, comparison)]
+        if comparison.finding in ("higher", "lower"):
+            cells[-1] = f"<b>{cells[-1]}</b>"
         rows.append(cells)
-    heads = ["rows", "score", "difference"]
-    heads += ["difference of pooled"] if report.several_folds else []
-    heads += ["test", "p", "p (Holm)", "over speakers"]
-    heads += ["over trainings"] if trainings else []
-    return [f'<p class="soft">{_text(how_tested(report))}</p>', *_grid(heads, rows)]
+    details = [[_text(cell) for cell in detail_cells(report, c)] for c in found]
+    return [
+        f'<p class="soft">{_text(how_tested(report))}</p>',
+        *_grid(PAIR_HEADS, rows),
+        "<details><summary>Each test, not corrected</summary>",
+        *_grid(detail_heads(report), details),
+        "</details>",
+    ]
 
 
 def _hardware(report: TableReport) -> list[str]:

@@ -152,7 +152,8 @@ def _zoom(axes: Axes, shown: Sequence[Interval], chance: float | None) -> None:
     Intervals of a large test set would be hidden behind their dots on an axis that
     reaches down to chance.
     """
-    low, high = min(i.low for i in shown), max(i.high for i in shown)
+    ends = [np.array([i.low, i.estimate, i.high]) for i in shown]
+    low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
     span = max(high - low, 1e-3)
     if chance is not None and low - span <= chance <= high + span:
         axes.axvline(chance, color=_INK["faint"], linestyle=(0, (4, 3)), linewidth=1)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.metrics import ATTRIBUTES
+from espnet_ext.scoring.names import class_name
 
 UNKNOWN = "<unk>"
 PROBABILITY_PREFIX = "prob_"
@@ -285,6 +286,8 @@ def read_predictions(
             )
         )
 
+    check_spelling(str(path), classes)
+
     pred_class = table.class_ids("emotion_pred", classes, declared=declared)
     if pred_class is not None:
         table.check_whole("emotion_pred", pred_class < 0)
@@ -322,6 +325,23 @@ def read_predictions(
         found = _fill_from_reference(found, reference)
     _check_truth(found)
     return found
+
+
+def check_spelling(path: str, classes: Iterable[str]) -> None:
+    """Refuse two spellings of one class: each would be a class of its own.
+
+    Raises:
+        UserError: Two names differ in case only (`Neu`, `neu`), or one is the other in
+            full (`neu`, `neutral`).
+    """
+    seen: dict[str, str] = {}
+    for name in classes:
+        other = seen.setdefault(class_name(name.casefold()), name)
+        if other != name:
+            raise UserError(
+                f"{path}: the classes {other!r} and {name!r} look like one class in "
+                "two spellings: write it the same everywhere"
+            )
 
 
 def _read_probabilities(

@@ -31,16 +31,36 @@ from espnet_ext.scoring.metrics import (
     class_scores,
 )
 from espnet_ext.scoring.names import METRIC_NAMES, class_name, model_name
-from espnet_ext.scoring.predictions import TRUTH_TOLERANCE, UNKNOWN, Predictions
+from espnet_ext.scoring.predictions import (
+    TRUTH_TOLERANCE,
+    UNKNOWN,
+    Predictions,
+    check_spelling,
+)
+from espnet_ext.scoring.verdicts import (
+    HOW_TESTED,
+    LEVEL,
+    MCNEMAR,
+    MIN_ROWS,
+    MIN_SPEAKERS,
+    SCOPES,
+    STUDENT,
+    SWAPPED,
+    Basis,
+    Judged,
+    compare_scores,
+    corrected,
+    describe_few,
+    few_rows_note,
+    of_classes,
+    too_few_resamples,
+    without_interval,
+)
 from espnet_ext.utils.atomic import atomic_dir, atomic_write_text
 from espnet_ext.utils.machine import processor_name
 from espnet_ext.utils.packages import find_packages, in_words
 
-# Below this many speakers a bootstrap over speakers means nothing: README.md beside
-# this file has the coverage that was measured.
-MIN_SPEAKERS = 20
-
-# What is tested for each pair; McNemar for accuracy, the paired bootstrap for others.
+# What is tested for each pair.
 TESTED = ("ccc", "accuracy", "uar", "macro_f1")
 
 _HIERARCHICAL = ("hierarchical_dc", "hierarchical_cd")
@@ -48,26 +68,18 @@ _REFERENCES = ("baseline_c", "baseline_d", "multitask")
 
 
 @dataclass(frozen=True, slots=True)
-class TestedPair:
+class TestedPair(Judged):
     """One metric of two models on the same utterances.
 
     Attributes:
         first: Model whose score comes first in the difference.
         second: The model it is compared with.
         metric: One of `TESTED`.
-        result: Difference, 95 % interval and p value.
-        test: ``paired bootstrap`` or ``McNemar (mid-p)``.
-        p_holm: Holm's correction over all tests of the report.
-        by_speaker: The paired bootstrap over speakers, None with too few of them.
     """
 
     first: str
     second: str
     metric: str
-    result: Comparison
-    test: str
-    p_holm: float
-    by_speaker: Comparison | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +151,7 @@ def align(systems: Mapping[str, Predictions]) -> dict[str, Predictions]:
         classes = declared[0].classes
     else:
         classes = tuple(sorted({c for s in systems.values() for c in s.classes}))
+        check_spelling(f"{first.path} and the files beside it", classes)
     aligned = {name: s.with_classes(classes) for name, s in systems.items()}
 
     true_class = np.full(len(first.ids), -1)
@@ -203,7 +216,7 @@ def _same_truth(
 def build_report(
     systems: Mapping[str, Predictions],
     title: str,
-    resamples: int = 1000,
+    resamples: int = 10_000,
     seed: int = 0,
     pairs: Sequence[tuple[str, str]] | None = None,
 ) -> Report:
@@ -212,8 +225,7 @@ def build_report(
     Args:
         systems: Model -> predictions, in the order of the table.
         title: Headline.
-        resamples: Bootstrap resamples; 1,000 do for intervals, take 10,000 for the p
-            values of a paper.
+        resamples: Bootstrap resamples; 1,000 do for intervals alone.
         seed: Seed of the resampling.
         pairs: Models to compare; None: each hierarchical model of the paper with its
             baselines and the multi-task model, as far as they are there.
@@ -254,7 +266,13 @@ def build_report(
         scores=_intervals(estimates, over_rows),
         by_speaker=_intervals(estimates, over_speakers) if enough else {},
         chance=_chance(some, {m for found in estimates.values() for m in found}),
-        pairs=_test_pairs(systems, pairs, estimates, over_rows, over_speakers),
+        pairs=_test_pairs(
+            systems,
+            pairs,
+            estimates,
+            {Basis.UTTERANCES: over_rows, Basis.SPEAKERS: over_speakers},
+            (resamples, seed),
+        ),
     )
 
 
@@ -320,10 +338,11 @@ def _distributions(
         )
         scores = bootstrap.ccc_distribution(true[rows], pred[:, rows], blocks)
         for model, name in enumerate(raters):
-            for column, dim in enumerate(dims):
-                found[name][f"ccc_{dim}"] = scores[:, model, column]
+            drawn = {f"ccc_{d}": scores[:, model, i] for i, d in enumerate(dims)}
             if len(dims) == len(ATTRIBUTES):
-                found[name]["ccc"] = bootstrap.mean_ccc(scores[:, model])
+                drawn["ccc"] = bootstrap.mean_ccc(scores[:, model])
+            fewest = int((~np.isnan(true)).sum(axis=0).min())
+            found[name] |= without_interval(drawn, (), fewest)
 
     pickers = {n: s.pred_class for n, s in systems.items() if s.pred_class is not None}
     rows = np.flatnonzero(some.true_class >= 0)
@@ -349,6 +368,7 @@ def _distributions(
                 said,
                 bootstrap.resample_utterances(len(rows), resamples, streams[2]),
             )["accuracy"]
+        drawn = without_interval(drawn, np.bincount(truth).tolist(), len(truth))
         for model, name in enumerate(pickers):
             found[name] |= {metric: s[:, model] for metric, s in drawn.items()}
     return found
@@ -386,39 +406,60 @@ def _test_pairs(
     systems: Mapping[str, Predictions],
     pairs: Sequence[tuple[str, str]],
     estimates: Mapping[str, Mapping[str, float]],
-    over_rows: _Distributions,
-    over_speakers: _Distributions,
+    drawn: Mapping[Basis, _Distributions],
+    resampling: tuple[int, int],
 ) -> tuple[TestedPair, ...]:
     found = []
     for first, second in pairs:
+        swapped = {
+            basis: _swapped(systems[first], systems[second], basis, *resampling)
+            for basis, scores in drawn.items()
+            if scores
+        }
         for metric in TESTED:
             if metric not in estimates[first] or metric not in estimates[second]:
                 continue
-            difference = estimates[first][metric] - estimates[second][metric]
-            result = _compare(difference, over_rows, first, second, metric)
-            test = "paired bootstrap"
-            if metric == "accuracy":
-                result = replace(result, p=_mcnemar(systems[first], systems[second]))
-                test = "McNemar (mid-p)"
-            by_speaker = (
-                _compare(difference, over_speakers, first, second, metric)
-                if over_speakers
-                else None
-            )
-            found.append(
-                TestedPair(first, second, metric, result, test, 1.0, by_speaker)
-            )
-    corrected = bootstrap.holm([pair.result.p for pair in found])
+            tests, how = {}, SWAPPED if of_classes(metric) else STUDENT
+            for basis, swaps in swapped.items():
+                exact = None
+                if metric == "accuracy" and basis is Basis.UTTERANCES:
+                    exact = _mcnemar(systems[first], systems[second])
+                    how = how if Basis.SPEAKERS in swapped else MCNEMAR
+                scores = drawn[basis]
+                tests[basis] = compare_scores(
+                    estimates[first][metric] - estimates[second][metric],
+                    scores[first][metric] - scores[second][metric],
+                    len(np.unique(_units(systems[first], basis))) - 1,
+                    swaps.get(metric),
+                    exact,
+                )
+            found.append(TestedPair(tests, how, 1.0, first, second, metric))
+    p_values = corrected([pair.result.p for pair in found])
     return tuple(
-        replace(pair, p_holm=p) for pair, p in zip(found, corrected, strict=True)
+        replace(pair, p_holm=p) for pair, p in zip(found, p_values, strict=True)
     )
 
 
-def _compare(
-    difference: float, drawn: _Distributions, first: str, second: str, metric: str
-) -> Comparison:
-    return bootstrap.paired_comparison(
-        difference, drawn[first][metric] - drawn[second][metric]
+def _units(system: Predictions, basis: Basis) -> NDArray:
+    """What is drawn, of each row: its speaker or the row itself."""
+    if basis is Basis.SPEAKERS:
+        return np.asarray(system.speaker)
+    return np.arange(len(system.ids))
+
+
+def _swapped(
+    first: Predictions, second: Predictions, basis: Basis, resamples: int, seed: int
+) -> dict[str, NDArray[np.float64]]:
+    """Differences of class scores with answers swapped; none without classes."""
+    known = first.true_class >= 0
+    if first.pred_class is None or second.pred_class is None or not known.any():
+        return {}
+    rng = np.random.default_rng((seed, 2 + list(Basis).index(basis)))
+    return bootstrap.swapped_differences(
+        first.true_class[known],
+        first.pred_class[known][None],
+        second.pred_class[known][None],
+        bootstrap.swap_blocks(_units(first, basis)[known], resamples, rng),
     )
 
 
@@ -430,6 +471,20 @@ def _mcnemar(first: Predictions, second: Predictions) -> float:
         if system.pred_class is not None
     ]
     return bootstrap.mcnemar(right[0], right[1]).p_mid
+
+
+def notes_of(report: Report) -> list[str]:
+    """What a reader must know of this report's intervals and tests."""
+    notes = []
+    if few := describe_few(report.class_counts):
+        notes.append(few_rows_note(few))
+    if report.utterances < MIN_ROWS:
+        notes.append(
+            f"Fewer than {MIN_ROWS} utterances: there is no interval that could be "
+            "trusted."
+        )
+    tests = sum(not np.isnan(pair.result.p) for pair in report.pairs)
+    return notes + too_few_resamples(tests, report.resamples)
 
 
 # ------------------------------------------------------------------------ environment
@@ -514,19 +569,27 @@ def format_table(report: Report) -> str:
             if interval is None:
                 upper, lower = upper + "-".ljust(width), lower + " " * width
             else:
-                ends = f"[{_short(interval.low)}, {_short(interval.high)}]"
+                ends = ends_text(interval).replace("0.", ".")
                 upper += f"{interval.estimate:.3f}".ljust(width)
                 lower += ends.ljust(width)
         lines += [upper.rstrip(), lower.rstrip()]
     chance = "".join(f"{report.chance[m]:.3f}".ljust(width) for m in metrics)
     lines += [lines[2], ("chance".ljust(label) + chance).rstrip()]
     lines.append(f"{_describe_set(report)}; [95 % bootstrap interval]")
+    lines += [f"note: {note}" for note in notes_of(report)]
     return "\n".join(lines)
 
 
-def _short(value: float) -> str:
-    """Three decimals without the zero before the point."""
-    return f"{value:.3f}".replace("0.", ".", 1)
+def ends_text(found: Interval) -> str:
+    """An interval in brackets; a dash in them where there is none."""
+    if np.isnan(found.low):
+        return "[-]"
+    return f"[{found.low:.3f}, {found.high:.3f}]"
+
+
+def ends_signed(found: Comparison) -> str:
+    """The same with signs, for a difference."""
+    return "[-]" if np.isnan(found.low) else f"[{found.low:+.3f}, {found.high:+.3f}]"
 
 
 def _describe_set(report: Report) -> str:
@@ -581,6 +644,8 @@ def format_markdown(
         "and macro-F1 are means over the classes present in the annotations. Chance: "
         "always the most frequent class and the mean value.",
     ]
+    for note in notes_of(report):
+        lines += ["", f"**Note**: {note}"]
     if len(report.corpora) > 1:
         lines += [
             "",
@@ -621,9 +686,7 @@ def _markdown_scores(
     ]
     for name, found in scores.items():
         cells = [
-            f"{found[m].estimate:.3f} [{found[m].low:.3f}, {found[m].high:.3f}]"
-            if m in found
-            else ""
+            f"{found[m].estimate:.3f} {ends_text(found[m])}" if m in found else ""
             for m in metrics
         ]
         lines.append(f"|{model_name(name)}|" + "|".join(cells) + "|")
@@ -633,37 +696,55 @@ def _markdown_scores(
 
 def _markdown_pairs(report: Report) -> list[str]:
     lines = [
-        "Both models on the same utterances; Holm's correction is over all rows.",
+        HOW_TESTED.format(
+            number=len(report.pairs), level=LEVEL, resamples=report.resamples
+        )
+        + f"A verdict is {SCOPES[report.pairs[0].basis]}: that takes several seeds and "
+        "`ser_table`.",
         "",
-        "|models|metric|difference|test|p|p (Holm)|p over speakers|",
-        "|---|---|---|---|---|---|---|",
+        "|models|metric|difference|p|p (Holm)|verdict|",
+        "|---|---|---|---|---|---|",
     ]
     for pair in report.pairs:
         result = pair.result
-        speakers = "n/a" if pair.by_speaker is None else _p(pair.by_speaker.p)
         lines.append(
             f"|{model_name(pair.first)} − {model_name(pair.second)}|"
             f"{METRIC_NAMES[pair.metric]}|"
-            f"{result.difference:+.3f} [{result.low:+.3f}, {result.high:+.3f}]|"
-            f"{pair.test}|{_p(result.p)}|{_p(pair.p_holm)}|{speakers}|"
+            f"{result.difference:+.3f} {ends_signed(result)}|"
+            f"{p_text(result.p)} ({pair.how}, over {pair.basis})|"
+            f"{p_text(pair.p_holm)}|{pair.words}|"
         )
-    if not report.by_speaker:
-        lines += [
-            "",
-            f"n/a: fewer than {MIN_SPEAKERS} speakers (or unknown ones) are too few "
-            "to draw from.",
-        ]
     return lines
 
 
-def _p(value: float) -> str:
+def p_text(value: float) -> str:
+    """A p value; a dash where there is no test."""
+    if np.isnan(value):
+        return "-"
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def report_json(report: Report, environment: Environment) -> str:
     """Everything in the report, numbers unrounded, keys as in `Report`."""
     content = {"environment": asdict(environment), **asdict(report)}
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    content["pairs"] = [
+        {**asdict(pair), "basis": pair.basis, "verdict": pair.finding}
+        for pair in report.pairs
+    ]
+    content["notes"] = notes_of(report)
+    text = json.dumps(without_nan(content), indent=2, ensure_ascii=False)
+    return text + "\n"
+
+
+def without_nan(value: Any) -> Any:
+    """JSON has no nan: null."""
+    if isinstance(value, float) and np.isnan(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return value
 
 
 def format_csv(report: Report) -> str:
@@ -678,7 +759,7 @@ def format_csv(report: Report) -> str:
             speaker = report.by_speaker.get(name, {}).get(metric)
             values = [interval.estimate, interval.low, interval.high]
             values += [] if speaker is None else [speaker.low, speaker.high]
-            cells = [f"{value:.6f}" for value in values]
+            cells = ["" if np.isnan(v) else f"{v:.6f}" for v in values]
             writer.writerow([name, metric, *cells, *[""] * (5 - len(cells))])
     for metric, value in report.chance.items():
         writer.writerow(["chance", metric, f"{value:.6f}", "", "", "", ""])
@@ -697,6 +778,7 @@ def format_latex(report: Report) -> str:
 
     lines = [
         r"% Generated by espnet_ext.bin.ser_score; needs \usepackage{booktabs}",
+        *(f"% {note}" for note in notes_of(report)),
         r"\begin{tabular}{l" + "c" * len(metrics) + "}",
         r"\toprule",
         line("Model", [METRIC_NAMES[m] for m in metrics]),
@@ -705,9 +787,7 @@ def format_latex(report: Report) -> str:
     for name, scores in report.scores.items():
         cells = [f"{scores[m].estimate:.3f}" if m in scores else "--" for m in metrics]
         ends = [
-            rf"\scriptsize [{scores[m].low:.3f}, {scores[m].high:.3f}]"
-            if m in scores
-            else ""
+            rf"\scriptsize {ends_text(scores[m])}" if m in scores else ""
             for m in metrics
         ]
         lines += [line(model_name(name), cells), line("", ends)]

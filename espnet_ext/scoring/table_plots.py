@@ -94,7 +94,7 @@ def _draw_column(axes: Axes, result: TableResult, column: Column) -> None:
                 markeredgecolor="white",
                 markeredgewidth=0.7,
             )
-            values += ends
+            values += [cell.mean.estimate, *(e for e in ends if not np.isnan(e))]
         if paper is not None:
             axes.plot(
                 paper,

@@ -12,9 +12,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from espnet_ext.scoring.bootstrap import Comparison, Interval
-from espnet_ext.scoring.claims import LEVEL, ClaimResult
+from espnet_ext.scoring.claims import LEGEND, ClaimResult, ConditionResult
 from espnet_ext.scoring.names import class_name, code_notes, listed
-from espnet_ext.scoring.report import MIN_SPEAKERS, Environment
+from espnet_ext.scoring.report import (
+    Environment,
+    ends_signed,
+    ends_text,
+    p_text,
+    without_nan,
+)
 from espnet_ext.scoring.table_runs import (
     HardwareShare,
     RunRecord,
@@ -28,6 +34,17 @@ from espnet_ext.scoring.table_scores import (
     TableResult,
 )
 from espnet_ext.scoring.table_spec import CORPUS_NAMES, TABLE_METRICS, Column
+from espnet_ext.scoring.verdicts import (
+    HOW_TESTED,
+    LEVEL,
+    MIN_ROWS,
+    MIN_SPEAKERS,
+    SCOPES,
+    Basis,
+    describe_few,
+    few_rows_note,
+    too_few_resamples,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +103,7 @@ def with_interval(interval: Interval) -> str:
     """A score and its interval."""
     if math.isnan(interval.estimate):
         return "-"
-    return f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-
-
-def p_text(value: float) -> str:
-    """A p value."""
-    if math.isnan(value):
-        return "-"
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+    return f"{interval.estimate:.3f} {ends_text(interval)}"
 
 
 def duration(seconds: float) -> str:
@@ -105,9 +115,6 @@ def duration(seconds: float) -> str:
 
 # Behind a value of the paper that is no yardstick here.
 INCOMPARABLE = "†"
-
-# A class with fewer rows in a fold has a recall that an interval cannot speak of.
-FEW_ROWS = 5
 
 
 def paper_lines(report: TableReport, row: str, column: Column) -> list[str]:
@@ -149,16 +156,10 @@ def warnings_of(report: TableReport) -> list[str]:
         found.append(
             f"{len(result.missing)} of {len(report.records)} runs are missing: {names}."
             " Rows with fewer runs (marked with their number) are means over what "
-            "is there; comparisons are on the folds that both rows have."
+            "is there; comparisons are on the folds and seeds that both rows have."
         )
     found += code_notes({describe_run(report, r.key): r.code for r in report.records})
-    smallest = 2.0 * len(result.comparisons) / (result.resamples + 1)
-    if smallest >= LEVEL:
-        found.append(
-            f"{result.resamples:,} resamples are too few for {len(result.comparisons)} "
-            f"comparisons: no p (Holm) of a bootstrap can be below {smallest:.2f}."
-        )
-    return found
+    return found + too_few_resamples(result.tests, result.resamples)
 
 
 def limits_of(report: TableReport) -> list[str]:
@@ -167,18 +168,18 @@ def limits_of(report: TableReport) -> list[str]:
     found = []
     for corpus, tested in result.test_sets.items():
         few = [
-            f"{class_name(label)} {count}"
-            + (f" in fold {fold}" if report.several_folds else "")
+            text
             for fold, counts in tested.classes_by_fold.items()
-            for label, count in counts.items()
-            if 0 < count < FEW_ROWS
+            for text in describe_few(
+                counts, f" in fold {fold}" if report.several_folds else ""
+            )
         ]
         if few:
+            found.append(f"{CORPUS_NAMES.get(corpus, corpus)}: {few_rows_note(few)}")
+        if min(tested.by_fold.values()) < MIN_ROWS:
             found.append(
-                f"{CORPUS_NAMES.get(corpus, corpus)}: classes of few utterances "
-                f"({', '.join(few)}). Each weighs as much in UAR and macro-F1 as any "
-                "other class, and the intervals, drawn within classes, hardly see how "
-                "uncertain its recall is: they are too narrow for these two scores."
+                f"{CORPUS_NAMES.get(corpus, corpus)}: a test set of fewer than "
+                f"{MIN_ROWS} utterances has no interval that could be trusted."
             )
     if result.comparisons and len(seeds_of(report)) < 2:
         found.append(
@@ -236,14 +237,6 @@ HOW_TO_READ = (
     "neutral, angry, happy and sad. Chance: always the most frequent class and the "
     "mean value."
 )
-HOW_TESTED = (
-    "First row minus second, both on the same utterances. CCC, macro-F1 and UAR: "
-    "paired bootstrap over utterances, the same resamples for both rows and all seeds, "
-    "on the {statistic}. Accuracy: McNemar's test (mid-p) on the rows of all folds; "
-    "with several seeds p is that of all of them together, an utterance's sign drawn "
-    "for all its answers, and each seed's own test stands beside it. "
-    "Holm's correction is over all {number} rows of this list."
-)
 
 
 def how_to_read(report: TableReport) -> str:
@@ -254,18 +247,19 @@ def how_to_read(report: TableReport) -> str:
 
 def how_tested(report: TableReport) -> str:
     """The legend of the comparisons."""
-    statistic = "mean of folds" if report.several_folds else "test set"
-    text = HOW_TESTED.format(statistic=statistic, number=len(report.result.comparisons))
-    if not any(c.by_speaker for c in report.result.comparisons):
+    result = report.result
+    statistic = "the mean of folds" if report.several_folds else "the test set"
+    text = HOW_TESTED.format(
+        number=result.tests, level=LEVEL, resamples=result.resamples
+    )
+    text += f"Difference and test are of {statistic}."
+    for basis in Basis:
+        if any(found.basis is basis for found in result.comparisons):
+            text += f" A verdict over {basis} is {SCOPES[basis]}."
+    if all(found.basis is Basis.UTTERANCES for found in result.comparisons):
         text += (
-            f" Over speakers: n/a, for fewer than {MIN_SPEAKERS} speakers in a test "
-            "set are too few to draw from."
-        )
-    if any(c.by_training for c in report.result.comparisons):
-        text += (
-            " Over trainings: the same difference with the spread over seeds in its "
-            "error (t), so that it speaks of ways to train and not of these trained "
-            "models only; not corrected."
+            f" For a verdict over speakers, fewer than {MIN_SPEAKERS} in a test set "
+            "are too few."
         )
     return text
 
@@ -274,7 +268,7 @@ def bounds(found: Comparison | None) -> str:
     """Interval and p value of a comparison that stands beside another."""
     if found is None:
         return "n/a"
-    return f"[{signed(found.low)}, {signed(found.high)}], p {p_text(found.p)}"
+    return f"{ends_signed(found)}, p {p_text(found.p)}"
 
 
 def seed_tests(comparison: TableComparison) -> str:
@@ -428,69 +422,86 @@ def _markdown_folds(report: TableReport) -> list[str]:
     return lines
 
 
+PAIR_HEADS = ("rows", "score", "difference", "p (Holm)", "verdict")
+
+
+def pair_cells(report: TableReport, comparison: TableComparison) -> list[str]:
+    """A line of the table of comparisons; its heads are `PAIR_HEADS`."""
+    found = comparison.result
+    return [
+        pair_name(report, comparison),
+        report.result.spec.column_name(comparison.pair.column),
+        f"{signed(found.difference)} {ends_signed(found)}",
+        p_text(comparison.p_holm),
+        comparison.words,
+    ]
+
+
+def detail_heads(report: TableReport) -> list[str]:
+    """Heads of what lies behind the verdicts."""
+    bases = [b for b in Basis if any(b in c.tests for c in report.result.comparisons)]
+    heads = ["rows", "score", "verdict by", *(f"over {basis}" for basis in bases)]
+    return [*heads, "pooled", "by seed"]
+
+
+def detail_cells(report: TableReport, comparison: TableComparison) -> list[str]:
+    """What lies behind a verdict; the heads are `detail_heads`."""
+    over = {f"over {basis}": test for basis, test in comparison.tests.items()}
+    pooled = comparison.pooled
+    return [
+        *pair_cells(report, comparison)[:2],
+        f"{comparison.how}, over {comparison.basis}",
+        *(bounds(over.get(head)) for head in detail_heads(report)[3:-2]),
+        f"{signed(pooled.difference)} {ends_signed(pooled)}",
+        seed_tests(comparison),
+    ]
+
+
 def _markdown_pairs(report: TableReport) -> list[str]:
-    pooled = report.several_folds
-    heads = ["rows", "score", "difference"]
-    heads += ["difference of pooled"] if pooled else []
-    heads += ["test", "p", "p (Holm)", "by seed", "over speakers"]
-    trainings = any(c.by_training for c in report.result.comparisons)
-    heads += ["over trainings"] if trainings else []
+    found = report.result.comparisons
+    return [
+        *_markdown_grid(PAIR_HEADS, [pair_cells(report, c) for c in found]),
+        "",
+        "<details><summary>Each test, not corrected</summary>",
+        "",
+        *_markdown_grid(detail_heads(report), [detail_cells(report, c) for c in found]),
+        "",
+        "</details>",
+    ]
+
+
+def _markdown_grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = ["|" + "|".join(heads) + "|", "|---" * len(heads) + "|"]
-    for comparison in report.result.comparisons:
-        found = comparison.result
-        cells = [
-            pair_name(report, comparison),
-            report.result.spec.column_name(comparison.pair.column),
-            f"{signed(found.difference)} [{signed(found.low)}, {signed(found.high)}]",
-        ]
-        if pooled:
-            both = comparison.pooled
-            cells.append(
-                f"{signed(both.difference)} [{signed(both.low)}, {signed(both.high)}]"
-            )
-        cells += [
-            comparison.test,
-            p_text(found.p),
-            p_text(comparison.p_holm),
-            seed_tests(comparison),
-            bounds(comparison.by_speaker),
-        ]
-        cells += [bounds(comparison.by_training)] if trainings else []
-        lines.append("|" + "|".join(cells) + "|")
-    return lines
+    return lines + ["|" + "|".join(cells) + "|" for cells in rows]
+
+
+def condition_text(report: TableReport, found: ConditionResult) -> str:
+    """A condition's rows, its difference, and what was found."""
+    spec, pair = report.result.spec, found.condition.pair
+    text = (
+        f"{spec.rows[pair.first].name} − {spec.rows[pair.second].name}, "
+        f"{spec.column_name(pair.column)}: "
+    )
+    if found.difference is None or found.p_holm is None:
+        return f"{text}{found.finding}"
+    return (
+        f"{text}{signed(found.difference)} [{signed(found.low)}, "
+        f"{signed(found.high)}], {found.finding}, p {p_text(found.p_holm)}"
+    )
 
 
 def _markdown_claims(report: TableReport) -> list[str]:
-    spec = report.result.spec
-    lines = [
-        "A claim holds if each difference has its sign and p (Holm) is below 0.05; *in "
-        "sign only* if not all are significant.",
-        "",
-        "|claim|verdict|differences here|in the paper|",
-        "|---|---|---|---|",
+    rows = [
+        [
+            claim.claim.says,
+            f"**{claim.words}**",
+            "<br>".join(condition_text(report, found) for found in claim.conditions),
+            "<br>".join(signed(found.paper) for found in claim.conditions),
+        ]
+        for claim in report.claims
     ]
-    for claim in report.claims:
-        ours, theirs = [], []
-        for found in claim.conditions:
-            pair = found.condition.pair
-            name = (
-                f"{spec.rows[pair.first].name} − {spec.rows[pair.second].name}, "
-                f"{spec.column_name(pair.column)}"
-            )
-            if found.difference is None:
-                ours.append(f"{name}: not tested")
-            else:
-                p_holm = p_text(found.p_holm if found.p_holm is not None else math.nan)
-                ours.append(
-                    f"{name}: {signed(found.difference)} [{signed(found.low)}, "
-                    f"{signed(found.high)}], p {p_holm}"
-                )
-            theirs.append(signed(found.paper))
-        lines.append(
-            f"|{claim.claim.says}|**{claim.verdict.value}**|{'<br>'.join(ours)}|"
-            f"{'<br>'.join(theirs)}|"
-        )
-    return lines
+    heads = ("claim", "verdict", "differences here", "in the paper")
+    return [LEGEND, "", *_markdown_grid(heads, rows)]
 
 
 HARDWARE_HEADS = ("hardware", "software", "machines", "trainings", "wall time")
@@ -526,9 +537,7 @@ def _markdown_hardware(report: TableReport) -> list[str]:
     return [
         hardware_total(report),
         "",
-        "|" + "|".join(HARDWARE_HEADS) + "|",
-        "|---" * len(HARDWARE_HEADS) + "|",
-        *("|" + "|".join(hardware_cells(share)) + "|" for share in report.hardware),
+        *_markdown_grid(HARDWARE_HEADS, [hardware_cells(s) for s in report.hardware]),
     ]
 
 
@@ -560,10 +569,10 @@ CELL_COLUMNS = (
     *("chance", "paper", "difference", "paper_corrected", "comparable"),
 )
 PAIR_COLUMNS = (
-    *("first", "second", "corpus", "metric", "difference", "low", "high", "test"),
-    *("p", "p_holm", "pooled_difference", "pooled_low", "pooled_high"),
-    *("speaker_low", "speaker_high", "speaker_p", "by_seed"),
-    *("training_low", "training_high", "training_p"),
+    *("first", "second", "corpus", "metric", "difference", "low", "high", "p"),
+    *("p_holm", "verdict", "basis", "test"),
+    *(f"{b.value}_{end}" for b in Basis for end in ("low", "high", "p")),
+    *("pooled_difference", "pooled_low", "pooled_high", "by_seed"),
 )
 
 
@@ -621,13 +630,11 @@ def format_comparisons(report: TableReport) -> str:
         rows.append(
             [
                 *(pair.first, pair.second, pair.column.corpus, pair.column.metric),
-                *map(_six, (result.difference, result.low, result.high)),
-                found.test,
-                *map(_six, (result.p, found.p_holm)),
+                *map(_six, (result.difference, result.low, result.high, result.p)),
+                *(_six(found.p_holm), found.finding, found.basis, found.how),
+                *(text for b in Basis for text in _bounds(found.tests.get(b))),
                 *map(_six, (pooled.difference, pooled.low, pooled.high)),
-                *_bounds(found.by_speaker),
                 seed_tests(found),
-                *_bounds(found.by_training),
             ]
         )
     return _csv(PAIR_COLUMNS, rows)
@@ -666,25 +673,23 @@ def table_json(report: TableReport) -> str:
             for row, described in result.spec.rows.items()
         },
         "chance": {str(column): value for column, value in result.chance.items()},
-        "comparisons": [
-            {**asdict(found), "pair": _pair_json(found)} for found in result.comparisons
-        ],
+        "comparisons": [_pair_json(found) for found in result.comparisons],
         "claims": [
             {
                 "says": claim.claim.says,
                 "verdict": claim.verdict.value,
+                "words": claim.words,
                 "conditions": [
                     {
                         "first": found.condition.pair.first,
                         "second": found.condition.pair.second,
                         "column": str(found.condition.pair.column),
-                        "expected": "higher"
-                        if found.condition.higher
-                        else "not higher",
+                        "expected": found.condition.kind.value,
                         "difference": found.difference,
                         "p_holm": found.p_holm,
                         "paper": found.paper,
                         "verdict": found.verdict.value,
+                        "finding": found.finding,
                     }
                     for found in claim.conditions
                 ],
@@ -693,13 +698,19 @@ def table_json(report: TableReport) -> str:
         ],
         "runs": [_run_json(report, record) for record in report.records],
     }
-    text = json.dumps(_without_nan(content), indent=2, ensure_ascii=False)
+    text = json.dumps(without_nan(content), indent=2, ensure_ascii=False)
     return text + "\n"
 
 
-def _pair_json(found: TableComparison) -> dict[str, str]:
+def _pair_json(found: TableComparison) -> dict[str, Any]:
     pair = found.pair
-    return {"first": pair.first, "second": pair.second, "column": str(pair.column)}
+    names = {"first": pair.first, "second": pair.second, "column": str(pair.column)}
+    return {
+        **asdict(found),
+        "pair": names,
+        "basis": found.basis,
+        "verdict": found.finding,
+    }
 
 
 def _run_json(report: TableReport, record: RunRecord) -> dict[str, Any]:
@@ -714,17 +725,6 @@ def _run_json(report: TableReport, record: RunRecord) -> dict[str, Any]:
         "epochs": None if time is None else time.epochs,
         "starts": [] if time is None else [asdict(start) for start in time.starts],
     }
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no nan: null."""
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return value
 
 
 def format_latex(report: TableReport) -> str:
@@ -745,10 +745,7 @@ def format_latex(report: TableReport) -> str:
     for row, described in spec.rows.items():
         cells = [result.cells[row].get(column) for column in spec.columns]
         scores = ["--" if c is None else f"{c.mean.estimate:.3f}" for c in cells]
-        ends = [
-            "" if c is None else _small(f"[{c.mean.low:.3f}, {c.mean.high:.3f}]")
-            for c in cells
-        ]
+        ends = ["" if c is None else _small(ends_text(c.mean)) for c in cells]
         spread = [
             ""
             if c is None or c.seed_deviation is None
@@ -779,27 +776,17 @@ def format_latex_comparisons(report: TableReport) -> str:
     lines = [
         r"% Generated by espnet_ext.bin.ser_table; needs \usepackage{booktabs}",
         f"% {how_tested(report)}",
-        r"\begin{tabular}{llclrr}",
+        r"\begin{tabular}{llcrl}",
         r"\toprule",
-        _latex_line(
-            "Models", ["Score", "Difference", "Test", "$p$", r"$p_\mathrm{Holm}$"]
-        ),
+        _latex_line("Models", ["Score", "Difference", r"$p_\mathrm{Holm}$", "Verdict"]),
         r"\midrule",
     ]
     for comparison in report.result.comparisons:
         found = comparison.result
-        ends = f"[{signed(found.low)}, {signed(found.high)}]"
-        lines.append(
-            _latex_line(
-                pair_name(report, comparison),
-                [
-                    _escape(report.result.spec.column_name(comparison.pair.column)),
-                    f"${signed(found.difference)}$ {_small(f'${ends}$')}",
-                    _escape(comparison.test),
-                    *(f"${p_text(p)}$" for p in (found.p, comparison.p_holm)),
-                ],
-            )
-        )
+        name, score, _, p, verdict = pair_cells(report, comparison)
+        difference = f"${signed(found.difference)}$ "
+        difference += _small(f"${ends_signed(found)}$")
+        lines.append(_latex_line(name, [_escape(score), difference, f"${p}$", verdict]))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
@@ -855,9 +842,7 @@ def format_terminal(report: TableReport) -> str:
         for column in spec.columns:
             cell, paper = result.cells[row].get(column), described.paper.get(column)
             upper += printed(cell.mean.estimate if cell else None).ljust(width)
-            ends = (
-                "" if cell is None else f"[{cell.mean.low:.3f}, {cell.mean.high:.3f}]"
-            )
+            ends = "" if cell is None else ends_text(cell.mean)
             middle += ends.replace("0.", ".").ljust(width)
             mark = INCOMPARABLE if result.incomparable(column.corpus) else ""
             text = "" if paper is None else f"{spec.source} {paper:.3f}{mark}"
@@ -868,6 +853,6 @@ def format_terminal(report: TableReport) -> str:
     lines.append("[95 % bootstrap interval]")
     if report.claims:
         lines += ["", f"What the {spec.source} claims, on this data:"]
-        lines += [f"{c.verdict.value:14} {c.claim.says}" for c in report.claims]
+        lines += [f"{c.words:28} {c.claim.says}" for c in report.claims]
     lines += [f"note: {warning}" for warning in warnings_of(report)]
     return "\n".join(line.rstrip() for line in lines)

@@ -7,11 +7,11 @@ only. Two ways lead from several folds to one number, and they are not the same:
   paper): each fold is scored alone, and the scores are averaged;
 - *pooled*: the predictions of all folds are put together and scored once.
 
-Over seeds scores are averaged. Intervals and tests resample the utterances within each
-fold, the same resamples for every model and seed, so that they speak of other test
-utterances and not of other trainings. Where there are several seeds, the spread over
-them is given beside each score, and each comparison once more with the spread in its
-error: that one speaks of ways to train. `bootstrap.py` has the methods' sources.
+Over seeds scores are averaged. Intervals resample the utterances within each fold, the
+same resamples for every model and seed, so that they speak of other test utterances and
+not of other trainings. A comparison is always of the means of folds, both the
+difference and its test, on the folds and seeds that both rows have; `verdicts.py` says
+which of its tests is the verdict, `bootstrap.py` has the methods' sources.
 """
 
 import hashlib
@@ -27,14 +27,28 @@ from espnet_ext.scoring import bootstrap
 from espnet_ext.scoring.bootstrap import Comparison, Interval, McNemar
 from espnet_ext.scoring.metrics import ATTRIBUTES, ccc, class_scores, uar
 from espnet_ext.scoring.predictions import UNKNOWN, Predictions
-from espnet_ext.scoring.report import MIN_SPEAKERS, align
+from espnet_ext.scoring.report import align
 from espnet_ext.scoring.table_spec import (
     TABLE_METRICS,
     UAR4,
     USUAL_CLASSES,
     Column,
+    Kind,
     Pair,
     TableSpec,
+)
+from espnet_ext.scoring.verdicts import (
+    MARGIN,
+    MCNEMAR,
+    MIN_SPEAKERS,
+    STUDENT,
+    SWAPPED,
+    Basis,
+    Judged,
+    compare_scores,
+    corrected,
+    of_classes,
+    without_interval,
 )
 
 Floats = NDArray[np.float64]
@@ -90,31 +104,20 @@ class SeedTest:
 
 
 @dataclass(frozen=True, slots=True)
-class TableComparison:
-    """Two rows in one column, on the folds that both have.
+class TableComparison(Judged):
+    """Two rows in one column, on the folds and seeds that both have.
 
     Attributes:
         pair: The rows and the column.
         folds: The folds.
-        result: Difference of the means over folds, interval and p value.
-        pooled: The same of the pooled scores.
-        test: How p was found.
-        by_seed: McNemar's tests, for accuracy.
-        by_speaker: As `result`, speakers drawn; None where they are too few.
-        by_training: As `result`, with the spread over the seeds that both rows have;
-            None for fewer than two.
-        p_holm: Holm's correction over all comparisons of the table.
+        pooled: Difference of the pooled scores, for information.
+        by_seed: McNemar's tests over all rows of all folds, for accuracy.
     """
 
     pair: Pair
     folds: tuple[int, ...]
-    result: Comparison
     pooled: Comparison
-    test: str
     by_seed: tuple[SeedTest, ...]
-    by_speaker: Comparison | None
-    by_training: Comparison | None
-    p_holm: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,7 @@ class TableResult:
         spec: The table.
         cells: Row -> column -> cell; a column that a row does not predict is absent.
         comparisons: In the order of the table's YAML, as far as both rows are there.
+        not_higher: Corrected p values of the claims that a row is not higher.
         chance: Column -> score of always saying the most frequent class and the mean.
         test_sets: Corpus -> what was tested.
         missing: Runs that there should be and are not.
@@ -159,11 +163,26 @@ class TableResult:
     spec: TableSpec
     cells: dict[str, dict[Column, Cell]]
     comparisons: tuple[TableComparison, ...]
+    not_higher: dict[Pair, float]
     chance: dict[Column, float]
     test_sets: dict[str, TestSet]
     missing: tuple[RunKey, ...]
     resamples: int
     seed: int
+
+    @property
+    def tests(self) -> int:
+        """Number of tests that Holm's correction is over."""
+        p_values = [c.p_holm for c in self.comparisons] + [*self.not_higher.values()]
+        return int(np.sum(~np.isnan(p_values)))
+
+    def compared(self, pair: Pair) -> tuple[TableComparison, float] | None:
+        """Find a comparison, and the sign of its difference as `pair` asks for it."""
+        for sign, wanted in ((1.0, pair), (-1.0, pair.reversed)):
+            for comparison in self.comparisons:
+                if comparison.pair == wanted:
+                    return comparison, sign
+        return None
 
     def incomparable(self, corpus: str) -> str | None:
         """Say why the paper's values are no yardstick on this corpus, if so."""
@@ -214,25 +233,40 @@ def score_table(
         for pair in spec.comparisons:
             if pair.column.corpus == corpus:
                 compared[pair] = tested.compare(pair)
-    found = [c for p in spec.comparisons if (c := compared[p]) is not None]
-    corrected = bootstrap.holm([comparison.result.p for comparison in found])
-    return TableResult(
+    found = tuple(c for p in spec.comparisons if (c := compared[p]) is not None)
+    result = TableResult(
         spec=spec,
         cells=cells,
-        comparisons=tuple(
-            _with_holm(comparison, p)
-            for comparison, p in zip(found, corrected, strict=True)
-        ),
+        comparisons=found,
+        not_higher={},
         chance=chance,
         test_sets=test_sets,
         missing=tuple(key for key in expected if key not in runs),
         resamples=resamples,
         seed=seed,
     )
+    return _with_holm(result)
 
 
-def _with_holm(comparison: TableComparison, p: float) -> TableComparison:
-    return replace(comparison, p_holm=p)
+def _with_holm(result: TableResult) -> TableResult:
+    """Correct the p values of all comparisons and of all claims of no gain."""
+    bounds = {}
+    for claim in result.spec.claims:
+        for condition in claim.conditions:
+            there = result.compared(condition.pair)
+            if condition.kind is Kind.NOT_HIGHER and there is not None:
+                comparison, sign = there
+                bounds[condition.pair] = comparison.result.p_not_above(MARGIN, sign)
+    p_values = corrected([c.result.p for c in result.comparisons] + [*bounds.values()])
+    number = len(result.comparisons)
+    return replace(
+        result,
+        comparisons=tuple(
+            replace(comparison, p_holm=p)
+            for comparison, p in zip(result.comparisons, p_values[:number], strict=True)
+        ),
+        not_higher=dict(zip(bounds, p_values[number:], strict=True)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +327,7 @@ class _Tested:
             else {}
         )
         self._pooled: dict[tuple[int, ...], dict[RunName, Draws]] = {}
+        self._swaps: dict[tuple, Draws] = {}
 
     def _gather(self, runs: Mapping[RunKey, Predictions]) -> dict[int, _Fold]:
         folds: dict[int, _Fold] = {}
@@ -400,14 +435,12 @@ class _Tested:
         scores = bootstrap.ccc_distribution(
             self.true[rows], pred, self._resamples(unit, "attributes", rated, rows)
         )  # (B, M, 3)
+        drawn = {f"ccc_{dim}": scores[..., d] for d, dim in enumerate(ATTRIBUTES)}
+        drawn["ccc"] = bootstrap.mean_ccc(scores)
+        fewest = int((~np.isnan(self.true[rows])).sum(axis=0).min())
+        drawn = without_interval(drawn, (), fewest)
         return {
-            name: {
-                "ccc": bootstrap.mean_ccc(scores[:, place]),
-                **{
-                    f"ccc_{dim}": scores[:, place, column]
-                    for column, dim in enumerate(ATTRIBUTES)
-                },
-            }
+            name: {metric: values[:, place] for metric, values in drawn.items()}
             for place, name in enumerate(raters)
         }
 
@@ -421,9 +454,11 @@ class _Tested:
             local = np.flatnonzero(wanted[fold.rows])
             rows = fold.rows[local]
             said = np.stack([_classes(fold.systems[n])[local] for n in pickers])
-            return bootstrap.class_distribution(
-                self.true_class[rows], said, self._resamples(unit, kind, known, rows)
+            truth = self.true_class[rows]
+            drawn = bootstrap.class_distribution(
+                truth, said, self._resamples(unit, kind, known, rows)
             )
+            return without_interval(drawn, self._fewest(rows), len(rows))
 
         # Means over classes within classes, for a class of one row stays in; accuracy
         # over all rows, for the shares of the classes are part of it.
@@ -435,6 +470,11 @@ class _Tested:
             name: {metric: values[:, place] for metric, values in drawn.items()}
             for place, name in enumerate(pickers)
         }
+
+    def _fewest(self, rows: NDArray[np.int64]) -> list[int]:
+        """Rows of each class in each fold, of those that are there."""
+        strata = self._class_strata()[rows]
+        return np.unique(strata, return_counts=True)[1].tolist()
 
     def _class_strata(self) -> NDArray[np.int64]:
         return self.fold_of * (len(self.classes) + 1) + self.true_class + 1
@@ -490,6 +530,7 @@ class _Tested:
         folds: Sequence[int],
         values: Mapping[int, Mapping[RunName, Mapping[str, T]]],
         metric: str,
+        seeds: Sequence[int] | None = None,
     ) -> T:
         """Mean over folds of the mean over seeds.
 
@@ -498,9 +539,13 @@ class _Tested:
             folds: Which folds.
             values: Fold -> run -> metric -> score, or scores of resamples.
             metric: Which of them.
+            seeds: Which seeds; None for all that the row has in a fold.
         """
         means = [
-            np.mean([values[n][row, s][metric] for s in self._seeds(row, n)], axis=0)
+            np.mean(
+                [values[n][row, s][metric] for s in seeds or self._seeds(row, n)],
+                axis=0,
+            )
             for n in folds
         ]
         return cast(T, np.mean(means, axis=0))
@@ -604,126 +649,149 @@ class _Tested:
     # ---------------------------------------------------------------- comparisons
 
     def compare(self, pair: Pair) -> TableComparison | None:
-        """Test two rows on the folds that both have; None where they have none."""
-        metric = pair.column.metric
-        rows = (pair.first, pair.second)
-        folds = tuple(n for n in self.folds if all(self._seeds(row, n) for row in rows))
-        if not folds or not all(self._has(row, folds, metric) for row in rows):
+        """Test two rows on the folds and seeds that both have; None for no such."""
+        metric, rows = pair.column.metric, (pair.first, pair.second)
+        both = {
+            n: set(self._seeds(rows[0], n)) & set(self._seeds(rows[1], n))
+            for n in self.folds
+        }
+        folds = tuple(n for n, seeds in both.items() if seeds)
+        seeds = sorted(set.intersection(*(both[n] for n in folds))) if folds else []
+        if not seeds or not all(self._has(row, folds, metric) for row in rows):
             return None
-        pool = self._pool(folds)
-        first, second = (self._mean(r, folds, self._scores, metric) for r in rows)
-        difference = float(first - second)
-        result = bootstrap.paired_comparison(
-            difference, self._differences(pair, folds, self._by_fold)
+        first, second = (
+            [self._mean(row, folds, self._scores, metric, [s]) for s in seeds]
+            for row in rows
         )
-        by_speaker = None
-        if self._by_speaker:
-            by_speaker = bootstrap.paired_comparison(
-                difference, self._differences(pair, folds, self._by_speaker)
-            )
-        tests: tuple[SeedTest, ...] = ()
-        test = "paired bootstrap"
+        by_seed: tuple[SeedTest, ...] = ()
         if metric == "accuracy":
-            tests, p = self._mcnemar(pair, pool)
-            if tests:
-                test = "McNemar (mid-p)"
-                if len(tests) > 1:
-                    test += f", {len(tests)} seeds together"
-                result = Comparison(result.difference, result.low, result.high, p)
+            by_seed = self._mcnemar(pair, self._pool(folds), seeds)
+        how, tests = STUDENT, {}
+        for basis, drawn in (
+            (Basis.UTTERANCES, self._by_fold),
+            (Basis.SPEAKERS, self._by_speaker),
+        ):
+            if not drawn:
+                continue
+            exact, swapped = None, None
+            if of_classes(metric):
+                how, swapped = SWAPPED, self._swapped(pair, folds, seeds, basis)
+                alone = len(folds) == len(seeds) == 1
+                if by_seed and alone and basis is Basis.UTTERANCES:
+                    how, exact = MCNEMAR, by_seed[0].result.p_mid
+            tests[basis] = compare_scores(
+                float(np.mean(first) - np.mean(second)),
+                self._differences(pair, folds, seeds, drawn),
+                self._freedom(folds, basis),
+                swapped,
+                exact,
+            )
+            error = tests[basis].error if swapped is None else float(np.std(swapped))
+        trainings = bootstrap.over_trainings(first, second, error)
+        if trainings is not None:
+            how, tests[Basis.TRAININGS] = STUDENT, trainings
         return TableComparison(
+            tests=tests,
+            how=how,
+            p_holm=1.0,
             pair=pair,
             folds=folds,
-            result=result,
-            pooled=self._pooled_comparison(pair, folds, pool, result),
-            test=test,
-            by_seed=tests,
-            by_speaker=by_speaker,
-            by_training=self._over_trainings(pair, folds),
-            p_holm=1.0,
+            pooled=self._pooled_comparison(pair, folds, seeds),
+            by_seed=by_seed,
         )
+
+    def _freedom(self, folds: Sequence[int], basis: Basis) -> int:
+        """Drawn units, less one for each fold."""
+        return sum(len(set(self._units(n, basis))) - 1 for n in folds)
+
+    def _units(self, number: int, basis: Basis) -> list[str]:
+        rows = self.folds[number].rows
+        drawn = self.speaker if basis is Basis.SPEAKERS else np.arange(len(self.true))
+        return drawn[rows].tolist()
 
     def _differences(
         self,
         pair: Pair,
         folds: Sequence[int],
+        seeds: Sequence[int],
         drawn: Mapping[int, dict[RunName, Draws]],
     ) -> Floats:
         """First row minus second in each resample."""
-        metric = pair.column.metric
-        return self._mean(pair.first, folds, drawn, metric) - self._mean(
-            pair.second, folds, drawn, metric
-        )
-
-    def _over_trainings(self, pair: Pair, folds: Sequence[int]) -> Comparison | None:
-        """Test two rows with the spread over the seeds that both have in all folds."""
-        metric = pair.column.metric
-        seeds = set.intersection(
-            *(set(self._seeds(r, n)) for r in (pair.first, pair.second) for n in folds)
-        )
-
-        if len(seeds) < 2:
-            return None
-
-        def mean[T: float | Floats](
-            values: Mapping[int, Mapping[RunName, Mapping[str, T]]], name: RunName
-        ) -> T:
-            return cast(T, sum(values[n][name][metric] for n in folds) / len(folds))
-
         first, second = (
-            [mean(self._scores, (row, seed)) for seed in sorted(seeds)]
+            self._mean(row, folds, drawn, pair.column.metric, seeds)
             for row in (pair.first, pair.second)
         )
-        drawn = [
-            mean(self._by_fold, (pair.first, seed))
-            - mean(self._by_fold, (pair.second, seed))
-            for seed in seeds
-        ]
-        return bootstrap.over_trainings(first, second, np.mean(drawn, axis=0))
+        return first - second
+
+    def _swapped(
+        self, pair: Pair, folds: Sequence[int], seeds: Sequence[int], basis: Basis
+    ) -> Floats:
+        """First row minus second with answers swapped at random."""
+        metric = pair.column.metric
+        found = []
+        for number in folds:
+            key = (pair.first, pair.second, number, tuple(seeds), basis, metric == UAR4)
+            if key not in self._swaps:
+                self._swaps[key] = self._swaps_of(*key)
+            found.append(self._swaps[key]["uar" if metric == UAR4 else metric])
+        return np.mean(found, axis=0)
+
+    def _swaps_of(
+        self,
+        first: str,
+        second: str,
+        number: int,
+        seeds: tuple[int, ...],
+        basis: Basis,
+        usual: bool,
+    ) -> Draws:
+        fold = self.folds[number]
+        wanted = (self.true_class >= 0)[fold.rows]
+        if usual and self.usual is not None:
+            wanted &= self.usual[fold.rows]
+        one, two = (
+            np.stack([_classes(fold.systems[row, s])[wanted] for s in seeds])
+            for row in (first, second)
+        )
+        units = np.array(self._units(number, basis))[wanted]
+        stream = len(_STREAMS) + list(Basis).index(basis)
+        rng = np.random.default_rng((*self.seed, stream, number))
+        return bootstrap.swapped_differences(
+            self.true_class[fold.rows][wanted],
+            one,
+            two,
+            bootstrap.swap_blocks(units, self.resamples, rng),
+        )
 
     def _pooled_comparison(
-        self, pair: Pair, folds: tuple[int, ...], pool: "_Fold", result: Comparison
+        self, pair: Pair, folds: tuple[int, ...], seeds: Sequence[int]
     ) -> Comparison:
-        if len(folds) == 1:
-            return result
-        metric = pair.column.metric
-        draws = self._pooled_draws(folds)
-        estimates, drawn = [], []
-        for row in (pair.first, pair.second):
-            names = [name for name in pool.systems if name[0] == row]
-            if not names:
-                nan = float("nan")
-                return Comparison(nan, nan, nan, nan)
-            scores = [self._estimates(pool, name)[metric] for name in names]
-            estimates.append(float(np.mean(scores)))
-            drawn.append(np.mean([draws[name][metric] for name in names], axis=0))
-        return bootstrap.paired_comparison(
-            estimates[0] - estimates[1], drawn[0] - drawn[1]
+        """Of the folds' predictions put together; for information."""
+        metric, pool = pair.column.metric, self._pool(folds)
+        scores = {name: self._estimates(pool, name) for name in pool.systems}
+        first, second = (
+            float(np.mean([scores[row, seed][metric] for seed in seeds]))
+            for row in (pair.first, pair.second)
+        )
+        drawn = self._differences(pair, [0], seeds, {0: self._pooled_draws(folds)})
+        return compare_scores(
+            first - second, drawn, self._freedom(folds, Basis.UTTERANCES)
         )
 
-    def _mcnemar(self, pair: Pair, pool: "_Fold") -> tuple[tuple[SeedTest, ...], float]:
-        """Test each seed that both rows have, and all of them together."""
+    def _mcnemar(
+        self, pair: Pair, pool: "_Fold", seeds: Sequence[int]
+    ) -> tuple[SeedTest, ...]:
+        """Test each seed over the rows of all folds."""
         truth = self.true_class[pool.rows]
         known = truth >= 0
-        seeds = sorted(
-            seed
-            for row, seed in pool.systems
-            if row == pair.first and (pair.second, seed) in pool.systems
-        )
-        if not seeds:
-            return (), float("nan")
         first, second = (
-            np.stack([_classes(pool.systems[row, seed]) == truth for seed in seeds])[
-                :, known
-            ]
+            [(_classes(pool.systems[row, s]) == truth)[known] for s in seeds]
             for row in (pair.first, pair.second)
-        )  # (S, n) each
-        tests = tuple(
-            SeedTest(seed, bootstrap.mcnemar(first[place], second[place]))
-            for place, seed in enumerate(seeds)
         )
-        if len(tests) == 1:
-            return tests, tests[0].result.p_mid
-        return tests, bootstrap.mcnemar_of_seeds(first, second)
+        return tuple(
+            SeedTest(seed, bootstrap.mcnemar(one, two))
+            for seed, one, two in zip(seeds, first, second, strict=True)
+        )
 
 
 # What a resample draws, and a stream of random numbers for each kind of score.

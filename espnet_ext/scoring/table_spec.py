@@ -8,6 +8,7 @@ and the key.
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +112,26 @@ class Pair:
     second: str
     column: Column
 
+    @property
+    def reversed(self) -> "Pair":
+        """Second minus first."""
+        return Pair(self.second, self.first, self.column)
+
+
+class Kind(Enum):
+    """What a claim says of the first of two rows."""
+
+    HIGHER = "higher"
+    NOT_HIGHER = "not_higher"
+    LOWER = "lower"
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What a claim says of two rows: the first is higher, or it is not."""
+    """What a claim says of two rows."""
 
     pair: Pair
-    higher: bool
+    kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +394,7 @@ class _Reader:
             for condition in claim.conditions:
                 pair = condition.pair
                 # The same test, whichever way round it is asked.
-                if Pair(pair.second, pair.first, pair.column) not in pairs:
+                if pair.reversed not in pairs:
                     pairs[pair] = None
         return tuple(pairs)
 
@@ -388,10 +402,10 @@ class _Reader:
         found = self.mapping(value, where, ("says", "if"), ("significant",))
         conditions = []
         for item in self.items(found["if"], f"{where}: if"):
-            kind = next((k for k in ("higher", "not_higher") if k in (item or {})), "")
-            fields = self.mapping(item, f"{where}: if", (kind or "higher", "in"), ())
-            pair = self.pair(fields[kind], fields["in"], f"{where}: if")
-            conditions.append(Condition(pair, kind == "higher"))
+            kind = next((k for k in Kind if k.value in (item or {})), Kind.HIGHER)
+            fields = self.mapping(item, f"{where}: if", (kind.value, "in"), ())
+            pair = self.pair(fields[kind.value], fields["in"], f"{where}: if")
+            conditions.append(Condition(pair, kind))
         return Claim(
             says=" ".join(str(found["says"]).split()),
             conditions=tuple(conditions),

@@ -13,6 +13,7 @@ from espnet_ext.scoring.metrics import ATTRIBUTES
 from espnet_ext.scoring.predictions import Predictions
 from espnet_ext.scoring.table_scores import RunKey, TableResult, score_table
 from espnet_ext.scoring.table_spec import (
+    Claim,
     Column,
     CorpusSpec,
     Pair,
@@ -101,7 +102,9 @@ class Population:
         return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def make_spec(population: Population, pairs: list[Pair]) -> TableSpec:
+def make_spec(
+    population: Population, pairs: list[Pair], claims: tuple[Claim, ...] = ()
+) -> TableSpec:
     """A table of the population's rows that tests these pairs."""
     return TableSpec(
         name="drawn",
@@ -115,7 +118,7 @@ def make_spec(population: Population, pairs: list[Pair]) -> TableSpec:
         columns=(Column(CORPUS, "ccc"),),
         rows={row: Row(row, "", {}, {}, {}) for row in population.rows},
         comparisons=tuple(pairs),
-        claims=(),
+        claims=claims,
         notes=(),
     )
 
@@ -170,8 +173,10 @@ def score_draw(
     pairs: list[Pair],
     rng: np.random.Generator,
     resamples: int,
+    claims: tuple[Claim, ...] = (),
 ) -> TableResult:
     """Draw a table and score it as `ser_table` does."""
     runs = draw_runs(population, rng)
     seed = int(rng.integers(2**31))
-    return score_table(make_spec(population, pairs), runs, list(runs), resamples, seed)
+    spec = make_spec(population, pairs, claims)
+    return score_table(spec, runs, list(runs), resamples, seed)

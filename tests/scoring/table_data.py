@@ -123,6 +123,18 @@ def write_runs(made: HandMade, keys, missing=()) -> None:
             writer.writerow([*key, path])
 
 
+def ends(interval, form=".3f"):
+    """An interval as it is printed; a dash where there is none."""
+    if np.isnan(interval.low):
+        return "[-]"
+    return f"[{interval.low:{form}}, {interval.high:{form}}]"
+
+
+def six(value):
+    """A number as csv files have it, blank where there is none."""
+    return "" if np.isnan(value) else f"{value:.6f}"
+
+
 def ccc_by_hand(true, pred):
     """Lin's formula, biased moments, mean of the three dimensions."""
     values = []

@@ -5,8 +5,11 @@ import itertools
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import accuracy_score, f1_score, recall_score
+from statsmodels.stats.weightstats import ttost_paired
 
 from espnet_ext.scoring import bootstrap, metrics
+from espnet_ext.scoring.verdicts import MIN_SPEAKERS
 
 
 @pytest.fixture
@@ -179,15 +182,37 @@ def test_holm_by_hand():
     assert bootstrap.holm([]) == []
 
 
-def test_paired_comparison_by_hand():
-    values = np.arange(-4, 95) / 100  # 99 resamples, 5 of them <= 0
-    found = bootstrap.paired_comparison(0.45, values)
-    assert found.p == pytest.approx(2 * 6 / 100)
-    assert (found.difference, found.low, found.high) == pytest.approx(
-        (0.45, *np.quantile(values, [0.025, 0.975]))
-    )
-    assert bootstrap.paired_comparison(0.0, np.zeros(99)).p == 1.0
-    assert bootstrap.paired_comparison(1.45, values + 1).p == pytest.approx(2 / 100)
+def test_comparison_by_hand():
+    """2 with an error of 1 and 9 degrees of freedom."""
+    found = bootstrap.compare(2.0, 1.0, 9)
+    assert found.p == pytest.approx(2 * stats.t.sf(2, 9))
+    reach = stats.t.ppf(0.975, 9)
+    assert (found.low, found.high) == pytest.approx((2 - reach, 2 + reach))
+    assert bootstrap.compare(2.0, 1.0, 9, 0.5).p == 0.5
+    assert bootstrap.compare(0.0, 0.0, 9).p == 1.0
+    assert bootstrap.compare(0.1, 0.0, 9).p == 0.0
+    unknown = bootstrap.compare(2.0, np.nan, 9)
+    assert np.isnan([unknown.low, unknown.high, unknown.p]).all()
+
+
+def test_comparison_of_means_is_the_paired_t_test(rng):
+    """And the test of no gain is that of scipy against the margin."""
+    for gain in (-0.3, 0.0, 0.3):
+        x, y = rng.normal(gain, 1, 40), rng.normal(0, 1, 40)
+        error = float(np.std(x - y, ddof=1)) / 40**0.5
+        found = bootstrap.compare(float(np.mean(x - y)), error, 39)
+        theirs = stats.ttest_rel(x, y)
+        assert found.p == pytest.approx(theirs.pvalue)
+        ends = theirs.confidence_interval(0.95)
+        assert (found.low, found.high) == pytest.approx((ends.low, ends.high))
+        for sign in (1, -1):
+            theirs = stats.ttest_1samp(sign * (x - y), 0.2, alternative="less")
+            assert found.p_not_above(0.2, sign) == pytest.approx(theirs.pvalue)
+        tost = ttost_paired(x, y, -0.2, 0.2)
+        ours = max(found.p_not_above(0.2, 1), found.p_not_above(0.2, -1))
+        assert ours == pytest.approx(tost[0])
+    sure = bootstrap.compare(0.1, 0.0, 9)
+    assert (sure.p_not_above(0.2), sure.p_not_above(0.1)) == (0.0, 1.0)
 
 
 def test_the_interval_of_a_biased_score_by_hand():
@@ -203,51 +228,85 @@ def test_the_interval_of_a_biased_score_by_hand():
     far = bootstrap.bias_corrected_interval(2.0, values)
     ends = stats.norm.cdf([2 - 1.96, 2 + 1.96])
     assert (far.low, far.high) == pytest.approx(tuple(ends), abs=2e-3)
-    assert bootstrap.paired_comparison(2.0, values + 0.1).p < 0.05
+    hole = bootstrap.bias_corrected_interval(0.5, np.append(values, np.nan))
+    assert np.isnan([hole.low, hole.high]).all()
     same = bootstrap.bias_corrected_interval(0.4, np.full(50, 0.4))
     assert (same.low, same.high) == (0.4, 0.4)
 
 
-def test_p_is_below_its_level_where_the_interval_leaves_zero_out(rng):
-    for _ in range(300):
-        values = rng.normal(rng.uniform(0, 4), 1 + rng.random(), 9999) ** 3
-        difference = float(np.quantile(values, rng.uniform(0.3, 0.7)))
-        found = bootstrap.paired_comparison(difference, values)
-        outside = found.low > 0 or found.high < 0
-        if abs(found.p - 0.05) > 1e-3:  # one is added to the counts
-            assert outside == (found.p < 0.05)
+def swapped_by_hand(true, first, second):
+    """Differences of scikit-learn's scores for every way to swap answers."""
+    labels = np.unique(true)
+    scores = {
+        "accuracy": accuracy_score,
+        "uar": lambda t, p: recall_score(t, p, labels=labels, average="macro"),
+        "macro_f1": lambda t, p: f1_score(
+            t, p, labels=labels, average="macro", zero_division=0
+        ),
+    }
+    for signs in itertools.product((1, -1), repeat=len(true)):
+        keep = np.array(signs) > 0
+        a, b = np.where(keep, first, second), np.where(keep, second, first)
+        yield (
+            signs,
+            {
+                name: np.mean(
+                    [score(true, x) - score(true, y) for x, y in zip(a, b, strict=True)]
+                )
+                for name, score in scores.items()
+            },
+        )
 
 
-def test_many_seeds_of_mcnemar_by_hand(rng):
-    # Sums of two rows, +-2 and +-1, are -3 -1 1 3, one in four each; 3 was seen.
-    first = np.array([[True, True, True], [True, False, True]])
-    second = np.array([[False, False, True], [False, False, True]])
-    assert bootstrap.mcnemar_of_seeds(first, second) == pytest.approx(0.25)
-    assert bootstrap.mcnemar_of_seeds(first, first) == 1.0
-    for _ in range(100):  # one seed is McNemar's own test
-        one, two = rng.random((1, 80)) < 0.7, rng.random((1, 80)) < 0.6
-        expected = bootstrap.mcnemar(one[0], two[0]).p_mid
-        found = bootstrap.mcnemar_of_seeds(one, two)
-        assert found == pytest.approx(expected, rel=1e-8)
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_swapped_differences_are_those_of_scikit_learn(rng, seeds):
+    true = np.array([0, 0, 0, 1, 1, 2, 4])  # two classes of one row
+    first, second = rng.integers(0, 5, (2, seeds, 7))
+    signs, expected = zip(*swapped_by_hand(true, first, second), strict=True)
+    blocks = [np.array(signs[:50], np.int8), np.array(signs[50:], np.int8)]
+    found = bootstrap.swapped_differences(true, first, second, blocks)
+    for name, values in found.items():
+        np.testing.assert_allclose(values, [e[name] for e in expected], atol=1e-12)
 
 
-def test_many_seeds_of_mcnemar_by_all_signs(rng):
+def test_swap_test_of_one_seed_is_mcnemar(rng):
+    """Against all swaps: as exact as McNemar's, and against few: close to it."""
     for _ in range(20):
-        one, two = rng.random((3, 11)) < 0.7, rng.random((3, 11)) < 0.5
-        difference = one.sum(axis=0) - two.sum(axis=0)
-        signs = np.array(list(itertools.product((-1, 1), repeat=11)))
-        sums, seen = np.abs(signs @ difference), abs(difference.sum())
-        expected = np.mean(sums > seen) + 0.5 * np.mean(sums == seen)
-        if seen == 0:
-            expected = 1.0
-        assert bootstrap.mcnemar_of_seeds(one, two) == pytest.approx(expected)
+        true = np.zeros(12, int)
+        one, two = (rng.random((2, 1, 12)) < 0.5).astype(int)
+        test = bootstrap.mcnemar(one[0] == 0, two[0] == 0)
+        difference = float(np.mean(two - one))
+        signs = np.array(list(itertools.product((1, -1), repeat=12)), np.int8)
+        every = bootstrap.swapped_differences(true, one, two, [signs])["accuracy"]
+        # one is added to both counts
+        expected = (test.p_mid * 4096 + 1) / 4097 if difference else 1.0
+        assert bootstrap.swap_p(difference, every) == pytest.approx(expected)
+    blocks = bootstrap.swap_blocks(np.arange(12), 20_000, rng)
+    drawn = bootstrap.swapped_differences(true, one, two, blocks)["accuracy"]
+    assert bootstrap.swap_p(difference, drawn) == pytest.approx(
+        bootstrap.swap_p(difference, every), abs=0.015
+    )
+
+
+def test_a_speaker_is_swapped_as_a_whole(rng):
+    units = np.array(["b", "a", "b", "c"])
+    signs = np.concatenate(list(bootstrap.swap_blocks(units, 400, rng)))
+    assert set(signs.ravel()) == {-1.0, 1.0}
+    np.testing.assert_array_equal(signs[:, 0], signs[:, 2])
+    shares = [np.mean(signs[:, i] * signs[:, j]) for i, j in ((0, 1), (1, 3), (0, 3))]
+    assert np.abs(shares).max() < 0.2  # three standard errors are .15
+
+
+def test_smallest_p_of_swaps():
+    assert bootstrap.swap_p(1.0, np.zeros(999)) == 1 / 1000
+    assert bootstrap.swap_p(0.0, np.zeros(9)) == 1.0
 
 
 def test_over_trainings_by_hand():
     """Variances: 0.01 of the utterances, (0.02 + 0.01) / 3 of three seeds each."""
     first = 0.5 + np.array([-1, 0, 1]) * 0.02**0.5
     second = 0.1 + np.array([1, 0, -1]) * 0.01**0.5
-    found = bootstrap.over_trainings(first, second, np.array([0.3, 0.5]))
+    found = bootstrap.over_trainings(first, second, 0.1)
     error = 0.02**0.5
     assert found.difference == pytest.approx(0.4)
     assert found.p == pytest.approx(2 * stats.t.sf(0.4 / error, 4))
@@ -258,7 +317,7 @@ def test_over_trainings_by_hand():
 def test_over_trainings_of_certain_utterances_is_the_t_test(rng):
     for seeds in (2, 3, 8):
         first, second = rng.normal(0.6, 0.1, seeds), rng.normal(0.5, 0.1, seeds)
-        found = bootstrap.over_trainings(first, second, np.full(9, 0.1))
+        found = bootstrap.over_trainings(first, second, 0.0)
         theirs = stats.ttest_ind(first, second)
         assert found.p == pytest.approx(theirs.pvalue)
         ends = theirs.confidence_interval(0.95)
@@ -266,11 +325,11 @@ def test_over_trainings_of_certain_utterances_is_the_t_test(rng):
 
 
 def test_over_trainings_needs_seeds():
-    assert bootstrap.over_trainings([0.5], [0.4], np.zeros(9)) is None
-    same = bootstrap.over_trainings([0.2, 0.2], [0.2, 0.2], np.zeros(9))
+    assert bootstrap.over_trainings([0.5], [0.4], 0.0) is None
+    same = bootstrap.over_trainings([0.2, 0.2], [0.2, 0.2], 0.0)
     assert same.p == 1.0
     with pytest.raises(ValueError, match="2 seeds of one model and 1"):
-        bootstrap.over_trainings([0.2, 0.2], [0.2], np.zeros(9))
+        bootstrap.over_trainings([0.2, 0.2], [0.2], 0.0)
 
 
 # ------------------------------------------------------------------------ simulation
@@ -338,34 +397,36 @@ def ccc_rejections(rng, trials, slopes, rows=300, resamples=400):
             true, pred, bootstrap.resample_utterances(rows, resamples, rng)
         )[..., 0]
         first, second = (metrics.ccc(true[:, 0], p[:, 0]) for p in pred)
-        found = bootstrap.paired_comparison(first - second, scores[:, 0] - scores[:, 1])
-        count += found.p < 0.05
+        error = float(np.std(scores[:, 0] - scores[:, 1]))
+        count += bootstrap.compare(first - second, error, rows - 1).p < 0.05
     return count / trials
 
 
-def class_rejections(rng, trials, recalls, rows=300, resamples=400):
-    """Share of p < 0.05 for UAR, macro-F1 and (McNemar) accuracy."""
-    counts = {"uar": 0, "macro_f1": 0, "exact": 0, "mid": 0}
+def class_rejections(rng, trials, recalls, counts, resamples=400):
+    """Share of p < 0.05 of swapped answers, and of McNemar's test."""
+    found = dict.fromkeys(("accuracy", "uar", "macro_f1", "exact", "mid"), 0)
+    true = np.repeat(np.arange(len(counts)), counts)
     for _ in range(trials):
-        true, first = class_draw(rng, rows, recalls[0])
-        _, second = class_draw(rng, rows, recalls[1])
-        said = np.concatenate([first, second])
-        scores = bootstrap.class_distribution(
-            true, said, bootstrap.resample_within(true, resamples, rng)
-        )
+        hard = rng.random(len(true))  # half of the rows are as hard for both
+        said = []
+        for recall in recalls:
+            luck = np.where(rng.random(len(true)) < 0.5, hard, rng.random(len(true)))
+            wrong = luck >= np.asarray(recall)[true]
+            said.append(np.where(wrong, (true + 1) % len(counts), true))
         one, two = (metrics.class_scores(true, each) for each in said)
-        for name in ("uar", "macro_f1"):
-            found = bootstrap.paired_comparison(
-                one[name] - two[name], scores[name][:, 0] - scores[name][:, 1]
-            )
-            counts[name] += found.p < 0.05
+        blocks = bootstrap.swap_blocks(np.arange(len(true)), resamples, rng)
+        pair = said[0][None], said[1][None]
+        swapped = bootstrap.swapped_differences(true, *pair, blocks)
+        for name, values in swapped.items():
+            found[name] += bootstrap.swap_p(one[name] - two[name], values) < 0.05
         test = bootstrap.mcnemar(said[0] == true, said[1] == true)
-        counts["exact"] += test.p_exact < 0.05
-        counts["mid"] += test.p_mid < 0.05
-    return {name: count / trials for name, count in counts.items()}
+        found["exact"] += test.p_exact < 0.05
+        found["mid"] += test.p_mid < 0.05
+    return {name: count / trials for name, count in found.items()}
 
 
 EQUAL = ([0.6, 0.6, 0.6], [0.6, 0.6, 0.6])
+EVEN = (150, 90, 60)
 APART = ([0.72, 0.72, 0.72], [0.55, 0.55, 0.55])
 
 
@@ -375,12 +436,12 @@ def test_simulation_in_short(rng):
     for name, share in class_coverage(rng, 300).items():
         assert share == pytest.approx(0.95, abs=0.038), name
     assert ccc_rejections(rng, 300, (0.8, 0.8)) == pytest.approx(0.05, abs=0.038)
-    found = class_rejections(rng, 300, EQUAL)
-    for name in ("uar", "macro_f1", "mid"):
+    found = class_rejections(rng, 300, EQUAL, EVEN)
+    for name in ("accuracy", "uar", "macro_f1", "mid"):
         assert found[name] == pytest.approx(0.05, abs=0.038), name
     assert found["exact"] <= 0.088
     assert ccc_rejections(rng, 100, (0.8, 0.6)) > 0.9
-    assert min(class_rejections(rng, 100, APART).values()) > 0.9
+    assert min(class_rejections(rng, 100, APART, EVEN).values()) > 0.9
 
 
 @pytest.mark.slow
@@ -391,13 +452,138 @@ def test_coverage_is_93_to_97_percent(rng):
         assert 0.93 <= share <= 0.97, name
 
 
+# IEMOCAP's one or two disgusted utterances a fold, and corpora of skewed classes.
+SKEWED = (
+    (75, 75, 60, 39, 1),
+    (75, 75, 60, 38, 2),
+    (75, 70, 60, 40, 5),
+    (75, 70, 60, 35, 10),
+    (36, 12, 6, 4, 2),
+    (180, 60, 36, 18, 6),
+)
+
+
+def test_a_class_of_one_row_gives_no_false_alarms_in_short(rng):
+    recalls = [[0.7, 0.6, 0.5, 0.6, 0.5]] * 2
+    for counts in (SKEWED[0], SKEWED[4]):
+        found = class_rejections(rng, 200, recalls, counts, 200)
+        for name in ("uar", "macro_f1"):  # three standard errors of 200 trials: 4.6
+            assert found[name] <= 0.05 + 0.046, (counts, name)
+
+
 @pytest.mark.slow
 def test_type_one_error_is_about_5_percent(rng):
-    assert 0.035 <= ccc_rejections(rng, 3000, (0.8, 0.8), resamples=1000) <= 0.065
-    found = class_rejections(rng, 3000, EQUAL, resamples=1000)
-    for name in ("uar", "macro_f1", "mid"):
-        assert 0.035 <= found[name] <= 0.065, name
-    assert found["exact"] <= 0.05
+    for rows in (60, 300):
+        share = ccc_rejections(rng, 1000, (0.8, 0.8), rows)
+        print("ccc", rows, share)
+        assert 0.03 <= share <= 0.07
+    recalls = [0.7, 0.6, 0.5, 0.6, 0.5]
+    cases = [(EQUAL, EVEN), *(([recalls] * 2, counts) for counts in SKEWED)]
+    # Recalls that differ and have one mean: UAR is equal, macro-F1 and accuracy not.
+    cases.append(([recalls, [0.5, 0.6, 0.7, 0.6, 0.5]], SKEWED[0]))
+    for pair, counts in cases:
+        found = class_rejections(rng, 1000, pair, counts)
+        print(pair, counts, found)
+        names = ["uar"]
+        if pair[0] == pair[1]:
+            names += ["accuracy", "macro_f1", "mid"]
+        for name in names:
+            assert 0.025 <= found[name] <= 0.07, (counts, name)
+        if pair[0] == pair[1]:
+            assert found["exact"] <= 0.05
+
+
+def by_speakers(rng, speakers, unequal, trials, resamples=400):
+    """Shares of p < 0.05 of two equal models whose errors go by speaker.
+
+    Returns:
+        CCC, accuracy, UAR and macro-F1 over speakers; CCC and McNemar's over rows.
+    """
+    counts = dict.fromkeys(("ccc", "accuracy", "uar", "macro_f1", "rows", "mid"), 0)
+    for _ in range(trials):
+        sizes = np.full(speakers, 15)
+        if unequal:  # log-normal, as podcasts are
+            sizes = np.maximum(2, 15 * np.exp(rng.normal(-0.5, 1, speakers))).astype(
+                int
+            )
+        speaker = np.repeat(np.arange(speakers), sizes)
+        true = rng.normal(size=(len(speaker), 1))
+        pred = np.stack(
+            [
+                true
+                + rng.normal(0, 0.5, speakers)[speaker][:, None]
+                + rng.normal(0, 0.5, true.shape)
+                for _ in range(2)
+            ]
+        )
+        one, two = (metrics.ccc(true[:, 0], p[:, 0]) for p in pred)
+        for name, units in (("ccc", speaker), ("rows", np.arange(len(speaker)))):
+            blocks = bootstrap.resample_clusters(units, resamples, rng)
+            drawn = bootstrap.ccc_distribution(true, pred, blocks)[..., 0]
+            error = float(np.std(drawn[:, 0] - drawn[:, 1]))
+            freedom = len(np.unique(units)) - 1
+            counts[name] += bootstrap.compare(one - two, error, freedom).p < 0.05
+        truth = rng.choice(5, len(speaker), p=[0.3, 0.25, 0.2, 0.15, 0.1])
+        said = []
+        for _ in range(2):
+            skill = np.clip(rng.normal(0.6, 0.3, speakers), 0, 1)[speaker]
+            wrong = rng.random(len(truth)) >= skill
+            said.append(np.where(wrong, (truth + 1) % 5, truth))
+        scores = [metrics.class_scores(truth, each) for each in said]
+        swapped = bootstrap.swapped_differences(
+            truth,
+            *(each[None] for each in said),
+            bootstrap.swap_blocks(speaker, resamples, rng),
+        )
+        for name, values in swapped.items():
+            found = bootstrap.swap_p(scores[0][name] - scores[1][name], values)
+            counts[name] += found < 0.05
+        test = bootstrap.mcnemar(said[0] == truth, said[1] == truth)
+        counts["mid"] += test.p_mid < 0.05
+    return {name: count / trials for name, count in counts.items()}
+
+
+def test_speakers_alike_give_no_false_alarms_in_short(rng):
+    found = by_speakers(rng, 30, False, 150, 200)
+    for name in ("ccc", "accuracy", "uar", "macro_f1"):
+        assert found[name] <= 0.05 + 0.054, name  # three standard errors
+    assert found["mid"] > 0.2  # over utterances they do
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("speakers", [MIN_SPEAKERS, 60])
+@pytest.mark.parametrize("unequal", [False, True])
+def test_over_speakers_errs_in_5_percent(rng, speakers, unequal):
+    found = by_speakers(rng, speakers, unequal, 1000)
+    print(speakers, "unequal" if unequal else "equal", found)
+    for name in ("ccc", "accuracy", "uar", "macro_f1"):
+        assert 0.03 <= found[name] <= 0.07, name
+    assert found["mid"] > 0.2
+
+
+@pytest.mark.slow
+def test_small_sets_have_an_interval_from_20_rows_on(rng):
+    found = {n: ccc_coverage(rng, 1000, n) for n in (10, 20, 30, 60)}
+    print(found)
+    assert found[20] >= 0.88
+    recalls = [0.7, 0.5, 0.6]
+    covered = {}
+    for rows in (2, 3, 5, 10):
+        hits = 0
+        for _ in range(1000):
+            true = np.repeat([0, 1, 2], (75, 75, rows))
+            right = rng.random(len(true)) < np.array(recalls)[true]
+            said = np.where(right, true, (true + 1) % 3)
+            drawn = bootstrap.class_distribution(
+                true, said[None], bootstrap.resample_within(true, 400, rng)
+            )["uar"]
+            interval = bootstrap.bias_corrected_interval(
+                metrics.uar(true, said), drawn[:, 0]
+            )
+            hits += interval.low <= np.mean(recalls) <= interval.high
+        covered[rows] = hits / 1000
+    print(covered)
+    assert covered[5] >= 0.88
 
 
 @pytest.mark.slow

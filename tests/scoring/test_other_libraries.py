@@ -225,7 +225,7 @@ def test_intervals_of_a_table_are_scipys(rng):
         theirs = scipy_interval(folds, statistic, ours.estimate, "BCa")
         assert near(ours, theirs, ours.high - ours.low)
 
-    difference = result.comparisons[0].result
+    difference = result.comparisons[0].tests["utterances"]
     first, second = mean_of_folds(ccc, "a"), mean_of_folds(ccc, "b")
     theirs = scipy_interval(
         folds, lambda *rows: first(*rows) - second(*rows), difference.difference
@@ -256,7 +256,7 @@ def test_intervals_of_a_table_are_scipys(rng):
         assert ours.estimate == pytest.approx(first(*strata))
         theirs = scipy_interval(strata, first, ours.estimate, "BCa")
         assert near(ours, theirs, ours.high - ours.low), name
-        difference = result.comparisons[place].result
+        difference = result.comparisons[place].tests["utterances"]
         theirs = scipy_interval(
             strata,
             lambda *rows, f=first, s=second: f(*rows) - s(*rows),
@@ -333,8 +333,9 @@ def test_cluster_comparison_of_a_table_has_the_error_of_the_sandwich(rng):
         .fit(cov_type="cluster", cov_kwds={"groups": speaker, "use_correction": False})
         .bse[0]
     )
-    low, high = found.by_speaker.low, found.by_speaker.high
-    assert (high - low) / (2 * 1.96) == pytest.approx(robust, rel=0.06)
+    assert found.basis == "speakers"
+    assert found.result.error == pytest.approx(robust, rel=0.06)
+    assert found.result.freedom == 44
 
 
 # -------------------------------------------------------------------- paired bootstrap
@@ -352,9 +353,8 @@ def test_paired_bootstrap_agrees_with_the_permutation_test(rng):
             true, pred, bootstrap.resample_utterances(300, RESAMPLES, rng)
         )[..., 0]
         estimates = [metrics.ccc(true[:, 0], p[:, 0]) for p in pred]
-        ours = bootstrap.paired_comparison(
-            estimates[0] - estimates[1], scores[:, 0] - scores[:, 1]
-        )
+        error = float(np.std(scores[:, 0] - scores[:, 1]))
+        ours = bootstrap.compare(estimates[0] - estimates[1], error, 299)
 
         def difference(x, y, true=true):
             return metrics.ccc(true[:, 0], x) - metrics.ccc(true[:, 0], y)

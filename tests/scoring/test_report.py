@@ -1,6 +1,7 @@
 """RESULTS.md, scores.json and scores.csv against a hand-made set of predictions.
 
-Ten utterances, six neutral and four angry, of which four and three are right::
+Ten utterances, six neutral and four angry, of which four and three are right, each of
+them twice (of fewer than twenty no interval is given)::
 
     accuracy 7/10   UAR (4/6 + 3/4) / 2 = .70833
     F1 neutral 2*4/(6+5) = .72727, angry 2*3/(4+5) = .66667, macro .69697
@@ -38,8 +39,8 @@ HEADER = (
     "utterance,corpus,speaker,gender,emotion,emotion_pred,prob_neu,prob_ang,"
     "valence,arousal,dominance,valence_pred,arousal_pred,dominance_pred"
 )
-TRUE = ["neu"] * 6 + ["ang"] * 4
-HAND = ["neu"] * 4 + ["ang"] * 2 + ["neu"] + ["ang"] * 3
+TRUE = (["neu"] * 6 + ["ang"] * 4) * 2
+HAND = (["neu"] * 4 + ["ang"] * 2 + ["neu"] + ["ang"] * 3) * 2
 EXPECTED = {
     "ccc": 5 / 9,
     "ccc_valence": 1.0,
@@ -63,13 +64,14 @@ CHANCE = {
 def rows(said, attributes=True, speakers=2):
     lines = []
     for i, (true, pred) in enumerate(zip(TRUE, said, strict=True)):
-        arousal = 1 + 2 * (i % 2)
+        turn = i % 10
+        arousal = 1 + 2 * (turn % 2)
         probability = "0.9,0.1" if pred == "neu" else "0.2,0.8"
         lines.append(
-            f"u{i},mini,s{i % speakers},f,{true},"
+            f"u{i:02},mini,s{i % speakers},f,{true},"
             + (f"{pred},{probability}" if pred else ",,")
-            + f",{i / 2},{arousal},{i}"
-            + (f",{i / 2},{arousal + 1},3" if attributes else ",,,")
+            + f",{turn / 2},{arousal},{turn}"
+            + (f",{turn / 2},{arousal + 1},3" if attributes else ",,,")
         )
     return lines
 
@@ -82,7 +84,7 @@ def systems(write_csv):
         for name, lines in {
             "hierarchical_dc": rows(HAND),
             "baseline_d": rows(TRUE, attributes=False),
-            "baseline_c": rows([""] * 10),
+            "baseline_c": rows([""] * 20),
         }.items()
     }
 
@@ -101,8 +103,8 @@ def test_every_number_of_the_scores(report):
     assert all((i.low, i.estimate, i.high) == (1, 1, 1) for i in perfect.values())
     assert set(report.scores["baseline_c"]) == set(list(EXPECTED)[:4])
     assert report.chance == pytest.approx(CHANCE)
-    assert report.class_counts == {"neu": 6, "ang": 4}
-    assert (report.utterances, report.speakers, report.corpora) == (10, 2, ("mini",))
+    assert report.class_counts == {"neu": 12, "ang": 8}
+    assert (report.utterances, report.speakers, report.corpora) == (20, 2, ("mini",))
     assert report.by_speaker == {}
 
 
@@ -123,14 +125,15 @@ def test_every_number_of_the_markdown(report):
     assert table[4].startswith("|Baseline C|0.556 [")
     assert table[4].endswith("|0.000 [0.000, 0.000]||||")
     assert table[5] == "|chance|0.000|0.000|0.000|0.000|0.600|0.500|0.375|"
-    assert "(neutral 6, angry 4)" in text
+    assert "(neutral 12, angry 8)" in text
     assert "![A plot](plots/a.png)" in text
-    # -3 rights of 10; McNemar 0 against 3: 2 / 2^3, mid-p minus 1/8
+    # -6 rights of 20; McNemar 0 against 6: 2 / 2^6, mid-p minus 1/64
     cells = next(x for x in text.splitlines() if "|Acc|-" in x).split("|")
     assert cells[1] == "Hierarchical D-C − Baseline D"
     assert cells[3].startswith("-0.300 [")
-    assert cells[4:6] == ["McNemar (mid-p)", "0.125"]
-    assert cells[7] == "n/a"
+    assert cells[4] == "0.016 (McNemar (mid-p), over utterances)"
+    assert cells[6] == "not shown (these models, these speakers)"
+    assert "not of the methods" in text
 
 
 def test_terminal_table(report):
@@ -244,13 +247,15 @@ def test_pairs_and_holm(report, systems):
 
 def test_intervals_over_speakers_where_there_are_enough(write_csv):
     header = "utterance,speaker,emotion,emotion_pred"
-    lines = [f"u{i:03d},s{i % 20},a,{'ab'[i % 3 == 0]}" for i in range(100)]
-    lines += [f"v{i:03d},s{i % 20},b,{'ba'[i % 4 == 0]}" for i in range(100)]
+    lines = [f"u{i:03d},s{i % 40},a,{'ab'[i % 3 == 0]}" for i in range(100)]
+    lines += [f"v{i:03d},s{i % 40},b,{'ba'[i % 4 == 0]}" for i in range(100)]
     system = read_predictions(write_csv(lines, header))
     found = build_report({"x": system, "y": system}, "t", 300, pairs=[("x", "y")])
     interval = found.by_speaker["x"]["uar"]
     assert interval.low < interval.estimate < interval.high
-    assert found.pairs[0].by_speaker.p == 1.0
+    pair = found.pairs[0]
+    assert pair.basis == "speakers"
+    assert (pair.result.p, pair.finding) == (1.0, "not shown")
     assert "### Intervals over speakers" in format_markdown(
         found, read_environment(), {}
     )
@@ -259,14 +264,82 @@ def test_intervals_over_speakers_where_there_are_enough(write_csv):
 
 
 def test_uar_is_resampled_within_classes(write_csv):
-    # Recalls .6, .6 and 1 of a single row. Within classes the standard error is
-    # sqrt(2 * .24 / 50) / 3 = .033; plain resamples, which lose that row, have .09.
+    # Recalls .6, .6 and .5 of six rows. Within classes the standard error is
+    # sqrt(2 * .24 / 50 + .25 / 5) / 3 = .081.
     lines = [f"a{i:02d},a,{'ab'[i % 5 > 2]}" for i in range(50)]
-    lines += [f"b{i:02d},b,{'ba'[i % 5 > 2]}" for i in range(50)] + ["c,c,c"]
+    lines += [f"b{i:02d},b,{'ba'[i % 5 > 2]}" for i in range(50)] + [
+        f"c{i},c,{'ca'[i % 2]}" for i in range(6)
+    ]
     system = read_predictions(write_csv(lines, "utterance,emotion,emotion_pred"))
     found = build_report({"x": system}, "t", 1000).scores["x"]["uar"]
-    assert found.estimate == pytest.approx(2.2 / 3)
-    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.0327, rel=0.15)
+    assert found.estimate == pytest.approx(1.7 / 3)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.0812, rel=0.15)
+
+
+def test_two_rows_have_a_score_and_no_interval(write_csv):
+    """Of two rows one is drawn, and a constant has a CCC of 0: [0, 0] around .84."""
+    lines = ["a,1,1,1,1.2,1.2,1.2", "b,2,2,2,1.8,1.8,1.8"]
+    header = "utterance,valence,arousal,dominance,valence_pred,arousal_pred,"
+    header += "dominance_pred"
+    found = build_report({"x": read_predictions(write_csv(lines, header))}, "t", 100)
+    ccc = found.scores["x"]["ccc"]
+    assert ccc.estimate == pytest.approx(2 * 0.15 / (0.25 + 0.09))
+    assert np.isnan([ccc.low, ccc.high]).all()
+    environment = read_environment()
+    for text in (
+        format_table(found),
+        format_markdown(found, environment, {}),
+        format_latex(found),
+    ):
+        assert "[-]" in text
+        assert "Fewer than 20 utterances" in text
+    content = json.loads(report_json(found, environment))
+    assert content["scores"]["x"]["ccc"]["low"] is None
+    row = next(csv.DictReader(io.StringIO(format_csv(found))))
+    assert row["low"] == row["high"] == ""
+
+
+def one_against_all(write_csv, counts):
+    """Two models on classes of these sizes; the second is wrong about every fifth."""
+    truth = np.repeat(list("abcde"), counts)
+    header = "utterance,emotion,emotion_pred"
+    lines = [[], []]
+    for place, true in enumerate(truth):
+        wrong = "b" if true == "a" else "a"
+        lines[0].append(f"u{place:03},{true},{true}")
+        lines[1].append(f"u{place:03},{true},{wrong if place % 5 == 0 else true}")
+    return [
+        read_predictions(write_csv(each, header, f"{place}.csv"))
+        for place, each in enumerate(lines)
+    ]
+
+
+def test_a_class_of_one_row_is_told_beside_the_numbers(write_csv):
+    a, b = one_against_all(write_csv, (75, 75, 60, 39, 1))
+    found = build_report({"a": a, "b": b}, "t", pairs=[("a", "b")])
+    assert np.isnan(found.scores["a"]["uar"].low)
+    assert np.isfinite(found.scores["a"]["accuracy"].low)
+    (uar,) = [pair for pair in found.pairs if pair.metric == "uar"]
+    assert uar.how == "answers swapped"
+    # Signs of the rows that only one has right, each weighed by its class.
+    wrong = b.pred_class != b.true_class
+    weight = 1 / (5 * np.bincount(b.true_class)[b.true_class][wrong])
+    normal = 2 * stats.norm.sf(uar.result.difference / np.sum(weight**2) ** 0.5)
+    assert uar.result.difference == pytest.approx(weight.sum())
+    assert uar.result.p == pytest.approx(normal, abs=0.01)
+    for text in (format_table(found), format_markdown(found, read_environment(), {})):
+        assert "Classes of fewer than 5 utterances (e 1)" in text
+
+
+def test_resamples_that_cannot_reach_the_level_are_told(write_csv):
+    a, b = one_against_all(write_csv, (30, 30, 30, 30, 30))
+    pairs = [("a", "b"), ("b", "a")]
+    few = build_report({"a": a, "b": b}, "t", 100, pairs=pairs)
+    assert "100 resamples are too few for 6 tests" in format_table(few)
+    more = build_report({"a": a, "b": b}, "t", pairs=pairs)
+    assert more.resamples == 10_000
+    assert "too few" not in format_table(more)
+    assert max(pair.p_holm for pair in more.pairs) < 0.05
 
 
 def test_partly_rated_sets(write_csv):

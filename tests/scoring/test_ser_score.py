@@ -192,7 +192,33 @@ def test_a_class_that_is_never_annotated_is_told(tmp_path, capsys):
     assert "note: m predicts 'neut', which no utterance" in capsys.readouterr().out
     path.write_text(path.read_text().replace("neut", "ang"))
     main([*arguments, "--plots", "false"])
-    assert "note:" not in capsys.readouterr().out
+    assert "note: m predicts" not in capsys.readouterr().out
+
+
+def test_two_spellings_of_a_class_are_refused(tmp_path, capsys):
+    """As a sixth class `Neu` would have a recall of its own, in one file or in two."""
+    header = "utterance,emotion,emotion_pred"
+    for number, (first, second) in enumerate(
+        [
+            (["a,neu,neu", "b,Neu,neu", "c,ang,ang"], None),
+            (["a,neu,neu", "b,neutral,neu"], None),
+            (["a,neu,neu", "b,ang,Neu"], None),
+            (["a,neu,neu", "b,,ang"], ["a,,Neu", "b,Neu,Neu"]),
+        ]
+    ):
+        arguments = ["--output", str(tmp_path / "out"), "--plots", "false"]
+        for name, rows in (("x", first), ("y", second)):
+            if rows is not None:
+                path = tmp_path / f"{name}{number}.csv"
+                path.write_text("\n".join([header, *rows]) + "\n")
+                arguments += ["--predictions", f"{name}={path}"]
+        with pytest.raises(SystemExit):
+            main(arguments)
+        error = capsys.readouterr().err
+        other = "neutral" if number == 1 else "Neu"
+        assert "'neu'" in error
+        assert f"'{other}'" in error
+        assert f"x{number}.csv" in error
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from espnet_ext.bin import ser_table
 from espnet_ext.errors import UserError
@@ -76,7 +77,7 @@ def test_csv_has_every_metric(output, result):
             ("seed_deviation", cell.seed_deviation),
             ("chance", result.chance[column]),
         ):
-            assert row[name] == f"{value:.6f}", name
+            assert row[name] == table_data.six(value), name
         assert (row["runs"], row["expected_runs"]) == ("4", "4")
     ccc = next(r for r in rows if r["row"] == "one" and r["metric"] == "ccc")
     assert (ccc["paper"], ccc["paper_corrected"]) == ("0.500000", "0.400000")
@@ -97,7 +98,7 @@ def test_markdown_cells(output, result):
             cell = result.cells[key][column]
             mean = cell.mean
             parts = [
-                f"{mean.estimate:.3f} [{mean.low:.3f}, {mean.high:.3f}]",
+                f"{mean.estimate:.3f} {table_data.ends(mean)}",
                 f"± {cell.seed_deviation:.3f} over seeds",
             ]
             paper = result.spec.rows[key].paper.get(column)
@@ -115,9 +116,7 @@ def test_markdown_pooled_and_folds(output, result):
     for key, row in zip(("one", "two"), rows, strict=True):
         for column, cell in zip(result.spec.columns, row[1:], strict=True):
             pooled = result.cells[key][column].pooled
-            assert (
-                cell == f"{pooled.estimate:.3f} [{pooled.low:.3f}, {pooled.high:.3f}]"
-            )
+            assert cell == f"{pooled.estimate:.3f} {table_data.ends(pooled)}"
     _, *rows = markdown_table(text, "Fold by fold")
     assert len(rows) == 2 * 5
     names = {"Row & one": "one", "Row two": "two"}
@@ -131,39 +130,55 @@ def p(value):
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def test_markdown_and_csv_comparisons(output, result):
+def test_one_verdict_a_comparison_and_every_test_behind_it(output, result):
     text = (output / "RESULTS.md").read_text()
-    _, *rows = markdown_table(text, "Comparisons")
+    front, behind = text.split("<details>")
+    head, *rows = markdown_table(front + "\n### ", "Comparisons")
+    assert head == ["rows", "score", "difference", "p (Holm)", "verdict"]
+    details = [line.split("|")[1:-1] for line in behind.splitlines() if "|Row" in line]
     lines = list(csv.DictReader((output / "comparisons.csv").open()))
+    page = (output / "report.html").read_text()
     assert len(rows) == len(lines) == len(result.comparisons) == 4
-    for row, line, found in zip(rows, lines, result.comparisons, strict=True):
+    for row, line, more, found in zip(
+        rows, lines, details, result.comparisons, strict=False
+    ):
         mean, pooled = found.result, found.pooled
+        assert mean == found.tests["trainings"]
         assert row[0] == "Row two − Row & one"
-        assert row[2] == f"{mean.difference:+.3f} [{mean.low:+.3f}, {mean.high:+.3f}]"
-        assert row[3] == (
-            f"{pooled.difference:+.3f} [{pooled.low:+.3f}, {pooled.high:+.3f}]"
-        )
-        assert row[5:7] == [p(mean.p), p(found.p_holm)]
-        assert row[8] == "n/a"
+        ends = table_data.ends(mean, "+.3f")
+        assert row[2:] == [
+            f"{mean.difference:+.3f} {ends}", p(found.p_holm), found.finding
+        ]  # fmt: skip
+        assert more[2] == f"{found.how}, over trainings"
+        for place, basis in ((3, "trainings"), (4, "utterances")):
+            test = found.tests[basis]
+            assert more[place] == f"{table_data.ends(test, '+.3f')}, p {p(test.p)}"
+            assert more[place].replace("<", "&lt;") in page
+        ends = table_data.ends(pooled, "+.3f")
+        assert more[5] == f"{pooled.difference:+.3f} {ends}"
         if found.pair.column.metric == "accuracy":
             first = found.by_seed[0].result
-            assert row[7].startswith(
+            assert more[6].startswith(
                 f"seed 0: {first.only_first} / {first.only_second}, p {p(first.p_mid)};"
             )
         else:
-            assert row[7] == ""
+            assert more[6] == ""
         for name, value in (
             ("difference", mean.difference),
             ("low", mean.low),
             ("high", mean.high),
             ("p", mean.p),
             ("p_holm", found.p_holm),
+            ("trainings_p", found.tests["trainings"].p),
+            ("utterances_p", found.tests["utterances"].p),
+            ("utterances_low", found.tests["utterances"].low),
             ("pooled_difference", pooled.difference),
             ("pooled_low", pooled.low),
             ("pooled_high", pooled.high),
         ):
-            assert line[name] == f"{value:.6f}"
-        assert line["speaker_p"] == ""
+            assert line[name] == table_data.six(value), name
+        assert line["speakers_p"] == ""
+        assert (line["verdict"], line["basis"]) == (found.finding, "trainings")
 
 
 def test_latex(output, result):
@@ -179,7 +194,7 @@ def test_latex(output, result):
     for place, column in enumerate(result.spec.columns, 1):
         mean = result.cells["one"][column].mean
         assert one[place] == f"{mean.estimate:.3f}"
-        assert ends[place] == rf"{{\scriptsize [{mean.low:.3f}, {mean.high:.3f}]}}"
+        assert ends[place] == rf"{{\scriptsize {table_data.ends(mean)}}}"
         deviation = result.cells["one"][column].seed_deviation
         assert spread[place] == (rf"{{\scriptsize $\pm$ {deviation:.3f} over seeds}}")
     for place, (column, value) in enumerate(
@@ -242,7 +257,7 @@ def test_the_page_needs_nothing_else(output, result):
         for column in result.spec.columns:
             mean = cells[column].mean
             assert f"{mean.estimate:.3f}" in shown
-            assert f"[{mean.low:.3f}, {mean.high:.3f}]" in shown
+            assert table_data.ends(mean) in shown
     assert "Row & one" in shown
     assert "<script" not in text.lower()
     figures = {path.stem for path in (output / "plots").iterdir()}
@@ -470,25 +485,16 @@ def test_without_any_log_there_is_no_such_section(output):
     assert 'href="#table"' in page
 
 
-def test_over_trainings_is_in_every_file(output, result):
-    text = (output / "RESULTS.md").read_text()
-    head, *rows = markdown_table(text, "Comparisons")
-    assert head[-1] == "over trainings"
-    lines = list(csv.DictReader((output / "comparisons.csv").open()))
-    for row, line, found in zip(rows, lines, result.comparisons, strict=True):
-        over = found.by_training
-        assert row[-1] == f"[{over.low:+.3f}, {over.high:+.3f}], p {p(over.p)}"
-        assert row[-1].replace("<", "&lt;") in (output / "report.html").read_text()
-        assert line["training_p"] == f"{over.p:.6f}"
-        assert line["training_low"] == f"{over.low:.6f}"
-        assert line["training_high"] == f"{over.high:.6f}"
-
-
 def test_one_seed_speaks_of_trained_models_only(tmp_path):
     made = table_data.make(tmp_path, seeds=(0,))
     text = (run(made, "--plots", "false") / "RESULTS.md").read_text()
     assert "One training for each row and fold" in text
     assert "over trainings" not in text
+    front = text.split("<details>")[0] + "\n### "
+    for row in markdown_table(front, "Comparisons")[1:]:
+        assert row[-1].endswith(" (these models, these speakers)"), row
+    _, claim = markdown_table(text, "The paper's claims")
+    assert claim[1] == "**holds (these models)**"
     few = [
         f"{name} {count} in fold {fold}"
         for fold, true in made.true.items()
@@ -500,17 +506,21 @@ def test_one_seed_speaks_of_trained_models_only(tmp_path):
         if 0 < count < 5
     ]
     assert "disgusted 1 in fold 1" in few
-    assert f"classes of few utterances ({', '.join(few)})" in text
+    assert f"lasses of fewer than 5 utterances ({', '.join(few)})" in text
 
 
 def test_too_few_resamples_are_told(tmp_path, capsys):
     made = table_data.make(tmp_path, seeds=(0,))
+    table = made.table.read_text()
+    made.table.write_text(
+        table.replace("uar, iemocap.macro", "uar, iemocap.uar4, iemocap.macro")
+    )
     text = (
         run(made, "--plots", "false", "--resamples", "100") / "RESULTS.md"
     ).read_text()
-    # 4 comparisons, each p at least 2 / 101
-    assert "100 resamples are too few for 4 comparisons" in text
-    assert "below 0.08" in text
+    # 5 comparisons and a claim of no gain, each p of swaps at least 1 / 101
+    assert "100 resamples are too few for 6 tests" in text
+    assert "below 0.06" in text
     assert "too few" in capsys.readouterr().out
 
 
@@ -557,75 +567,110 @@ def test_latex_comparisons(output, result):
     for row, found in zip(rows, result.comparisons, strict=True):
         mean = found.result
         assert f"${mean.difference:+.3f}$" in row
-        assert f"$[{mean.low:+.3f}, {mean.high:+.3f}]$" in row
-        assert row.endswith(rf"& ${p(mean.p)}$ & ${p(found.p_holm)}$ \\")
+        assert f"${table_data.ends(mean, '+.3f')}$" in row
+        assert row.endswith(rf"& ${p(found.p_holm)}$ & {found.words} \\")
 
 
-def test_verdicts(tmp_path):
-    """A clear difference holds, its opposite fails, what is missing is not tested."""
-    made = table_data.make(
-        tmp_path, sizes={1: 300, 2: 300}, skill={"one": 0.3, "two": 0.9}
-    )
-
-    def verdicts():
-        spec = load_table(made.table)
-        records = read_runs(made.runs, spec)
-        keys = [record.key for record in records]
-        found = score_table(spec, read_all_predictions(records), keys, 200)
-        return judge_claims(found)
-
-    (claim,) = verdicts()
-    assert claim.verdict is Verdict.HOLDS
-    higher, not_higher = claim.conditions
-    assert higher.difference > 0
-    assert higher.paper == pytest.approx(0.2)
-    assert not_higher.difference < 0  # one minus two, tested as two minus one
-    assert not_higher.low < not_higher.difference < not_higher.high < 0
-
-    text = made.table.read_text()
-    made.table.write_text(text.replace("higher: [two, one]", "higher: [one, two]"))
-    assert verdicts()[0].verdict is Verdict.FAILS
-    made.table.write_text(
-        text.replace("not_higher: [one", "not_higher: [two").replace(
-            "two, two]", "two, one]"
-        )
-    )
-    assert verdicts()[0].conditions[1].verdict is Verdict.FAILS
-
-    made.table.write_text(text)
-    table_data.write_runs(
-        made, list(made.said), {key for key in made.said if key[0] == "two"}
-    )
-    assert verdicts()[0].verdict is Verdict.UNTESTED
-
-
-def test_without_significance_it_is_in_sign_only(tmp_path):
-    made = table_data.make(
-        tmp_path, seeds=(0,), sizes={1: 12, 2: 12}, skill={"one": 0.5, "two": 0.5}
-    )
+def judged(made):
     spec = load_table(made.table)
     records = read_runs(made.runs, spec)
     keys = [record.key for record in records]
-    found = score_table(spec, read_all_predictions(records), keys, 200)
-    (claim,) = judge_claims(found)
-    for condition, (first, second, metric) in zip(
-        claim.conditions,
-        (("two", "one", "ccc"), ("one", "two", "accuracy")),
-        strict=True,
-    ):
-        column = Column("iemocap", metric)
-        difference = (
-            found.cells[first][column].mean.estimate
-            - found.cells[second][column].mean.estimate
-        )
-        above = difference > 0
-        significant = condition.p_holm < 0.05
-        if condition.condition.higher:
-            expected = Verdict.FAILS
-            if above:
-                expected = Verdict.HOLDS if significant else Verdict.IN_SIGN
-        else:
-            expected = Verdict.HOLDS
-            if above:
-                expected = Verdict.FAILS if significant else Verdict.IN_SIGN
-        assert condition.verdict is expected
+    result = score_table(spec, read_all_predictions(records), keys, 2000)
+    return result, judge_claims(result)
+
+
+def with_claims(made, *conditions):
+    """Let the table claim these conditions, each as a claim of its own."""
+    claims = "".join(f"  - {{says: x, if: [{c}]}}\n" for c in conditions)
+    text = re.sub(r"claims:.*?(?=notes:)", "claims:\n" + claims, table_data.TABLE,
+                  flags=re.DOTALL)  # fmt: skip
+    made.table.write_text(text)
+    return judged(made)
+
+
+def test_verdicts_of_a_clear_difference(tmp_path):
+    made = table_data.make(
+        tmp_path, (0,), sizes={1: 300, 2: 300}, skill={"one": 0.3, "two": 0.9}
+    )
+    expected = {
+        "{higher: [two, one], in: iemocap.ccc}": (Verdict.HOLDS, "higher"),
+        "{higher: [one, two], in: iemocap.ccc}": (Verdict.FAILS, "lower"),
+        "{lower: [one, two], in: iemocap.ccc}": (Verdict.HOLDS, "lower"),
+        "{lower: [two, one], in: iemocap.ccc}": (Verdict.FAILS, "higher"),
+        "{not_higher: [one, two], in: iemocap.accuracy}": (
+            *(Verdict.HOLDS, "not higher by 0.02"),
+        ),
+        "{not_higher: [two, one], in: iemocap.accuracy}": (Verdict.FAILS, "higher"),
+    }
+    _, claims = with_claims(made, *expected)
+    for claim, (verdict, finding) in zip(claims, expected.values(), strict=True):
+        (found,) = claim.conditions
+        assert (found.verdict, found.finding) == (verdict, finding)
+        assert found.low < found.difference < found.high
+        assert (found.difference > 0) == (found.condition.pair.first == "two")
+        assert claim.words == f"{verdict.value} (these models)"
+    assert claims[0].conditions[0].paper == pytest.approx(0.2)
+    made.table.write_text(table_data.TABLE)
+    table_data.write_runs(
+        made, list(made.said), {key for key in made.said if key[0] == "two"}
+    )
+    (claim,) = judged(made)[1]
+    assert claim.words == "not tested"
+
+
+def same_but(made, rows, fold=1):
+    """Let both rows say the same, right in all but some utterances.
+
+    Args:
+        made: The table's predictions.
+        rows: Row of the table -> utterances that it has wrong, as a slice.
+        fold: Where.
+    """
+    truth = made.true[fold]
+    for row, wrong in rows.items():
+        said = truth.copy()
+        said[wrong] = (said[wrong] + 1) % 4
+        made.said[row, fold, 0] = said
+        table_data.write_predictions(made, (row, fold, 0))
+
+
+def test_a_small_gain_is_neither_higher_nor_ruled_out(tmp_path):
+    """A gain of .012 that luck may have made: undecided, and higher in sign only."""
+    made = table_data.make(tmp_path, (0,), sizes={1: 250, 2: 250})
+    for fold in (1, 2):
+        same_but(made, {"one": slice(0, 8), "two": slice(5, 10)}, fold)
+    _, claims = with_claims(
+        made,
+        "{not_higher: [two, one], in: iemocap.accuracy}",
+        "{higher: [two, one], in: iemocap.accuracy}",
+        "{lower: [one, two], in: iemocap.accuracy}",
+        "{not_higher: [one, two], in: iemocap.accuracy}",
+    )
+    assert [claim.conditions[0].difference for claim in claims] == pytest.approx(
+        [0.012, 0.012, -0.012, -0.012]
+    )
+    assert [claim.verdict for claim in claims] == [
+        *(Verdict.UNDECIDED, Verdict.IN_SIGN, Verdict.IN_SIGN, Verdict.HOLDS)
+    ]
+    assert [claim.conditions[0].finding for claim in claims] == [
+        *("undecided", "higher in sign only"),
+        *("lower in sign only", "not higher by 0.02"),
+    ]
+
+
+def test_no_claim_rests_on_the_sign_of_the_pooled_scores(tmp_path):
+    """Higher as the mean of folds and lower when pooled: never "holds" by McNemar."""
+    made = table_data.make(tmp_path, (0,), sizes={1: 900, 2: 30})
+    same_but(made, {"one": slice(0, 0), "two": slice(0, 60)}, 1)
+    same_but(made, {"one": slice(0, 8), "two": slice(0, 0)}, 2)
+    result, claims = with_claims(made, "{higher: [two, one], in: iemocap.accuracy}")
+    found = next(c for c in result.comparisons if c.pair.column.metric == "accuracy")
+    assert found.result.difference == pytest.approx((8 / 30 - 60 / 900) / 2)
+    assert found.pooled.difference == pytest.approx((8 - 60) / 930)
+    assert found.by_seed[0].result.p_mid < 1e-5
+    # Signs of 60 and 8 rows of unequal weight: the variance is exact.
+    error = (60 / 900**2 + 8 / 30**2) ** 0.5 / 2
+    expected = 2 * stats.norm.sf(found.result.difference / error)
+    assert found.result.p == pytest.approx(expected, abs=0.02)
+    assert found.result.p > 1e-3
+    assert (found.finding == "higher") == (claims[0].verdict is Verdict.HOLDS)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, norm, t
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from espnet_ext.errors import UserError
@@ -84,7 +84,8 @@ def test_means_over_folds_and_seeds(made, result, row):
         deviation = abs(by_seed[0] - by_seed[1]) / np.sqrt(2)
         assert cell.seed_deviation == pytest.approx(deviation)
         assert (cell.runs, cell.expected) == (4, 4)
-        assert cell.mean.low <= cell.mean.estimate <= cell.mean.high
+        if np.isfinite(cell.mean.low):
+            assert cell.mean.low <= cell.mean.estimate <= cell.mean.high
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -150,44 +151,80 @@ def test_mcnemar_by_seed(made, result):
         assert test.result.p_mid == pytest.approx(min(1.0, mid))
         more.append(two.astype(int) - one)
     assert [test.seed for test in found.by_seed] == [0, 1]
-    # Both seeds together: an utterance's sign is drawn for both of its answers.
-    difference = np.sum(more, axis=0)
-    chances = {0: 1.0}
-    for size in difference[difference != 0]:
-        spread: dict[int, float] = {}
-        for total, chance in chances.items():
-            for sign in (-1, 1):
-                key = total + sign * abs(int(size))
-                spread[key] = spread.get(key, 0.0) + chance / 2
-        chances = spread
-    seen = abs(difference.sum())
-    beyond = sum(chance for total, chance in chances.items() if abs(total) > seen)
-    assert found.result.p == pytest.approx(beyond + chances[seen])
-    assert "2 seeds together" in found.test
+    assert found.basis == "trainings"
 
 
-def test_one_seed_needs_no_combination(tmp_path):
-    result = score(table_data.make(tmp_path, seeds=(0,)))
-    (found,) = [c for c in result.comparisons if c.pair.column.metric == "accuracy"]
+def test_the_test_is_of_the_mean_of_folds(made, result):
+    """Swaps of whole utterances, all seeds at once: moments by hand, p by a normal."""
+    for found in result.comparisons:
+        metric = found.pair.column.metric
+        if metric == "ccc":
+            continue
+        difference = found.tests["utterances"].difference
+        if metric == "macro_f1":
+            continue
+        variance = 0.0
+        for fold in FOLDS:
+            true = made.true[fold]
+            sizes = np.bincount(true)[true]
+            weight = 1 / len(true) * np.ones(len(true))
+            if metric == "uar":
+                weight = 1 / (len(np.unique(true)) * sizes)
+            hits = [
+                np.mean([made.said[row, fold, s] == true for s in SEEDS], axis=0)
+                for row in ("two", "one")
+            ]
+            variance += np.sum((weight * (hits[0] - hits[1]) / len(FOLDS)) ** 2)
+        expected = 2 * norm.sf(difference / variance**0.5)
+        assert found.tests["utterances"].p == pytest.approx(expected, abs=0.02)
+
+
+def test_one_fold_and_seed_is_mcnemars_test(tmp_path):
+    made = table_data.make(tmp_path, seeds=(0,))
+    table_data.write_runs(made, [key for key in made.said if key[1] == 1])
+    (found,) = [
+        c for c in score(made).comparisons if c.pair.column.metric == "accuracy"
+    ]
     assert found.result.p == found.by_seed[0].result.p_mid
-    assert found.test == "McNemar (mid-p)"
+    assert (found.how, found.basis) == ("McNemar (mid-p)", "utterances")
+
+
+def test_seeds_make_the_verdict_one_over_trainings(made, result):
+    """A t test of the seeds, wider by the test set's error."""
+    for found in result.comparisons:
+        cells = [result.cells[row][found.pair.column] for row in ("two", "one")]
+        two, one = ([cell.by_seed[s] for s in SEEDS] for cell in cells)
+        verdict, seeds_only = found.result, np.var(one, ddof=1) + np.var(two, ddof=1)
+        assert found.basis == "trainings"
+        assert found.p_holm >= verdict.p
+        assert verdict.error**2 > seeds_only / 2
+        assert verdict.p == pytest.approx(
+            2 * t.sf(abs(verdict.difference) / verdict.error, 2)
+        )
+        assert verdict.p > found.tests["utterances"].p
 
 
 def test_differences_and_holm(result):
     p_values = [c.result.p for c in result.comparisons]
+    # One claim: accuracy of one is not higher than of two, which is two minus one.
+    (bound,) = result.not_higher.values()
+    accuracy = result.comparisons[1].result
+    p_values.append(t.cdf((-accuracy.difference - 0.02) / accuracy.error, 2))
+    assert result.tests == 5
     order = np.argsort(p_values, kind="stable")
     running, expected = 0.0, [0.0] * len(p_values)
     for rank, place in enumerate(order):
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[place]))
         expected[place] = running
-    assert [c.p_holm for c in result.comparisons] == pytest.approx(expected)
+    assert [*(c.p_holm for c in result.comparisons), bound] == pytest.approx(expected)
     for found in result.comparisons:
         two, one = (result.cells[row][found.pair.column] for row in ("two", "one"))
         difference = two.mean.estimate - one.mean.estimate
         assert found.result.difference == pytest.approx(difference)
         pooled = two.pooled.estimate - one.pooled.estimate
         assert found.pooled.difference == pytest.approx(pooled)
-        assert found.result.low < found.result.difference < found.result.high
+        low, high = found.result.low, found.result.high
+        assert low < found.result.difference < high
 
 
 def test_paired_resamples_make_the_interval_of_equal_models_a_point(tmp_path):
@@ -197,29 +234,49 @@ def test_paired_resamples_make_the_interval_of_equal_models_a_point(tmp_path):
         target = table_data.prediction_path(made, ("two", fold, 0))
         target.write_text(source.read_text())
     for found in score(made).comparisons:
-        assert (found.result.low, found.result.high) == (0.0, 0.0)
+        if found.pair.column.metric in ("ccc", "accuracy"):
+            assert (found.result.low, found.result.high) == (0.0, 0.0)
         assert found.result.p == 1.0
 
 
-def test_a_class_of_one_row_does_not_make_uar_bimodal(tmp_path):
-    """Right about the one disgusted row: recalls vary, but that one stays 1."""
+def test_a_class_of_few_rows_leaves_uar_without_an_interval(tmp_path):
+    """One disgusted row; UAR (4) does not count it, and differences are tested."""
     made = table_data.make(tmp_path, seeds=(0,), sizes={1: 400, 2: 400})
-    made.said["two", 1, 0][0] = 4
-    table_data.write_predictions(made, ("two", 1, 0))
-    interval = score(made, 1000).cells["two"][Column("iemocap", "uar")].mean
-    # Without the row UAR of fold 1 would fall by some .05, of the table by .025.
-    assert interval.high - interval.low < 0.08
+    result = score(made, 1000)
+    cells = result.cells["two"]
+    for metric, there in (("uar", False), ("macro_f1", False), ("uar4", True)):
+        interval = cells[Column("iemocap", metric)].mean
+        assert np.isfinite(interval.estimate)
+        assert np.isfinite(interval.low) == np.isfinite(interval.high) == there
+    for found in result.comparisons:
+        assert found.p_holm < 0.05
+
+
+@pytest.mark.parametrize("size", [2, 19, 20])
+def test_few_rows_have_no_interval(tmp_path, size):
+    made = table_data.make(tmp_path, seeds=(0,), sizes={1: size, 2: 100})
+    result = score(made)
+    ccc = result.cells["two"][Column("iemocap", "ccc")]
+    assert np.isfinite(ccc.mean.low) == (size >= 20)
+    found = result.comparisons[0]
+    assert (found.finding == "not tested") == (size < 20)
 
 
 def test_speakers_are_drawn_where_there_are_enough(tmp_path):
     few = score(table_data.make(tmp_path, speakers=2))
-    assert all(found.by_speaker is None for found in few.comparisons)
+    assert all("speakers" not in found.tests for found in few.comparisons)
     (tmp_path / "many").mkdir()
-    many = score(table_data.make(tmp_path / "many", speakers=20))
+    many = score(table_data.make(tmp_path / "many", speakers=40))
     for found in many.comparisons:
-        assert found.by_speaker is not None
-        assert found.by_speaker.low < found.result.difference < found.by_speaker.high
-    assert many.test_sets["iemocap"].speakers == 40
+        assert found.basis == "trainings"
+        assert found.tests["speakers"].freedom == 78
+    assert many.test_sets["iemocap"].speakers == 80
+    (tmp_path / "one").mkdir()
+    one = score(table_data.make(tmp_path / "one", seeds=(0,), speakers=40))
+    for found in one.comparisons:
+        assert found.basis == "speakers"
+        assert found.result == found.tests["speakers"]
+        assert found.words.endswith(" (these models, other speakers)")
 
 
 def test_a_speaker_an_utterance_gives_the_same_interval(tmp_path):
@@ -227,10 +284,9 @@ def test_a_speaker_an_utterance_gives_the_same_interval(tmp_path):
     made = table_data.make(tmp_path, speakers=500, sizes={1: 400, 2: 400}, seeds=(0,))
     for found in score(made, 4000).comparisons:
         if found.pair.column.metric in ("ccc", "accuracy"):
-            ends = (found.by_speaker.low, found.by_speaker.high)
-            assert ends == pytest.approx(
-                (found.result.low, found.result.high), abs=8e-3
-            )
+            ends = (found.tests["speakers"].low, found.tests["speakers"].high)
+            rows = found.tests["utterances"]
+            assert ends == pytest.approx((rows.low, rows.high), abs=8e-3)
 
 
 def test_missing_runs_leave_the_rest(made, tmp_path):
@@ -249,8 +305,8 @@ def test_missing_runs_leave_the_rest(made, tmp_path):
     second = np.mean([np.mean(made.said["one", 2, s] == made.true[2]) for s in SEEDS])
     assert one.mean.estimate == pytest.approx((first + second) / 2)
     (found,) = [c for c in result.comparisons if c.pair.column == accuracy]
-    assert found.folds == (1,)
-    assert found.result.difference == pytest.approx(two.mean.estimate - first)
+    assert found.folds == (1,)  # and the one seed that both rows have there
+    assert found.result.difference == pytest.approx(right[0] - first)
     assert [test.seed for test in found.by_seed] == [0]
 
 

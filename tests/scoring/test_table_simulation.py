@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from espnet_ext.scoring.table_spec import Column
+from espnet_ext.scoring.table_spec import Claim, Column, Condition, Kind
+from espnet_ext.scoring.verdicts import MARGIN, Basis
 from scoring.simulated_table import (
     CORPUS,
     Model,
@@ -63,7 +64,8 @@ def coverage(population, rng, trials, resamples):
         for compared in result.comparisons:
             metric = compared.pair.column.metric
             true = truth["a"][metric] - truth["b"][metric]
-            hit = compared.result.low <= true <= compared.result.high
+            found = compared.tests[Basis.UTTERANCES]
+            hit = found.low <= true <= found.high
             hits.setdefault(("difference", metric), []).append(hit)
     return {key: float(np.mean(values)) for key, values in hits.items()}
 
@@ -80,7 +82,7 @@ def rejections(population, rows, rng, trials, resamples):
                 compared.result.p < 0.05
             )
         any_p += any(compared.result.p < 0.05 for compared in found)
-        any_holm += any(compared.p_holm < 0.05 for compared in found)
+        any_holm += any(compared.finding != "not shown" for compared in found)
     shares = {metric: float(np.mean(values)) for metric, values in single.items()}
     return shares, any_p / trials, any_holm / trials
 
@@ -113,7 +115,8 @@ def method_rejections(rng, trials, seeds, deviation, gain=0.0):
         population = methods(rng, seeds, deviation, gain)
         pairs = pairs_of([("a", "b")], ["ccc"])
         (found,) = score_draw(population, pairs, rng, 300).comparisons
-        counts += [found.result.p < 0.05, found.by_training.p < 0.05]
+        assert found.basis is Basis.TRAININGS
+        counts += [found.tests[Basis.UTTERANCES].p < 0.05, found.result.p < 0.05]
     return counts / trials
 
 
@@ -154,7 +157,7 @@ def test_type_one_error_in_short(rng):
 
 def test_power_in_short(rng):
     """A CCC of .89 against .85 and twelve points of recall are found."""
-    models = dict(equal_models("ab").models)
+    models = dict(equal_models("ab", (0,)).models)
     for key, model in models.items():
         if key[0] == "a":
             models[key] = replace(model, slope=1.0, recalls=tuple(RECALLS + 0.12))
@@ -171,22 +174,75 @@ def test_a_lucky_seed_is_no_better_method_in_short(rng):
     assert method <= 0.05 + room(0.05, 80)  # ... the ways to train do not
 
 
-def test_a_class_of_one_row_is_beyond_the_interval(rng):
-    """As README.md says: of IEMOCAP's disgust UAR's interval sees nothing."""
-    sizes = {1: 250, 2: 200, 3: 250}
-    counts = {1: (75, 75, 60, 39, 1), 2: (60, 60, 50, 30, 0), 3: (75, 75, 60, 39, 1)}
-    models = {("a", fold, 0): Model() for fold in sizes}
-    population = Population(models, sizes, counts)
-    recalls = np.array(Model().recalls)
-    truth = np.mean([recalls.mean(), recalls[:4].mean(), recalls.mean()])
-    hits = {"uar": 0, "uar4": 0}
-    for _ in range(80):
-        cells = score_draw(population, [], rng, 300).cells["a"]
-        for metric, true in (("uar", truth), ("uar4", recalls[:4].mean())):
-            found = cells[Column(CORPUS, metric)].mean
-            hits[metric] += found.low <= true <= found.high
-    assert hits["uar4"] / 80 == pytest.approx(0.95, abs=room(0.95, 80))
-    assert hits["uar"] / 80 < 0.75
+def few_of_a_class(rows, rng, trials, resamples, seeds=(0,)):
+    """Shares of p < 0.05 of equal models where two folds have few of a class."""
+    counts = {1: (75, 75, 60, 39, rows), 2: (60, 60, 50, 30, 0)}
+    models = {(row, fold, s): Model() for row in "ab" for fold in (1, 2) for s in seeds}
+    population = Population(models, {1: 250, 2: 200}, counts)
+    shares, _, _ = rejections(population, [("a", "b")], rng, trials, resamples)
+    return shares
+
+
+def test_a_class_of_one_row_has_a_test_and_no_interval(rng):
+    """Of IEMOCAP's disgust a bootstrap sees nothing: UAR's covered 23 %."""
+    shares = few_of_a_class(1, rng, 80, 300)
+    assert shares["uar"] <= 0.05 + room(0.05, 80)
+    assert shares["macro_f1"] <= 0.05 + room(0.05, 80)
+    counts = {1: (75, 75, 60, 39, 1)}
+    population = Population({("a", 1, 0): Model()}, {1: 250}, counts)
+    cells = score_draw(population, [], rng, 300).cells["a"]
+    assert np.isnan(cells[Column(CORPUS, "uar")].mean.low)
+    assert np.isfinite(cells[Column(CORPUS, "uar4")].mean.low)
+
+
+def ruled_out(rng, trials, gain, resamples=300):
+    """Share of claims of no gain that hold where CCC's gain is `gain`."""
+    better = next(
+        Model(slope)
+        for slope in np.arange(0.8, 1.0, 1e-4)
+        if Model(slope).ccc >= Model().ccc + gain
+    )
+    models = {
+        ("a", 1, 0): better,
+        ("a", 2, 0): better,
+        ("b", 1, 0): Model(),
+        ("b", 2, 0): Model(),
+    }
+    population = Population(models, {1: 300, 2: 200})
+    (pair,) = pairs_of([("a", "b")], ["ccc"])
+    condition = Condition(pair, Kind.NOT_HIGHER)
+    held = 0
+    for _ in range(trials):
+        result = score_draw(
+            population, [pair], rng, resamples, (Claim("x", (condition,), False),)
+        )
+        p = result.comparisons[0].result.p_not_above(MARGIN)
+        held += p < 0.05
+    return held / trials
+
+
+def test_a_gain_of_the_margin_is_not_ruled_out_in_short(rng):
+    assert ruled_out(rng, 80, MARGIN) <= 0.05 + room(0.05, 80)
+    assert ruled_out(rng, 40, -0.06) > 0.8
+
+
+@pytest.mark.slow
+def test_a_gain_of_the_margin_is_ruled_out_in_5_percent(rng):
+    share = ruled_out(rng, 1000, MARGIN)
+    print(share)
+    assert share == pytest.approx(0.05, abs=room(0.05, 1000))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_few_of_a_class_err_in_5_percent(rng, rows):
+    one = few_of_a_class(rows, rng, 600, 399)
+    three = few_of_a_class(rows, rng, 200, 399, (0, 1, 2))
+    print(rows, one, three)
+    for metric, share in one.items():
+        assert share == pytest.approx(0.05, abs=room(0.05, 600)), metric
+    for metric, share in three.items():  # over trainings: at most
+        assert share <= 0.05 + room(0.05, 200), metric
 
 
 @pytest.mark.slow
@@ -216,10 +272,12 @@ def test_each_comparison_errs_in_5_percent_and_the_table_in_no_more(rng, seeds):
     )
     print(seeds, shares, any_p, any_holm)
     for metric, share in shares.items():
-        assert share == pytest.approx(0.05, abs=room(0.05, trials)), metric
-    assert any_p > 0.15  # eight tests without a correction
-    # The eight tests go together, so that Holm's correction is more than is needed.
-    assert 0.01 <= any_holm <= 0.05 + room(0.05, trials)
+        assert share <= 0.05 + room(0.05, trials), metric
+        if len(seeds) == 1:  # over trainings it is less
+            assert share >= 0.05 - room(0.05, trials), metric
+    assert any_holm <= 0.05 + room(0.05, trials)
+    if len(seeds) == 1:
+        assert any_p > 0.15  # eight tests without a correction
 
 
 @pytest.mark.slow
