@@ -47,6 +47,7 @@ from espnet_ext.ser.linear_probe import LinearEncoder, MeanPoolingDecoder
 from espnet_ext.ser.losses import MISSING_CLASS, JointLoss
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.ser.norm import replace_batch_norm
+from espnet_ext.tasks.config import ADDED_BY_ESPNET
 from espnet_ext.train.checkpoint import UNREADABLE
 from espnet_ext.train.dataset import SERDataset, collate
 from espnet_ext.train.iterator import BatchDrawer, SERIterFactory
@@ -234,6 +235,9 @@ class SERTask(AbsTask):
         )
         for choices in cls.class_choices_list:
             choices.add_arguments(group)
+        # So that ESPnet's parser takes the config.yaml of an experiment again.
+        for name in ADDED_BY_ESPNET:
+            parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
 
     @classmethod
     def check_required_command_args(cls, args: argparse.Namespace) -> None:
