@@ -19,6 +19,9 @@ from espnet_ext.errors import UserError
 type Config = dict[str, Any]
 type KeyPath = tuple[str, ...]
 
+# What is in the config.yaml of an experiment and is no option.
+ADDED_BY_ESPNET = ("required", "version", "distributed")
+
 
 def read_config(path: Path | str) -> Config:
     """Read one YAML file.
@@ -78,8 +81,7 @@ def check_config(config: Mapping[str, Any], paths: Iterable[Path | str] = ()) ->
         for action in SERTask.get_parser()._actions
         if action.dest not in ("help", "config")
     }
-    # What ESPnet itself adds to the config.yaml of an experiment.
-    known = {*actions, "config", "required", "version", "distributed"}
+    known = {*actions, "config", *ADDED_BY_ESPNET}
     for key, value in config.items():
         if key not in known:
             raise _unknown_key((key,), known, config, files)
@@ -155,7 +157,9 @@ def _check_choice(
     config: Mapping[str, Any],
     paths: Sequence[Path],
 ) -> None:
-    choices = list(action.choices or []) if action is not None else []
+    if action is None or value == action.default:
+        return  # ESPnet writes its own defaults out, which are not all choices
+    choices = list(action.choices or [])
     wanted = value.lower() if isinstance(value, str) else value
     known = [c.lower() if isinstance(c, str) else c for c in choices]
     if choices and wanted not in known:

@@ -47,6 +47,8 @@ from espnet_ext.ser.linear_probe import LinearEncoder, MeanPoolingDecoder
 from espnet_ext.ser.losses import MISSING_CLASS, JointLoss
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.ser.norm import replace_batch_norm
+from espnet_ext.ser.recompute import recompute_long_batches
+from espnet_ext.tasks.config import ADDED_BY_ESPNET
 from espnet_ext.train.checkpoint import UNREADABLE
 from espnet_ext.train.dataset import SERDataset, collate
 from espnet_ext.train.iterator import BatchDrawer, SERIterFactory
@@ -235,6 +237,9 @@ class SERTask(AbsTask):
         )
         for choices in cls.class_choices_list:
             choices.add_arguments(group)
+        # So that ESPnet's parser takes the config.yaml of an experiment again.
+        for name in ADDED_BY_ESPNET:
+            parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
 
     @classmethod
     def check_required_command_args(cls, args: argparse.Namespace) -> None:
@@ -325,6 +330,7 @@ class SERTask(AbsTask):
         if args.conv_norm == "layer":
             replace_batch_norm(encoder)
         speed_up_attention(encoder)
+        recompute_long_batches(encoder)
         decoder = decoder_choices.get_class(args.decoder)(
             encoder_output_size=encoder.output_size(),
             num_classes=len(args.class_list),

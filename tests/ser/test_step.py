@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from espnet_ext.ser import recompute
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.tasks.config import merge_configs
 from espnet_ext.tasks.ser import SERTask
@@ -87,6 +88,37 @@ def test_a_step_never_waits_for_the_gpu(variant, monkeypatch):
     batch = make_batch(model, "meta")
     step(model.to("meta"), batch)
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("variant", ["train_hierarchical_dc", "tuning_layer_norm"])
+def test_a_long_batch_keeps_less_and_learns_the_same(variant, monkeypatch):
+    """As are the parameters, so are the norms' statistics: bit for bit."""
+
+    def steps():
+        model = build(variant)
+        batch = make_batch(model)
+        kept: dict[int, int] = {}
+
+        def pack(tensor):
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        torch.manual_seed(2)
+        for _ in range(2):
+            with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+                loss, _, _ = model(**batch)
+            loss.sum().backward()
+        gradients = {n: p.grad for n, p in model.named_parameters()}
+        return gradients | dict(model.named_buffers()), sum(kept.values())
+
+    expected, whole = steps()
+    monkeypatch.setattr(recompute, "_LONG", 0)
+    found, few = steps()
+    assert few < whole / 2
+    assert found.keys() == expected.keys()
+    for name in expected:
+        assert torch.equal(found[name], expected[name]), name
 
 
 def waits(name: str, args: list) -> bool:

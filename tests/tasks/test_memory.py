@@ -82,18 +82,21 @@ def infer_command(folder):
 
 
 def test_a_minute_among_short_clips(tmp_path):
-    """With whole score matrices this takes 1.9 and 2.4 GB; the store is 0.02 GB."""
+    """With whole score matrices the training alone takes 3.4 GB."""
     make_long(tmp_path, frames=3000, layers=2, dim=16)
     command = train_command(tmp_path, **OPTIONS)
-    assert peak_of(lambda: SERTask.main(cmd=command)) < 0.7 * GB
-    assert peak_of(infer, infer_command(tmp_path)) < 0.4 * GB
+    assert peak_of(lambda: SERTask.main(cmd=command)) < 1.3 * GB
+    assert peak_of(infer, infer_command(tmp_path)) < 0.5 * GB
 
 
 @pytest.mark.slow
 def test_ten_minutes(tmp_path):
-    """The paper's width and all states; fewer heads, which only takes less time."""
+    """The paper's width, all 25 states; one head, which only takes less time.
+
+    Of 4 GB, what importing takes (0.9 GB) is there before.
+    """
     peak_of(make_long, tmp_path, 30_000, 25, 1024)
-    options = {**OPTIONS, "encoder_conf": ["attention_heads=2"]}
+    options = {**OPTIONS, "encoder_conf": ["attention_heads=1"]}
     command = train_command(tmp_path, **options)
-    assert peak_of(lambda: SERTask.main(cmd=command)) < 3.4 * GB
-    assert peak_of(infer, infer_command(tmp_path)) < 3.4 * GB
+    assert peak_of(lambda: SERTask.main(cmd=command)) < 3.1 * GB
+    assert peak_of(infer, infer_command(tmp_path)) < 3.1 * GB

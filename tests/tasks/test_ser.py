@@ -5,8 +5,10 @@ import csv
 import dataclasses
 import io
 import os
+import re
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from tiny_corpus import (
 )
 
 from espnet_ext.bin.ser_infer import main as infer
+from espnet_ext.bin.ser_train import main as ser_train
 from espnet_ext.errors import UserError
 from espnet_ext.features.store import FeatureStore
 from espnet_ext.tasks.ser import SERTask
@@ -425,6 +428,52 @@ def test_a_checkpoint_is_loaded_to_the_cpu(tmp_path, monkeypatch):
     )
     assert places == ["cpu"]
     assert {state["step"].item() for state in fresh.state.values()} == {1}
+
+
+def test_a_saved_configuration_trains_the_same_again(corpus, tmp_path):
+    first, again = tmp_path / "first", tmp_path / "again"
+    options = small(max_epoch=2, loss_conf=["class_weights=balanced"])
+    train(corpus, first, **options)
+    ser_train(["--config", str(first / "config.yaml"), "--output_dir", str(again)])
+    assert_same_parameters(first / "2epoch.pth", again / "2epoch.pth")
+    changed = load_yaml(first / "config.yaml") ^ load_yaml(again / "config.yaml")
+    assert {key for key, _ in changed} <= {"config", "output_dir"}
+
+
+def load_yaml(path):
+    content = yaml.safe_load(path.read_text())
+    return {(key, str(value)) for key, value in content.items()}
+
+
+def test_help_imports_nothing_heavy(capsys):
+    code = (
+        "import sys; from espnet_ext.bin.ser_train import main; main(['--help']); "
+        "print({'torch', 'espnet2', 'numpy'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.endswith("set()\n")
+    ser_train(["--help_all"])
+    everything = capsys.readouterr().out
+    for option in re.findall(r"--[a-z_]+[a-z]", done.stdout):
+        assert option in everything or option in ("--help_all", "--dry_run")
+    assert "--ddp_comm_hook" in everything
+
+
+def test_clips_far_longer_than_the_rest_are_named(tmp_path, caplog):
+    records = make_utterances(30)
+    features = make_features(records, layers=1, dim=4)
+    features["u007"] = np.zeros((3100, 1, 4))
+    write_store(tmp_path / "store", features)
+    ids = list(records)
+    write_sets(tmp_path, records, train=(ids, "both"), valid=(ids[:5], "both"))
+    with caplog.at_level("WARNING"):
+        train(tmp_path, tmp_path / "exp", **small(max_epoch=1, max_batch_frames=6200))
+    (text,) = [r.getMessage() for r in caplog.records if "far longer" in r.getMessage()]
+    assert "[train]" in text
+    assert "u007 (62 s)" in text
+    assert "--max_seconds" in text
 
 
 def test_seeds_share_no_random_stream(corpus, tmp_path):
