@@ -86,8 +86,10 @@ def set_statistics(
             dist.all_reduce(sums)
         total, squares = sums[1:].chunk(2)  # (C,), (C,)
         mean = total / sums[0]
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_((squares - total * mean) / (sums[0] - 1).clamp(min=1))
+        variance = (squares - total * mean) / (sums[0] - 1).clamp(min=1)
+        buffers = dict(norm.named_buffers())
+        buffers["running_mean"].copy_(mean)
+        buffers["running_var"].copy_(variance)
 
 
 class _Reached(Exception):  # noqa: N818  (no error)

@@ -500,7 +500,8 @@ def test_the_average_is_of_the_best_by_the_criterion(corpus, tmp_path):
     models = [load(tmp_path / f"{epoch}epoch.pth") for epoch in best]
     average = load(tmp_path / "valid.ccc.ave.pth")
     for name, value in average.items():
-        if value.is_floating_point():
+        # BatchNorm's statistics are those of the averaged weights, see above.
+        if value.is_floating_point() and ".running_" not in name:
             expected = sum(model[name].double() for model in models) / 3
             torch.testing.assert_close(value.double(), expected, rtol=0, atol=1e-6)
 
