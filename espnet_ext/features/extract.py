@@ -5,7 +5,6 @@ bounded length, so that memory does not grow with the corpus.
 """
 
 import hashlib
-import math
 import os
 import shutil
 import sys
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from espnet_ext.corpora.audio import load_waveform
+from espnet_ext.corpora.audio import load_waveform, measure_seconds
 from espnet_ext.errors import UserError
 from espnet_ext.features.config import FeatureConfig, resolve_layers
 from espnet_ext.features.filling import Filling, bytes_per_second, read_description
@@ -75,13 +74,11 @@ class Resources:
 
 def measure_durations(paths: Mapping[str, str]) -> dict[str, float]:
     """Read durations from the files' headers; 0 where a file has none."""
-    import soundfile
-
     seconds = {}
     for utterance, path in paths.items():
         try:
-            seconds[utterance] = soundfile.info(path).duration
-        except (soundfile.LibsndfileError, OSError):
+            seconds[utterance] = measure_seconds(path)
+        except UserError:
             seconds[utterance] = 0.0  # named when its turn comes
     return seconds
 
@@ -374,8 +371,6 @@ def _load(utterance: str, path: str) -> _Loaded:
         return _Loaded(utterance, fault=str(error))
     except OSError as error:
         return _Loaded(utterance, fault=f"{path}: {error.strerror}")
-    if not math.isfinite(float(np.abs(wave).max(initial=0.0))):
-        return _Loaded(utterance, fault=f"{path}: has samples that are no numbers")
     return _Loaded(utterance, wave, audio)
 
 
