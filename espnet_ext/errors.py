@@ -1,6 +1,7 @@
 """Errors that a user can cause, and how command-line programs end on them."""
 
 import functools
+import io
 import sys
 from collections.abc import Callable
 
@@ -22,6 +23,9 @@ def exit_on_user_error[**P](main: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(main)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A path may have bytes that the terminal's encoding lacks.
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             main(*args, **kwargs)
         except UserError as error:

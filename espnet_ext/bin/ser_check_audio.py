@@ -15,8 +15,9 @@ def get_parser() -> argparse.ArgumentParser:
     """Build the parser of the check's options."""
     parser = argparse.ArgumentParser(
         prog="ser_check_audio",
-        description="Read every audio file once. Missing, unreadable, empty and too "
-        "short ones are left out and told; other rates, several channels, float "
+        description="Read every audio file once. Missing, unreadable, cut off, empty "
+        "and too short ones and such with samples that are no numbers are left out and "
+        "told; other rates, several channels, float "
         "samples and clipping are told (audio_check.tsv). Audio is not copied.",
     )
     parser.add_argument(
@@ -68,10 +69,10 @@ def main(cmd: Sequence[str] | None = None) -> None:
     with datadir.replaced_dir(args.output, marker="wav.scp") as folder:
         datadir.write_data_files(folder, checked)
         text = summary.write_summary(folder, found, left_out)
-        table = audio.audio_check_table(reports)
-        (folder / "audio_check.tsv").write_text(table, encoding="utf-8")
+        audio.write_audio_check(folder / "audio_check.tsv", reports)
     print(text, end="")
     print(audio.remarks_text(reports), end="")
+    print(audio.shorter_than_labels(reports, data.utterances), end="")
     print(f"written to {args.output}")
 
 

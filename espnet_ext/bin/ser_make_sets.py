@@ -141,9 +141,15 @@ def main(cmd: Sequence[str] | None = None) -> None:
     )
     class_map = labels.load_class_map(args.labels)
     corpora = [datadir.read_data_dir(path) for path in args.data]
+    unusable: dict[str, str] = {}
+    for place, store in enumerate(args.store):
+        usable, reasons = leave_out_unusable(corpora[place], store)
+        kept = sets.keep_classes(corpora[place].select(reasons), class_map)
+        unusable |= {i: reasons[i] for i in kept.utterances}
+        corpora[place] = usable
     made = sets.make_sets(corpora, class_map, options)
     with datadir.replaced_dir(args.output, marker="split.json") as folder:
-        description = sets.write_sets(made, class_map, folder, options)
+        description = sets.write_sets(made, class_map, folder, options, unusable)
         if args.store:
             names = [next(iter(data.utterances.values())).corpus for data in corpora]
             stores = dict(zip(names, args.store, strict=True))
@@ -178,6 +184,29 @@ def parse_hide(items: Sequence[str]) -> dict[str, str]:
             )
         hide[corpus] = mode
     return hide
+
+
+def leave_out_unusable(data: "DataDir", path: Path) -> "tuple[DataDir, dict[str, str]]":
+    """Take out what a store has no features of because its audio cannot be used.
+
+    Returns:
+        The rest of the data, and the reason for each utterance that is left out.
+
+    Raises:
+        UserError: Nothing is left.
+    """
+    from espnet_ext.features.store import FeatureStore
+
+    store = FeatureStore(path)
+    reasons = {
+        id_: reason
+        for id_, reason in store.unusable.items()
+        if id_ in data.utterances and id_ not in store
+    }
+    rest = data.select(data.utterances.keys() - reasons.keys())
+    if not rest.utterances:
+        raise UserError(f"{path}: lists the audio of every utterance as unusable")
+    return rest, reasons
 
 
 def describe_features(

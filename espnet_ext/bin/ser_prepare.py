@@ -98,11 +98,11 @@ def main(cmd: Sequence[str] | None = None) -> None:
         datadir.write_data_files(folder, data)
         text = summary.write_summary(folder, found, reading.left_out)
         if args.check_audio:
-            table = audio.audio_check_table(reports)
-            (folder / "audio_check.tsv").write_text(table, encoding="utf-8")
+            audio.write_audio_check(folder / "audio_check.tsv", reports)
     print(text, end="")
     if args.check_audio:
         print(audio.remarks_text(reports), end="")
+        print(audio.shorter_than_labels(reports, reading.utterances), end="")
     print(f"written to {args.output}")
 
 

@@ -54,7 +54,7 @@ def read_file_names(
     """Read a corpus that has its labels in the names of its files.
 
     Args:
-        files: The recordings; hidden files among them are skipped.
+        files: The recordings.
         pattern: Of a name without suffix. A file with another name is left out.
         record: Makes the record of a file from its path and the match.
 
@@ -63,8 +63,6 @@ def read_file_names(
     """
     reading = Reading()
     for path in sorted(files):
-        if path.name.startswith("."):
-            continue
         match = pattern.fullmatch(path.stem)
         if match is None:
             reading.left_out.append(

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet_ext.corpora.corpus import Corpus, Reading, read_file_names
+from espnet_ext.corpora.listing import find_child, find_folder, list_files
 from espnet_ext.corpora.splits import (
     Scheme,
     Split,
@@ -28,7 +29,7 @@ from espnet_ext.corpora.splits import (
     Utterances,
     split_by_speakers,
 )
-from espnet_ext.corpora.textio import read_lines
+from espnet_ext.corpora.textio import read_table
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 
@@ -51,7 +52,7 @@ def read(root: Path) -> Reading:
     Raises:
         UserError: No recordings, or a table of actors that does not fit.
     """
-    genders = _genders(root / "VideoDemographics.csv")
+    genders = _genders(find_child(root, "VideoDemographics.csv"))
 
     def record(path: Path, match: re.Match[str]) -> Utterance:
         actor, emotion = match.groups()
@@ -65,7 +66,8 @@ def read(root: Path) -> Reading:
             emotion=emotion,
         )
 
-    reading = read_file_names((root / "AudioWAV").glob("*.wav"), _FILE, record)
+    files = list_files(find_folder(root, "AudioWAV"))
+    reading = read_file_names(files.values(), _FILE, record)
     if not reading.utterances:
         raise UserError(f"{root}: no recordings like AudioWAV/1001_DFA_ANG_XX.wav")
     if not genders:
@@ -73,17 +75,22 @@ def read(root: Path) -> Reading:
     return reading
 
 
-def _genders(path: Path) -> dict[str, str]:
+def _genders(path: Path | None) -> dict[str, str]:
     """Return the gender of each actor, as far as the table is there."""
-    if not path.is_file():
+    if path is None:
         return {}
-    rows = csv.DictReader(text for _, text in read_lines(path))
-    if not {"ActorID", "Sex"} <= set(rows.fieldnames or ()):
-        raise UserError(f"{path}:1: no columns ActorID and Sex in {rows.fieldnames}")
-    return {
-        row["ActorID"].strip(): _GENDERS.get((row["Sex"] or "").lower(), UNKNOWN)
-        for row in rows
-    }
+    rows, names = read_table(path)
+    if not {"ActorID", "Sex"} <= set(names):
+        raise UserError(f"{path}:1: no columns ActorID and Sex in {names}")
+    try:
+        return {
+            row["ActorID"].strip(): _GENDERS.get(
+                (row["Sex"] or "").strip().lower(), UNKNOWN
+            )
+            for row in rows
+        }
+    except csv.Error as error:
+        raise UserError(f"{path}:{rows.line_num}: {error}") from error
 
 
 def usual(utterances: Utterances, options: SplitOptions) -> Split:

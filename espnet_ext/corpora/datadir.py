@@ -10,6 +10,7 @@ One line an utterance, the same ids in every file, sorted::
     emotion       utt neu                 the corpus' own label
     attributes    utt V A D               on the corpus' own scale, nan where missing
     utt2dur       utt seconds             once the audio is checked
+    label_dur     utt seconds             where the labels tell a length
 
 and two files with other keys: ``spk2utt`` and ``attribute_scale`` (``iemocap 1 5``, a
 line for each corpus that has attributes). A speaker, gender, split or emotion that is
@@ -21,7 +22,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from espnet_ext.corpora.textio import read_lines
@@ -127,7 +128,8 @@ def _validate(utterance: Utterance) -> None:
             )
     if utterance.gender not in GENDERS:
         raise UserError(f"utterance {utterance.id}: gender {utterance.gender!r}")
-    if not utterance.wav or utterance.wav.splitlines() != [utterance.wav]:
+    wav = utterance.wav
+    if wav.splitlines() != [wav] or wav != wav.strip():
         raise UserError(f"utterance {utterance.id}: audio path {utterance.wav!r}")
     values = (utterance.valence, utterance.arousal, utterance.dominance)
     if any(map(math.isinf, values)):
@@ -164,6 +166,10 @@ def write_data_files(folder: Path, data: DataDir) -> None:
         # repr is the shortest text that reads back as the same number.
         (f"{u.id} {u.valence!r} {u.arousal!r} {u.dominance!r}" for u in records),
     )
+    if not all(math.isnan(u.labelled_seconds) for u in records):
+        _write(
+            folder / "label_dur", (f"{u.id} {u.labelled_seconds:.4f}" for u in records)
+        )
     speakers: dict[str, list[str]] = {}
     for utterance in records:
         speakers.setdefault(utterance.speaker, []).append(utterance.id)
@@ -184,7 +190,10 @@ def write_data_files(folder: Path, data: DataDir) -> None:
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
-    with open(path, "w", encoding="utf-8", newline="\n") as stream:
+    # Paths may have any bytes: surrogateescape keeps those that are no UTF-8.
+    with open(
+        path, "w", encoding="utf-8", errors="surrogateescape", newline="\n"
+    ) as stream:
         stream.writelines(f"{line}\n" for line in lines)
 
 
@@ -198,10 +207,13 @@ def read_data_dir(path: Path | str) -> DataDir:
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{path}: no such data directory; prepare the corpus first")
-    wavs = dict(_rows(path / "wav.scp", str))
+    wavs = read_wav_scp(path / "wav.scp")
     ids = list(wavs)
     columns = [_column(path / name, ids, sys.intern) for name in _COLUMNS]
     attributes = _column(path / "attributes", ids, _three_numbers)
+    labelled = [math.nan] * len(ids)
+    if (path / "label_dur").exists():
+        labelled = _column(path / "label_dur", ids, float)
     utterances = {
         id_: Utterance(
             id=id_,
@@ -214,18 +226,30 @@ def read_data_dir(path: Path | str) -> DataDir:
             valence=valence,
             arousal=arousal,
             dominance=dominance,
+            labelled_seconds=labelled_seconds,
         )
         for (id_, wav), speaker, gender, corpus, split, emotion, (
             valence,
             arousal,
             dominance,
-        ) in zip(wavs.items(), *columns, attributes, strict=True)
+        ), labelled_seconds in zip(
+            wavs.items(), *columns, attributes, labelled, strict=True
+        )
     }
     durations = {}
     if (path / "utt2dur").exists():
         seconds = _column(path / "utt2dur", ids, float)
         durations = dict(zip(ids, seconds, strict=True))
     return DataDir(utterances, durations, _read_scales(path / "attribute_scale"))
+
+
+def read_wav_scp(path: Path | str) -> dict[str, str]:
+    """Read the audio file of each utterance.
+
+    Raises:
+        UserError: The file is missing, malformed or not sorted; with file and line.
+    """
+    return dict(_rows(Path(path), str))
 
 
 def _column[T](path: Path, ids: list[str], parse: Callable[[str], T]) -> list[T]:
@@ -250,7 +274,7 @@ def _column[T](path: Path, ids: list[str], parse: Callable[[str], T]) -> list[T]
 def _rows[T](path: Path, parse: Callable[[str], T]) -> Iterator[tuple[str, T]]:
     """Yield (id, parsed rest of the line); the ids must be sorted."""
     before = ""
-    for number, text in read_lines(path):
+    for number, text in read_lines(path, errors="surrogateescape"):
         id_, _, rest = text.partition(" ")
         try:
             value = parse(rest.strip())
@@ -309,17 +333,10 @@ def combine(parts: Iterable[DataDir]) -> DataDir:
 
 def _with_prefix(utterance: Utterance) -> Utterance:
     speaker = utterance.speaker
-    return Utterance(
+    return replace(
+        utterance,
         id=prefixed_id(utterance.corpus, utterance.id),
-        wav=utterance.wav,
-        corpus=utterance.corpus,
         speaker=speaker if speaker == UNKNOWN else f"{utterance.corpus}-{speaker}",
-        gender=utterance.gender,
-        split=utterance.split,
-        emotion=utterance.emotion,
-        valence=utterance.valence,
-        arousal=utterance.arousal,
-        dominance=utterance.dominance,
     )
 
 

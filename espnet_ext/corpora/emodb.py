@@ -16,6 +16,7 @@ import re
 from pathlib import Path
 
 from espnet_ext.corpora.corpus import Corpus, Reading, read_file_names
+from espnet_ext.corpora.listing import find_folder, list_files
 from espnet_ext.corpora.splits import (
     Scheme,
     Split,
@@ -49,7 +50,9 @@ def read(root: Path) -> Reading:
     Raises:
         UserError: No recordings.
     """
-    reading = read_file_names((root / "wav").glob("*.wav"), _FILE, _record)
+    reading = read_file_names(
+        list_files(find_folder(root, "wav")).values(), _FILE, _record
+    )
     if not reading.utterances:
         raise UserError(f"{root}: no recordings like wav/03a01Fa.wav")
     return reading

@@ -30,9 +30,11 @@ database", Language Resources and Evaluation 42(4), 2008.
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from espnet_ext.corpora.corpus import Corpus, LeftOut, Reading
+from espnet_ext.corpora.listing import find_folder, list_files
 from espnet_ext.corpora.splits import (
     Scheme,
     Split,
@@ -74,8 +76,8 @@ def read(root: Path) -> Reading:
     root = _find_root(root)
     reading = Reading()
     for session in SESSIONS:
-        folder = root / f"Session{session}"
-        if folder.is_dir():
+        folder = find_folder(root, f"Session{session}")
+        if folder is not None:
             _read_session(folder, session, reading)
     if not reading.utterances and not reading.left_out:
         raise UserError(f"{root}: no label files in SessionN/dialog/EmoEvaluation")
@@ -84,8 +86,8 @@ def read(root: Path) -> Reading:
 
 def _find_root(root: Path) -> Path:
     """Accept the release's folder or the one around it."""
-    for candidate in (root, root / "IEMOCAP_full_release"):
-        if any((candidate / f"Session{session}").is_dir() for session in SESSIONS):
+    for candidate in (root, find_folder(root, "IEMOCAP_full_release")):
+        if candidate and any(find_folder(candidate, f"Session{s}") for s in SESSIONS):
             return candidate
     raise UserError(
         f"{root}: no Session1 to Session5 in this folder; give the path of "
@@ -94,27 +96,39 @@ def _find_root(root: Path) -> Path:
 
 
 def _read_session(folder: Path, session: int, reading: Reading) -> None:
-    label_folder = folder / "dialog" / "EmoEvaluation"
-    wav_folder = folder / "sentences" / "wav"
-    for needed in (label_folder, wav_folder):
-        if not needed.is_dir():
-            raise UserError(f"{needed}: no such folder; unpack the corpus again")
-    dialogs = set()
+    label_folder = _needed(folder, "dialog", "EmoEvaluation")
+    wav_folder = _needed(folder, "sentences", "wav")
+    # What is no dialog by its name is not of the release.
+    audio = {
+        path.name.strip(): path
+        for path in sorted(wav_folder.iterdir())
+        if path.is_dir() and path.name.startswith("Ses")
+    }
     # Sub-folders hold .txt files of other formats: the folder itself only.
-    for path in sorted(label_folder.iterdir()):
-        if path.suffix == ".txt" and not path.name.startswith(".") and path.is_file():
-            dialogs.add(path.stem)
-            _read_dialog(path, session, wav_folder / path.stem, reading)
-    for path in sorted(wav_folder.iterdir()):
-        if path.is_dir() and not path.name.startswith(".") and path.name not in dialogs:
+    labels = list_files(label_folder, (".txt",))
+    for dialog, path in labels.items():
+        if dialog.startswith("Ses"):
+            wavs = audio.get(dialog, wav_folder / dialog)
+            _read_dialog(path, session, wavs, reading)
+    for dialog, path in audio.items():
+        if dialog not in labels:
             raise UserError(
-                f"{label_folder / path.name}.txt: no label file for the audio in {path}"
+                f"{label_folder / dialog}.txt: no label file for the audio in {path}"
             )
+
+
+def _needed(folder: Path, *parts: str) -> Path:
+    found = find_folder(folder, *parts)
+    if found is None:
+        raise UserError(
+            f"{folder.joinpath(*parts)}: no such folder; unpack the corpus again"
+        )
+    return found
 
 
 def _read_dialog(path: Path, session: int, wav_folder: Path, reading: Reading) -> None:
     """Add the utterances of one label file, compared with the dialog's audio."""
-    audio = _wav_stems(wav_folder)
+    audio = list_files(wav_folder)
     number = 0
     last_line_fits = True
     labelled = set()
@@ -124,13 +138,14 @@ def _read_dialog(path: Path, session: int, wav_folder: Path, reading: Reading) -
             continue
         last_line_fits = True
         where = f"{path}:{number}"
-        utterance = _parse_label(text, path.stem, session, wav_folder, where)
+        utterance = _parse_label(text, path.stem, session, where)
         # Its id names this dialog, so no other file can hold the same utterance.
         if utterance.id in labelled:
             raise UserError(f"{where}: {utterance.id} has a label line already")
         labelled.add(utterance.id)
         if utterance.id in audio:
-            reading.utterances[utterance.id] = utterance
+            wav = str(audio[utterance.id])
+            reading.utterances[utterance.id] = replace(utterance, wav=wav)
         else:
             reading.left_out.append(
                 LeftOut(utterance.id, "label without audio", where, utterance)
@@ -142,29 +157,17 @@ def _read_dialog(path: Path, session: int, wav_folder: Path, reading: Reading) -
             f"{path}:{number}: the file ends inside a line, so it was cut off; unpack "
             "the corpus again"
         )
-    unlabelled = sorted(audio - labelled)
+    unlabelled = sorted(audio.keys() - labelled)
     if unlabelled:
         raise UserError(
             f"{path}:{number}: no label line for {len(unlabelled)} recordings of this "
-            f"dialog, the first is {wav_folder / unlabelled[0]}.wav; the label file is "
+            f"dialog, the first is {audio[unlabelled[0]]}; the label file is "
             "incomplete, unpack the corpus again"
         )
 
 
-def _wav_stems(folder: Path) -> set[str]:
-    """Return the utterances that have audio in a dialog's folder."""
-    if not folder.is_dir():
-        return set()
-    return {
-        path.stem
-        for path in folder.iterdir()
-        if path.suffix == ".wav" and not path.name.startswith(".")
-    }
-
-
-def _parse_label(
-    text: str, dialog: str, session: int, wav_folder: Path, where: str
-) -> Utterance:
+def _parse_label(text: str, dialog: str, session: int, where: str) -> Utterance:
+    """Return the record of a label line, without its audio."""
     match = _LABEL_LINE.fullmatch(text)
     if match is None:
         raise UserError(
@@ -172,7 +175,7 @@ def _parse_label(
             "([START - END]<tab>TURN<tab>EMOTION<tab>[V, A, D]): "
             f"{text[:80]!r}"
         )
-    _, _, id_, emotion, valence, arousal, dominance = match.groups()
+    start, end, id_, emotion, valence, arousal, dominance = match.groups()
     turn = _UTTERANCE.fullmatch(id_)
     # Compared as a whole: Ses05M_script01_1 and Ses05M_script01_1b are two dialogs.
     if turn is None or turn[1] != dialog:
@@ -185,7 +188,7 @@ def _parse_label(
         )
     return Utterance(
         id=id_,
-        wav=str(wav_folder / f"{id_}.wav"),
+        wav="",
         corpus=NAME,
         speaker=f"Ses0{session}{turn[3]}",
         gender=turn[3].lower(),
@@ -194,6 +197,7 @@ def _parse_label(
         valence=float(valence),
         arousal=float(arousal),
         dominance=float(dominance),
+        labelled_seconds=float(end) - float(start),
     )
 
 

@@ -26,6 +26,7 @@ import re
 from pathlib import Path
 
 from espnet_ext.corpora.corpus import Corpus, LeftOut, Reading
+from espnet_ext.corpora.listing import AUDIO, find_child, find_folder, list_files
 from espnet_ext.corpora.splits import (
     Scheme,
     Split,
@@ -33,7 +34,7 @@ from espnet_ext.corpora.splits import (
     Utterances,
     split_by_part,
 )
-from espnet_ext.corpora.textio import read_lines
+from espnet_ext.corpora.textio import read_table
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 
@@ -58,9 +59,11 @@ def read(root: Path) -> Reading:
     """
     reading = Reading()
     for split, name in FOLDERS.items():
-        folder = root / name
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder; unpack {split}.tar.gz of MELD")
+        folder = find_folder(root, name)
+        if folder is None:
+            raise UserError(
+                f"{root / name}: no such folder; unpack {split}.tar.gz of MELD"
+            )
         table = _find_table(root, folder, split)
         _read_split(table, folder, split, reading)
     return reading
@@ -68,22 +71,21 @@ def read(root: Path) -> Reading:
 
 def _find_table(root: Path, folder: Path, split: str) -> Path:
     name = f"{split}_sent_emo.csv"
-    for path in (root / name, folder / name):
-        if path.is_file():
+    for place in (root, folder):
+        path = find_child(place, name)
+        if path is not None:
             return path
     raise UserError(f"{root / name}: no such file; it comes with MELD's repository")
 
 
 def _read_split(table: Path, folder: Path, split: str, reading: Reading) -> None:
     audio = _audio_files(folder)
-    rows = csv.DictReader((text for _, text in read_lines(table)), strict=True)
+    rows, names = read_table(table)
     seen: set[str] = set()
     try:
-        missing = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
+        missing = [name for name in _COLUMNS if name not in names]
         if missing:
-            raise UserError(
-                f"{table}:1: no column {', '.join(missing)} in {rows.fieldnames}"
-            )
+            raise UserError(f"{table}:1: no column {', '.join(missing)} in {names}")
         for row in rows:
             where = f"{table}:{rows.line_num}"
             stem = _stem(row, where)
@@ -107,14 +109,10 @@ def _read_split(table: Path, folder: Path, split: str, reading: Reading) -> None
 
 
 def _audio_files(folder: Path) -> dict[str, Path]:
-    """Return the file of each utterance: a wav file before a video."""
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        # The test folder also has whole scenes, final_videos_testdia0_utt0.mp4.
-        if _FILE.fullmatch(path.stem) and path.suffix in (".mp4", ".wav"):
-            # In sorted order .mp4 is before .wav.
-            files[path.stem] = path
-    return files
+    """Return the file of each utterance: audio before a video."""
+    files = list_files(folder, (*AUDIO, ".mp4"))
+    # The test folder also has whole scenes, final_videos_testdia0_utt0.mp4.
+    return {stem: path for stem, path in files.items() if _FILE.fullmatch(stem)}
 
 
 def _stem(row: dict[str, str], where: str) -> str:

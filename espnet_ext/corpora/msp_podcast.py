@@ -46,11 +46,12 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from espnet_ext.corpora.corpus import Corpus, LeftOut, Reading
+from espnet_ext.corpora.listing import AUDIO, find_child, list_names
 from espnet_ext.corpora.splits import (
     Scheme,
     Split,
@@ -59,7 +60,7 @@ from espnet_ext.corpora.splits import (
     sample,
     split_by_part,
 )
-from espnet_ext.corpora.textio import read_lines
+from espnet_ext.corpora.textio import read_lines, read_table
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 
@@ -121,23 +122,22 @@ def read(root: Path) -> Reading:
             utterance that occurs twice.
     """
     labels, layout = _find_labels(root)
-    audio_folder = _child(root, "audios", "audio")
+    audio_folder = find_child(root, "Audios", "Audio")
     if audio_folder is None or not audio_folder.is_dir():
         raise UserError(f"{root}: no folder Audios; give the root of MSP-Podcast")
     # One listing instead of a quarter of a million look-ups.
-    with os.scandir(audio_folder) as entries:
-        audio = {e.name for e in entries if _is_wav(e.name)}
+    audio = list_names(audio_folder)
     reading = Reading(notes=[layout])
     prefix = str(audio_folder)
     missing: set[str] = set()
     for row in _rows(root, labels):
-        utterance = _utterance(row, prefix)
+        utterance = _utterance(row)
         if utterance.id in reading.utterances or utterance.id in missing:
             raise UserError(f"{row.where}: {utterance.id} has a label already")
-        name = f"{utterance.id}.wav"
-        if name in audio:
-            audio.remove(name)
-            reading.utterances[utterance.id] = utterance
+        name = audio.pop(utterance.id, None)
+        if name is not None:
+            wav = f"{prefix}/{name}"
+            reading.utterances[utterance.id] = replace(utterance, wav=wav)
         else:
             missing.add(utterance.id)
             reading.left_out.append(
@@ -155,25 +155,13 @@ def read(root: Path) -> Reading:
     return reading
 
 
-def _is_wav(name: str) -> bool:
-    return name.endswith(".wav") and not name.startswith(".")
-
-
-def _child(folder: Path, *names: str) -> Path | None:
-    """Find a child by its name in lower case; the first of `names` that is there."""
-    if not folder.is_dir():
-        return None
-    children = {path.name.lower(): path for path in sorted(folder.iterdir())}
-    return next((children[name] for name in names if name in children), None)
-
-
 def _find_labels(root: Path) -> tuple[Path, str]:
     """Return the label file, and what its place tells about the release."""
     # 1.8 was seen with a folder "labels" and another one "label".
     folders = [
         path
         for path in sorted(root.iterdir())
-        if path.is_dir() and path.name.lower() in ("labels", "label")
+        if path.is_dir() and path.name.strip().lower() in ("labels", "label")
     ]
     for suffix in (".csv", ".json"):
         for stem, releases in (
@@ -181,11 +169,11 @@ def _find_labels(root: Path) -> tuple[Path, str]:
             ("labels_concensus", "1.6 to 1.9"),
         ):
             for folder in folders:
-                path = _child(folder, stem + suffix)
+                path = find_child(folder, stem + suffix)
                 if path is not None:
                     return path, _layout(path, root, releases)
     for folder in (*folders, root):
-        path = _child(folder, "labels.txt")
+        path = find_child(folder, "labels.txt")
         if path is not None and path.is_file():
             return path, _layout(path, root, "1.0 to 1.5")
     raise UserError(
@@ -208,9 +196,9 @@ def _rows(root: Path, labels: Path) -> Iterator[_Row]:
 
 
 def _csv_rows(path: Path) -> Iterator[_Row]:
-    reader = csv.reader((text for _, text in read_lines(path)), strict=True)
+    rows, header = read_table(path)
+    reader = rows.reader
     try:
-        header = [name.strip() for name in next(reader, [])]
         order = _find_columns(header, f"{path}:1")
         for cells in reader:
             if not cells:
@@ -311,7 +299,7 @@ def _text_rows(root: Path, path: Path) -> Iterator[_Row]:
 
 def _partitions(root: Path) -> Iterator[tuple[str, str]]:
     """Yield (file, split as written) of the partition file."""
-    path = _child(root, "partitions.txt", "partition.txt")
+    path = find_child(root, "Partitions.txt", "Partition.txt")
     if path is None:
         return
     for _, text in read_lines(path, errors="replace"):
@@ -324,7 +312,7 @@ def _speakers(root: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Return the speaker of each file and the gender of each speaker."""
     speakers: dict[str, str] = {}
     genders: dict[str, str] = {}
-    path = _child(root, "speaker_ids.txt")
+    path = find_child(root, "Speaker_ids.txt")
     if path is None:
         return speakers, genders
     for _, text in read_lines(path, errors="replace"):
@@ -338,8 +326,8 @@ def _speakers(root: Path) -> tuple[dict[str, str], dict[str, str]]:
     return speakers, genders
 
 
-def _utterance(row: _Row, audio_folder: str) -> Utterance:
-    """Check a row and make a record of it."""
+def _utterance(row: _Row) -> Utterance:
+    """Check a row and make a record of it, without its audio."""
     where = row.where
     if row.emotion not in LABELS:
         raise UserError(
@@ -348,12 +336,12 @@ def _utterance(row: _Row, audio_folder: str) -> Utterance:
     gender = _GENDERS.get(row.gender.lower())
     if gender is None:
         raise UserError(f"{where}: unknown gender {row.gender!r}")
-    id_ = row.file.removesuffix(".wav")
-    if not id_ or id_ == row.file or "/" in id_:
+    id_, suffix = os.path.splitext(row.file)
+    if not id_ or suffix.lower() not in AUDIO or "/" in id_:
         raise UserError(f"{where}: {row.file!r} is no name of a wav file")
     return Utterance(
         id=id_,
-        wav=f"{audio_folder}/{row.file}",
+        wav="",
         corpus=NAME,
         # Shared strings: there are a quarter of a million records.
         speaker=_speaker(row.speaker),
@@ -393,17 +381,16 @@ def _number(text: str, where: str) -> float:
 
 
 def _add_unlabelled(
-    root: Path, prefix: str, audio: Iterable[str], reading: Reading
+    root: Path, prefix: str, audio: Mapping[str, str], reading: Reading
 ) -> None:
     """Keep Test3, which has audio only, and tell other audio without a label."""
-    unlabelled = sorted(audio)
-    if not unlabelled:
+    if not audio:
         return
     splits: Mapping[str, str] = dict(_partitions(root))
     test3 = 0
-    for name in unlabelled:
-        id_ = name.removesuffix(".wav")
-        if "test3" not in (_split_key(splits.get(name, "")), *name.lower().split("_")):
+    for id_, name in sorted(audio.items()):
+        split = _split_key(splits.get(f"{id_}.wav", ""))
+        if "test3" not in (split, *name.lower().split("_")):
             reading.left_out.append(
                 LeftOut(id_, "audio without a label", f"{prefix}/{name}")
             )

@@ -17,6 +17,7 @@ import re
 from pathlib import Path
 
 from espnet_ext.corpora.corpus import Corpus, Reading, read_file_names
+from espnet_ext.corpora.listing import list_files, walk_folders
 from espnet_ext.corpora.splits import (
     Scheme,
     Split,
@@ -41,6 +42,7 @@ EMOTIONS = {
 FOLDS = 6
 
 _FILE = re.compile(rf"03-01-({'|'.join(EMOTIONS)})-\d\d-\d\d-\d\d-(\d\d)")
+_FOLDER = re.compile(r"actor_\d\d", re.IGNORECASE)
 _SONG = "03-02-"
 
 
@@ -53,7 +55,9 @@ def read(root: Path) -> Reading:
     """
     files = [
         path
-        for path in root.glob("**/Actor_*/*.wav")
+        for folder in walk_folders(root)
+        if _FOLDER.fullmatch(folder.name.strip())
+        for path in list_files(folder).values()
         if not path.name.startswith(_SONG)
     ]
     reading = read_file_names(files, _FILE, _record)

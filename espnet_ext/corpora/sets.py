@@ -354,9 +354,21 @@ def _hide(data: DataDir, mode: str | None) -> DataDir:
 
 
 def write_sets(
-    sets: Sets, class_map: ClassMap, folder: Path, options: SetOptions
+    sets: Sets,
+    class_map: ClassMap,
+    folder: Path,
+    options: SetOptions,
+    unusable: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Write the set directories, the manifests and ``split.json`` into a folder.
+
+    Args:
+        sets: The parts.
+        class_map: Gives each utterance its class.
+        folder: Where to write.
+        options: How the sets were made.
+        unusable: The reason for each utterance that was left out before the split,
+            for there are no features of it.
 
     Returns:
         The content of ``split.json``.
@@ -368,6 +380,7 @@ def write_sets(
         "labels": class_map.name,
         "options": asdict(options),
         **describe_sets(sets, class_map),
+        "unusable": dict(unusable or {}),
     }
     (folder / "split.json").write_text(
         json.dumps(description, indent=2) + "\n", encoding="utf-8"
@@ -420,6 +433,12 @@ def sets_text(description: Mapping[str, Any], class_map: ClassMap) -> str:
                 str(number).rjust(max(8, len(name)))
                 for number, name in zip(numbers, columns, strict=True)
             )
+        )
+    if unusable := description.get("unusable"):
+        lines.append(
+            f"!!! WARNING: {len(unusable)} utterances are in no set, for the feature "
+            f"store lists their audio as unusable (reasons in split.json): "
+            f"{_some(list(unusable))}"
         )
     for part in ("train", "valid"):
         shared = description[f"speakers_in_test_and_{part}"]

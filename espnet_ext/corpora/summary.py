@@ -253,14 +253,19 @@ def write_summary(
 ) -> str:
     """Write ``summary.json``, ``summary.txt`` and ``left_out.tsv``; return the text."""
     text = summary_text(summary, left_out)
-    (folder / "summary.txt").write_text(text, encoding="utf-8")
+    _write(folder / "summary.txt", text)
     (folder / "summary.json").write_text(
         json.dumps(summary, indent=2) + "\n", encoding="utf-8"
     )
     rows = ["name\treason\twhere"]
     rows += [f"{item.name}\t{item.reason}\t{item.where}" for item in left_out]
-    (folder / "left_out.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    _write(folder / "left_out.tsv", "\n".join(rows) + "\n")
     return text
+
+
+def _write(path: Path, text: str) -> None:
+    # Paths may have any bytes: surrogateescape keeps those that are no UTF-8.
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def read_left_out(folder: Path) -> list[LeftOut]:
@@ -268,7 +273,8 @@ def read_left_out(folder: Path) -> list[LeftOut]:
     path = folder / "left_out.tsv"
     if not path.exists():
         return []
-    rows = path.read_text(encoding="utf-8").splitlines()[1:]
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    rows = text.splitlines()[1:]
     cells = [row.split("\t", 2) for row in rows]
     return [LeftOut(name, reason, where) for name, reason, where in cells]
 

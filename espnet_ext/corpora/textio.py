@@ -1,20 +1,28 @@
-"""Read label files so that every fault is told with its file and line."""
+"""Read label files so that every fault is told with its file and line.
 
+Spreadsheets export tables with a byte order mark, with commas, semicolons or tabs
+between the cells, and with any kind of line end: all are read. UTF-16 is told.
+"""
+
+import codecs
+import csv
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 from espnet_ext.errors import UserError
 
-# A tab is part of the formats; other control characters mean binary data (or UTF-16).
+# A tab is part of the formats; other control characters mean binary data.
 _CONTROL = frozenset(map(chr, range(32))) - {"\t"}
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_lines(path: Path | str, errors: str = "strict") -> Iterator[tuple[int, str]]:
-    """Yield (line number, text without line end) of a UTF-8 text file.
+    """Yield (line number, text without line end) of a text file.
 
-    A byte order mark and CR line ends are removed. `errors` is Python's decoding mode:
-    ``replace`` for files whose free comments may be in any encoding.
+    A byte order mark is removed; lines end with LF, CR LF or CR. `errors` is Python's
+    decoding mode: ``replace`` for files whose free comments may be in any encoding.
 
     Raises:
         UserError: The file cannot be opened, is empty, has binary content, or (with
@@ -23,7 +31,7 @@ def read_lines(path: Path | str, errors: str = "strict") -> Iterator[tuple[int, 
     path = Path(path)
     empty = True
     with _open(path) as stream:
-        for number, raw in enumerate(stream, start=1):
+        for number, raw in enumerate(_raw_lines(stream, path), start=1):
             try:
                 text = raw.decode("utf-8", errors)
             except UnicodeDecodeError as error:
@@ -31,7 +39,6 @@ def read_lines(path: Path | str, errors: str = "strict") -> Iterator[tuple[int, 
                     f"{path}:{number}: not UTF-8 text ({error.reason} at byte "
                     f"{error.start} of the line); convert the file to UTF-8"
                 ) from error
-            text = text.rstrip("\r\n")
             if number == 1:
                 text = text.removeprefix("\ufeff")
             if not text.isprintable() and not _CONTROL.isdisjoint(text):
@@ -45,6 +52,41 @@ def read_lines(path: Path | str, errors: str = "strict") -> Iterator[tuple[int, 
         raise UserError(f"{path}:1: the file is empty; unpack the corpus again")
 
 
+def _raw_lines(stream: BinaryIO, path: Path) -> Iterator[bytes]:
+    """Yield lines without their ends."""
+    start = stream.read(4)
+    if start.startswith(_UTF16) or b"\0" in start[:2]:
+        raise UserError(
+            f"{path}:1: UTF-16 text (or binary data); save the file as UTF-8 (in a "
+            "spreadsheet: 'CSV UTF-8'), or unpack the corpus again"
+        )
+    stream.seek(0)
+    for raw in stream:
+        # Old Macs end lines with CR alone.
+        yield from raw.rstrip(b"\r\n").split(b"\r")
+
+
+def read_table(path: Path) -> tuple["csv.DictReader[str]", list[str]]:
+    """Open a table whose first line names its columns.
+
+    Returns:
+        Its rows, and the names without blanks around them.
+
+    Raises:
+        UserError: See `read_lines`.
+    """
+    lines = read_lines(path)
+    header = next(lines)
+    # The one of the usual separators that the header has most of.
+    separator = max(",;\t", key=header[1].count)
+    rows = csv.DictReader(
+        (text for _, text in chain((header,), lines)), delimiter=separator, strict=True
+    )
+    names = [name.strip() for name in rows.fieldnames or ()]
+    rows.fieldnames = names
+    return rows, names
+
+
 def ends_with_newline(path: Path) -> bool:
     """Tell whether the last line is finished; a cut-off file mostly ends inside one."""
     with _open(path) as stream:
@@ -52,7 +94,7 @@ def ends_with_newline(path: Path) -> bool:
         if stream.tell() == 0:
             return False
         stream.seek(-1, 2)
-        return stream.read(1) == b"\n"
+        return stream.read(1) in b"\r\n"
 
 
 def _open(path: Path) -> BinaryIO:

@@ -28,6 +28,7 @@ class Utterance:
         valence: On the corpus' own scale, nan where missing; so are the next two.
         arousal: See valence.
         dominance: See valence.
+        labelled_seconds: The length that the labels tell, nan where they do not.
     """
 
     id: str
@@ -40,3 +41,4 @@ class Utterance:
     valence: float = math.nan
     arousal: float = math.nan
     dominance: float = math.nan
+    labelled_seconds: float = math.nan

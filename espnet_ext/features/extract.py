@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from espnet_ext.corpora.audio import measure_seconds
 from espnet_ext.errors import UserError
 from espnet_ext.features.batches import (
     RATE,
@@ -77,13 +78,11 @@ class Resources:
 
 def measure_durations(paths: Mapping[str, str]) -> dict[str, float]:
     """Read durations from the files' headers; 0 where a file has none."""
-    import soundfile
-
     seconds = {}
     for utterance, path in paths.items():
         try:
-            seconds[utterance] = soundfile.info(path).duration
-        except (soundfile.LibsndfileError, OSError):
+            seconds[utterance] = measure_seconds(path)
+        except UserError:
             seconds[utterance] = 0.0  # named when its turn comes
     return seconds
 

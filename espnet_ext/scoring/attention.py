@@ -11,6 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from espnet_ext.corpora.audio import RATE, load_waveform
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.names import class_name
 from espnet_ext.scoring.plots import AttentionExample
@@ -32,7 +33,8 @@ def read_wav_scp(path: Path | str) -> dict[str, str]:
     if not path.is_file():
         raise UserError(f"{path}: no such wav.scp")
     found = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    for number, line in enumerate(text.splitlines(), 1):
         fields = line.split(maxsplit=1)
         if not fields:
             continue
@@ -147,20 +149,13 @@ def _title(system: Predictions, row: int) -> str:
 
 
 def _waveform(wav: str | None) -> tuple[NDArray[np.float32] | None, int]:
-    """Samples and rate; no samples where the format is not plain WAV."""
+    """Samples and rate; no samples where the file cannot be read."""
     if wav is None:
-        return None, 16000
-    from scipy.io import wavfile
-
+        return None, RATE
     if not Path(wav).is_file():
         raise UserError(f"{wav}: no such wav file (named in wav.scp)")
     try:
-        rate, samples = wavfile.read(wav)
-    except ValueError:  # FLAC and others: the weights can be drawn without
-        return None, 16000
-    if samples.ndim == 2:
-        samples = samples.mean(axis=1)
-    if len(samples) == 0:
-        return None, 16000
-    samples = samples.astype(np.float32)
-    return samples - samples.mean(), int(rate)
+        samples = load_waveform(wav)  # (n,)
+    except UserError:  # the weights can be drawn without
+        return None, RATE
+    return samples - samples.mean(), RATE

@@ -6,7 +6,7 @@ and leaves widening to the frontend.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,29 @@ from espnet2.train.dataset import ESPnetDataset
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from espnet_ext.corpora.datadir import read_wav_scp
+from espnet_ext.train.inference import Waveforms
+
 
 class SERDataset(ESPnetDataset):
     """Loads ``speech`` in its stored precision, integers as int64, labels as float32.
 
-    Construction, loader types and errors are those of ESPnet's dataset.
+    Construction, loader types and errors are those of ESPnet's dataset, but ``sound``
+    is read as in inference and extraction: mono, at 16 kHz, whatever the file has.
     """
+
+    def _build_loader(
+        self,
+        path: str,
+        loader_type: str,
+        keys_to_load: Collection[str | int] | None,
+    ) -> Mapping[str, Any]:
+        if loader_type != "sound":
+            return super()._build_loader(path, loader_type, keys_to_load)
+        paths = read_wav_scp(path)
+        if keys_to_load is not None:
+            paths = {utt: wav for utt, wav in paths.items() if utt in keys_to_load}
+        return Waveforms(paths)
 
     def hold_speech(self, features: Mapping[str, Tensor]) -> None:
         """Take ``speech`` from memory (`features.resident`) instead of its file."""

@@ -78,7 +78,7 @@ class TestCheck:
             (wav_bytes(0), "empty"),
             (wav_bytes(1599), "under 0.1 s"),
             (wav_bytes(1600), ""),
-            (wav_bytes(16000)[:10000], ""),  # cut off: what is there is read
+            (wav_bytes(16000)[:10000], "cut off or damaged"),
         ],
     )
     def test_faults(self, tmp_path, content, fault):

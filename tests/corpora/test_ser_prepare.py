@@ -174,3 +174,35 @@ def test_help_imports_nothing_heavy(name):
         "sys.exit(str(heavy) if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_labels_tell_what_a_rewritten_header_hides(small_iemocap, tmp_path, capsys):
+    # The labels say 1.9456 s each.
+    ids = [f"Ses01F_impro01_F00{n}" for n in range(3)]
+    for path in small_iemocap.rglob("Ses*.wav"):
+        path.write_bytes(tree.wav_bytes(round(1.9456 * 16000)))
+    for id_, seconds in zip(ids, (1.5, 1.75, 3.0), strict=True):
+        wav = tree.wav_bytes(round(seconds * 16000))
+        wav_file(small_iemocap, id_).write_bytes(wav)
+    prepare(small_iemocap, tmp_path / "one", "--strict", "true")
+    one = capsys.readouterr().out
+    warning = "!!! WARNING: 1 of 100 recordings are shorter than the times of their"
+    assert warning in one
+    assert f"{ids[0]}: 1.500 s, its label tells 1.946 s" in one
+    prepare(small_iemocap, tmp_path / "local", "--check_audio", "false")
+    command = ["--data", str(tmp_path / "local"), "--output", str(tmp_path / "two")]
+    ser_check_audio.main(command)
+    assert warning in capsys.readouterr().out
+    assert len(read_data_dir(tmp_path / "two").utterances) == 100  # nothing is left out
+
+
+def test_cut_off_recordings_are_left_out(small_iemocap, tmp_path, capsys):
+    path = wav_file(small_iemocap, "Ses01F_impro01_F000")
+    path.write_bytes(path.read_bytes()[:2000])
+    lengths = "its header tells 0.120 s, 0.061 s can be read"
+    assert lengths in fails(capsys, small_iemocap, tmp_path / "x", "--strict", "true")
+    prepare(small_iemocap, tmp_path / "data")
+    assert "1 audio: cut off or damaged: Ses01F_impro01_F000" in capsys.readouterr().out
+    assert len(read_data_dir(tmp_path / "data").utterances) == 99
+    assert lengths in (tmp_path / "data" / "left_out.tsv").read_text()
+    assert lengths in (tmp_path / "data" / "audio_check.tsv").read_text()

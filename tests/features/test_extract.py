@@ -1,6 +1,8 @@
 """The command: what it makes, goes on with, and refuses."""
 
+import dataclasses
 import itertools
+import json
 import multiprocessing
 import os
 import shutil
@@ -17,8 +19,10 @@ import soundfile
 import torch
 from transformers import HubertModel
 
+from espnet_ext.bin import ser_make_sets
 from espnet_ext.bin.ser_extract import main
 from espnet_ext.bin.ser_verify_store import main as verify
+from espnet_ext.corpora.datadir import read_data_dir, write_data_dir
 from espnet_ext.features import batches as batching
 from espnet_ext.features import extract
 from espnet_ext.features.store import FeatureStore
@@ -464,3 +468,32 @@ def test_several_processes_fill_one_store(corpus, options):
     for name, content in shards_of(corpus).items():
         assert content == (alone / "shards" / name).read_bytes()
     assert FeatureStore(corpus.store).ids == tuple(corpus.lengths)
+
+
+def test_sets_leave_out_what_the_store_cannot_use(corpus, tmp_path, capsys):
+    data = read_data_dir(corpus.data)
+    # A session an utterance, so that every part of the fold has some.
+    records = [
+        dataclasses.replace(u, split=f"Session{place % 5 + 1}", id=f"Ses0{s}M_{u.id}")
+        for place, u in enumerate(data.utterances.values())
+        for s in (place % 5 + 1,)
+    ]
+    seconds = {u.id: data.durations[u.id[-3:]] for u in records}
+    write_data_dir(corpus.data, records, seconds, {"iemocap": (1, 5)})
+    for bad in ("u04", "u05", "u03"):  # u03 has no class
+        wave, _ = soundfile.read(corpus.wav(bad))
+        wave[100] = np.nan
+        soundfile.write(corpus.wav(bad), wave, 16000, subtype="FLOAT")
+    main(corpus.command(on_bad_audio="skip"))
+    labels = ROOT / "conf" / "labels" / "paper5.yaml"
+    command = ["--data", str(corpus.data), "--labels", str(labels)]
+    command += ["--scheme", "iemocap_5fold", "--store", str(corpus.store)]
+    command += ["--output", str(tmp_path / "sets")]
+    ser_make_sets.main(command)
+    assert "WARNING: 2 utterances are in no set" in capsys.readouterr().out
+    split = json.loads((tmp_path / "sets" / "split.json").read_text())
+    assert [id_[-3:] for id_ in split["unusable"]] == ["u05", "u04"]
+    assert all("no numbers" in reason for reason in split["unusable"].values())
+    parts = [read_data_dir(tmp_path / "sets" / p) for p in ("train", "valid", "test")]
+    used = sorted(id_[-3:] for part in parts for id_ in part.utterances)
+    assert used == [f"u{n:02d}" for n in range(12) if n not in (3, 4, 5)]

@@ -805,6 +805,32 @@ def test_the_online_frontend_trains_and_predicts(tmp_path):
     assert len(table.splitlines()) == 17
 
 
+def test_training_on_audio_reads_what_inference_reads(tmp_path):
+    import soundfile
+    import soxr
+
+    from espnet_ext.train.dataset import SERDataset
+    from espnet_ext.train.inference import Waveforms
+
+    # 24,865 samples at 16 kHz, as stereo at 48 kHz, in a folder of Latin-1.
+    left, right = 0.1 * np.random.default_rng(0).normal(size=(2, 74595))
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/donn\xe9es"))
+    folder.mkdir()
+    wav = folder / "a.wav"
+    soundfile.write(os.fsencode(wav), np.stack([left, right], 1), 48000, "FLOAT")
+    scp = tmp_path / "wav.scp"
+    scp.write_bytes(b"u0 " + os.fsencode(wav) + b"\n")
+    dataset = SERDataset([(str(scp), "speech", "sound")])
+    _, found = dataset["u0"]
+    expected = soxr.resample(((left + right) / 2).astype(np.float32), 48000, 16000)
+    assert found["speech"].shape == (24865,)
+    np.testing.assert_allclose(found["speech"], expected, atol=1e-6)
+    np.testing.assert_array_equal(found["speech"], Waveforms({"u0": str(wav)})["u0"])
+    wav.write_bytes(wav.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"a\.wav: cut off"):
+        dataset["u0"]
+
+
 def test_predictions_that_are_not_finite_stop_the_training(tmp_path):
     records = make_utterances(32)
     features = make_features(records)

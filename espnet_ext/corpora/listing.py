@@ -1,0 +1,105 @@
+"""Find the files of a corpus among what file systems and archivers leave beside them.
+
+Copies pass through macOS, Windows and network storage: names come back in capitals or
+with a blank at the end, folders are links, the audio has become flac, and beside it lie
+``@eaDir``, ``__MACOSX``, ``.AppleDouble``, ``#recycle``, ``._x.wav``, ``Thumbs.db``.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+AUDIO = (".wav", ".flac", ".aiff", ".aif", ".sph", ".w64", ".ogg", ".opus", ".mp3")
+"""Suffixes of audio; of two files of one name the earlier suffix is taken."""
+
+_JUNK_STARTS = (".", "@", "#", "$", "~", "__MACOSX", "lost+found", "System Volume")
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder is none of a corpus' own, by its name."""
+    return name.lower().startswith(tuple(start.lower() for start in _JUNK_STARTS))
+
+
+def find_child(folder: Path, *names: str) -> Path | None:
+    """Find a child without regard to case and blanks at the ends.
+
+    Args:
+        folder: Where to look; it may be missing.
+        names: The first of them that is there is taken; with its own spelling first.
+    """
+    for name in names:
+        if (folder / name).exists():
+            return folder / name
+    if not folder.is_dir():
+        return None
+    children = {path.name.strip().lower(): path for path in sorted(folder.iterdir())}
+    return next((children[n.lower()] for n in names if n.lower() in children), None)
+
+
+def find_folder(folder: Path, *parts: str) -> Path | None:
+    """Go down folders as `find_child` does; None where one is not there."""
+    found: Path | None = folder
+    for part in parts:
+        found = find_child(found, part) if found is not None else None
+    return found if found is not None and found.is_dir() else None
+
+
+def list_names(
+    folder: Path | None, suffixes: tuple[str, ...] = AUDIO
+) -> dict[str, str]:
+    """Return the names of the files of these kinds, by name without suffix, sorted.
+
+    Suffixes are compared without regard to case. A link to a file that is missing
+    counts as a file, for the audio check names it.
+    """
+    if folder is None or not folder.is_dir():
+        return {}
+    found: dict[str, str] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            stem, suffix = os.path.splitext(entry.name)
+            if suffix.lower() not in suffixes or is_junk(entry.name) or entry.is_dir():
+                continue
+            if stem in found:
+                both = (found[stem], entry.name)
+                found[stem] = min(
+                    both, key=lambda name: suffixes.index(Path(name).suffix.lower())
+                )
+            else:
+                found[stem] = entry.name
+    return dict(sorted(found.items()))
+
+
+def list_files(
+    folder: Path | None, suffixes: tuple[str, ...] = AUDIO
+) -> dict[str, Path]:
+    """Return what `list_names` does, as paths."""
+    names = list_names(folder, suffixes)
+    return {} if folder is None else {s: folder / name for s, name in names.items()}
+
+
+def walk_folders(root: Path, depth: int = 3) -> Iterator[Path]:
+    """Yield a folder and those below it, through links, but none of junk.
+
+    A folder that several links lead to comes once.
+
+    Args:
+        root: Where to start.
+        depth: Levels below it.
+    """
+    seen: set[str] = set()
+    level = [root]
+    for _ in range(depth + 1):
+        below: list[Path] = []
+        for folder in level:
+            real = os.path.realpath(folder)
+            if real in seen:
+                continue
+            seen.add(real)
+            yield folder
+            below += sorted(
+                path
+                for path in folder.iterdir()
+                if path.is_dir() and not is_junk(path.name)
+            )
+        level = below
