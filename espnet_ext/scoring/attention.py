@@ -158,4 +158,4 @@ def _waveform(wav: str | None) -> tuple[NDArray[np.float32] | None, int]:
         samples = load_waveform(wav)  # (n,)
     except UserError:  # the weights can be drawn without
         return None, RATE
-    return samples - samples.mean(), RATE
+    return np.asarray(samples - samples.mean(), dtype=np.float32), RATE

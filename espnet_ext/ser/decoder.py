@@ -20,6 +20,7 @@ one too. The five models of the paper are settings of this one class:
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -231,7 +232,9 @@ class EmotionDecoder(nn.Module):
         for name, branch in self.branches.items():
             embeddings[name], attention[name] = branch(hidden, lengths)  # (B, H, E)
         raw = {
-            name: _apply(layer, self._output_input(name, embeddings)).flatten(1)
+            name: _apply(
+                cast(nn.Linear, layer), self._output_input(name, embeddings)
+            ).flatten(1)
             for name, layer in self.outputs.items()
         }
         attributes = raw.get("continuous")  # (B, 3)
