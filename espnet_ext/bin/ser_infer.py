@@ -206,7 +206,7 @@ def open_speech(
         UserError: there is no store, or it lacks an utterance.
     """
     if frontend == "online":
-        from espnet_ext.train.inference import Waveforms
+        from espnet_ext.corpora.audio import Waveforms
 
         paths = {utt: record.wav for utt, record in test_set.utterances.items()}
         audio = Waveforms(paths)

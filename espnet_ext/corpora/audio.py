@@ -486,3 +486,23 @@ def _ffmpeg(video: str, wav: Path) -> str:
     except _FfmpegError as error:
         return str(error)
     return ""
+
+
+class Waveforms(Mapping[str, np.ndarray]):
+    """Audio (n,) of each utterance, read when it is asked for.
+
+    Args:
+        paths: wav file of each utterance.
+    """
+
+    def __init__(self, paths: Mapping[str, str]) -> None:
+        self.paths = paths
+
+    def __getitem__(self, utterance: str) -> np.ndarray:
+        return load_waveform(self.paths[utterance])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)

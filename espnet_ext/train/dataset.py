@@ -15,8 +15,8 @@ from espnet2.train.dataset import ESPnetDataset
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from espnet_ext.corpora.audio import Waveforms
 from espnet_ext.corpora.datadir import read_wav_scp
-from espnet_ext.train.inference import Waveforms
 
 
 class SERDataset(ESPnetDataset):

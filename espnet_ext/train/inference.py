@@ -16,30 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_ext.corpora.audio import load_waveform
 from espnet_ext.ser.attributes import ATTRIBUTES
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.train.dataset import as_tensor
-
-
-class Waveforms(Mapping[str, np.ndarray]):
-    """Audio (n,) of each utterance, read when it is asked for.
-
-    Args:
-        paths: wav file of each utterance.
-    """
-
-    def __init__(self, paths: Mapping[str, str]) -> None:
-        self.paths = paths
-
-    def __getitem__(self, utterance: str) -> np.ndarray:
-        return load_waveform(self.paths[utterance])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.paths)
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
 
 @dataclass(frozen=True, slots=True)

@@ -809,8 +809,8 @@ def test_training_on_audio_reads_what_inference_reads(tmp_path):
     import soundfile
     import soxr
 
+    from espnet_ext.corpora.audio import Waveforms
     from espnet_ext.train.dataset import SERDataset
-    from espnet_ext.train.inference import Waveforms
 
     # 24,865 samples at 16 kHz, as stereo at 48 kHz, in a folder of Latin-1.
     left, right = 0.1 * np.random.default_rng(0).normal(size=(2, 74595))
