@@ -191,8 +191,8 @@ def _time_batch(clock, model, optimizer, batch, store, expert, ours):
     device = clock.device
     with clock.time(STORE):
         _, data = collate([(u, {"speech": store[u]}) for u in batch])
-        speech = data["speech"].to(device)  # (B, T, L, D) fp16
-        lengths = data["speech_lengths"]
+        speech = [row.to(device) for row in data["speech"]]  # (T, L, D) fp16
+        lengths = data["speech_lengths"].to(device)
         _step(model, optimizer, speech, lengths)
     if ours is not None:
         with clock.time(RESIDENT):

@@ -281,8 +281,9 @@ class EmotionDecoder(nn.Module):
         return math.log(share / (1 - share))
 
 
-def _apply(layer: nn.Linear, values: Tensor) -> Tensor:
+def _apply(layer: nn.Module, values: Tensor) -> Tensor:
     """Apply a layer (..., n) -> (..., units); one of a single unit as in pooling.py."""
+    assert isinstance(layer, nn.Linear)
     if layer.out_features > 1:
         return layer(values)
     return (values * layer.weight[0]).sum(-1, keepdim=True) + layer.bias

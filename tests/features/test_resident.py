@@ -59,8 +59,7 @@ def test_the_same_batches(task_args, residence, mode):
         assert ids == other_ids
         assert batch.keys() == other.keys()
         for name, value in batch.items():
-            assert value.dtype == other[name].dtype
-            assert torch.equal(value, other[name])
+            torch.testing.assert_close(value, other[name], rtol=0, atol=0)
 
 
 def test_values_and_size(store):

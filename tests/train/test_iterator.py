@@ -1,3 +1,4 @@
+import warnings
 from collections import Counter
 
 import numpy as np
@@ -80,6 +81,17 @@ def test_half_precision_reaches_the_batch(lengths):
         assert (batch["speech"][row, :n] == n).all()
         assert (batch["speech"][row, n:] == 0).all()
         assert batch["emotion"][row].tolist() == [n % 5]
+
+
+def test_hidden_states_are_neither_padded_nor_copied():
+    states = [np.zeros((n, 3, 2), np.float16) for n in (4, 2)]
+    states[1].flags.writeable = False  # as those of a mapped file
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, batch = collate([("a", {"speech": states[0]}), ("b", {"speech": states[1]})])
+    assert batch["speech_lengths"].tolist() == [4, 2]
+    for row, array in zip(batch["speech"], states, strict=True):
+        assert row.data_ptr() == array.ctypes.data
 
 
 def test_more_ranks_than_utterances():
