@@ -1,5 +1,6 @@
 """A small corpus whose features follow its labels: a real store and real sets."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def write_store(path, features):
     filling = Filling(path, description)
     filling.plan(dict.fromkeys(features, 1.0), 10**9, 10**9)
     audio = Audio(samples=16000, size=1, mtime=0, digest="0" * 32)
-    for ids, writer in filling.claim(set(features)):
+    for ids, writer in itertools.chain.from_iterable(filling.claim(set(features))):
         with writer:
             for utt in ids:
                 states = features[utt].transpose(1, 0, 2).astype(np.float16)
