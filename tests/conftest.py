@@ -17,6 +17,15 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 GPU = Path(__file__).parent / "gpu"
 
 
+@pytest.fixture(autouse=True)
+def same_environment():
+    """Leave nothing behind of what cmd.sh says to a program that a test calls."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def pretended_gpu(tmp_path_factory):
     """The environment in which torch sees one GPU whose kernels fail."""

@@ -137,7 +137,7 @@ def test_the_overlay_changes_schedule_and_batch_only(recipe):
     overlay = yaml.safe_load((CONF / "mini.yaml").read_text())
     assert set(overlay) <= {
         *("max_epoch", "patience", "scheduler_conf", "keep_nbest_models"),
-        *("batch_bins", "min_batch_size"),
+        *("batch_bins", "min_batch_size", "batch_norm_batches"),
     }
     for name, path in recipe.models.items():
         (step,) = [s for s in build_plan(recipe) if s.name.startswith(f"train {name}")]

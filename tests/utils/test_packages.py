@@ -23,6 +23,7 @@ def beside(tmp_path, monkeypatch):
     monkeypatch.setenv("SER_ROOT", str(ROOT))
 
     def put(name, file, text):
+        monkeypatch.delitem(sys.modules, name, raising=False)
         for path, content in ((f"{name}/__init__.py", ""), (file, text)):
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).write_text(content)
