@@ -384,7 +384,9 @@ def test_sets_leave_out_what_the_store_cannot_use(corpus, tmp_path, capsys):
     data = read_data_dir(corpus.data)
     # A session an utterance, so that every part of the fold has some.
     records = [
-        dataclasses.replace(u, split=f"Session{place % 5 + 1}", id=f"Ses0{s}M_{u.id}")
+        dataclasses.replace(
+            u, split=f"Session{s}", id=f"Ses0{s}M_{u.id}", speaker=f"Ses0{s}M"
+        )
         for place, u in enumerate(data.utterances.values())
         for s in (place % 5 + 1,)
     ]
