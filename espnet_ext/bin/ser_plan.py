@@ -173,10 +173,14 @@ def check_arguments(args: argparse.Namespace) -> None:
             f"--force {min(left_out)}: --stage {args.stage} --stop_stage "
             f"{args.stop_stage} leave that stage out"
         )
-    for name in ("nj", "num_nodes", "extract_jobs", "runs_per_job", "seeds"):
+    smallest = dict.fromkeys(("ngpu", "seed", "mini_seed"), 0)
+    counts = ("nj", "num_nodes", "extract_jobs", "runs_per_job", "seeds", "resamples")
+    for name, bound in {**smallest, **dict.fromkeys(counts, 1)}.items():
         value = getattr(args, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name} {value}: at least one is needed")
+        if value is not None and value < bound:
+            raise UserError(f"--{name} {value}: at least {bound} is needed")
+    if not 0 < args.mini_scale < math.inf:
+        raise UserError(f"--mini_scale {args.mini_scale}: a factor above 0 is needed")
     lengths = clip_lengths(args)
     if lengths is not None and not 0 <= lengths[0] < lengths[1]:
         raise UserError(

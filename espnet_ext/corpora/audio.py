@@ -189,12 +189,12 @@ def _decode(stream: sf.SoundFile, dtype: str) -> np.ndarray | None:
     size = min(stream.frames, _BLOCK)
     blocks: list[np.ndarray] = []
     try:
-        while not blocks or len(blocks[-1]) == size > 0:
+        # A read beyond the end costs as much as the first: libsndfile fills it up.
+        while not blocks or len(blocks[-1]) == _BLOCK:
             blocks.append(stream.read(size, dtype=dtype, always_2d=True))
     except sf.LibsndfileError:
         return None
-    # The last block is empty where the length is known.
-    return np.concatenate(blocks) if len(blocks) > 2 else blocks[0]
+    return np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
 
 
 def _count_frames(path: Path | str) -> int:

@@ -82,10 +82,15 @@ def list_shards(index: Path) -> Sequence[str]:
 
 def unreadable(path: Path, reason: BaseException | str) -> UserError:
     """Say what a file that cannot be read seems to be, and what to do."""
-    with open(path, "rb") as stream:
-        begin = stream.read(100).lstrip()
-    lines = str(reason).strip().splitlines() or [type(reason).__name__]
     again = "download it again, or copy it once more from where it is whole"
+    lines = str(reason).strip().splitlines() or [type(reason).__name__]
+    try:
+        with open(path, "rb") as stream:
+            begin = stream.read(100).lstrip()
+    except OSError as error:
+        # A link into a cache that was not copied along is the usual way to get here.
+        link = f" (a link to {path.readlink()})" if path.is_symlink() else ""
+        return UserError(f"{path}{link}: {error.strerror}; {again}")
     if not begin:
         what = f"is empty; {again}"
     elif begin.startswith(_POINTER):

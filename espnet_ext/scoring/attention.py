@@ -155,7 +155,7 @@ def _waveform(wav: str | None) -> tuple[NDArray[np.float32] | None, int]:
     if not Path(wav).is_file():
         raise UserError(f"{wav}: no such wav file (named in wav.scp)")
     try:
-        samples = load_waveform(wav)  # (n,)
+        samples: NDArray[np.float32] = load_waveform(wav)  # (n,)
     except UserError:  # the weights can be drawn without
         return None, RATE
     return np.asarray(samples - samples.mean(), dtype=np.float32), RATE

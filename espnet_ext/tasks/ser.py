@@ -260,6 +260,11 @@ class SERTask(AbsTask):
                 f"ngpu is {args.ngpu} without multiprocessing_distributed, but a "
                 "concordance must be over the whole batch; set it to true"
             )
+        if args.ngpu > torch.cuda.device_count():
+            raise UserError(
+                f"ngpu is {args.ngpu}, but torch sees {torch.cuda.device_count()} GPUs "
+                "here; lower --ngpu, or look at CUDA_VISIBLE_DEVICES"
+            )
         if not 0 <= args.seed < SEED_STRIDE:
             raise UserError(f"seed is {args.seed}; choose one from 0 to 9999")
         if args.max_epoch >= SEED_STRIDE:

@@ -311,6 +311,16 @@ def test_a_configuration_of_another_model_is_named(tmp_path, changes, message):
     assert str(caught.value).startswith(f"{tmp_path}: ")
 
 
+def test_a_link_into_a_cache_that_was_not_copied_is_named(tmp_path):
+    write_model(tmp_path, "model.safetensors")
+    (tmp_path / "preprocessor_config.json").write_text('{"do_normalize": true}')
+    path = tmp_path / "model.safetensors"
+    path.unlink()
+    path.symlink_to("../../blobs/abc")
+    with pytest.raises(UserError, match=r"a link to \.\./\.\./blobs/abc.*again"):
+        load_upstream(config_of("huggingface", tmp_path))
+
+
 @pytest.mark.parametrize("damage", ["pointer", "empty", "page", "cut", "zeros"])
 def test_a_damaged_checkpoint_of_s3prl_is_named(s3prl_hubert_file, damage):
     change, message = DAMAGES[damage]

@@ -718,6 +718,7 @@ def test_a_checkpoint_whose_keys_do_not_fit_is_refused(
         ({"batch_norm_batches": 0}, "batch_norm_batches is 0; give 1 or more"),
         ({"max_steps": 0}, "max_steps is 0; give 1 or more"),
         ({"ngpu": 2, "multiprocessing_distributed": "false"}, "ngpu"),
+        ({"ngpu": 99}, "ngpu is 99, but torch sees"),
         ({"batch_type": "numel"}, "batch_type"),
         ({"loss_conf": "class_weights=[1,2]"}, "class_weights"),
     ],
