@@ -150,8 +150,7 @@ def _run(
                     selector.register(child.pipe, selectors.EVENT_READ, child)
                     running[child.pid] = child
                 events = selector.select(timeout=1.0)
-                if not events:
-                    _end_what_is_left_behind(running.values(), guard)
+                _end_what_is_left_behind(running.values(), guard)
                 for key, _ in events:
                     child = key.data
                     data = os.read(child.pipe, 65536)
