@@ -13,7 +13,7 @@ selects falls from one epoch to the next, the mean over the second half of a tra
 
     ./run.sh --fold 1 2 3 4 5 --stop_stage 4
     nice python benchmarks/training_study.py --dump egs2/mini/ser1/dump/iemocap \
-        --folds 1 2 --seeds 5 --output study.csv
+        --folds 1 2 --seeds 0 1 2 --output study.csv
 """
 
 import argparse
@@ -194,7 +194,7 @@ def main() -> None:
         "--overlay", type=Path, nargs="*", default=[ROOT / "conf" / "mini.yaml"]
     )
     parser.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    parser.add_argument("--seeds", type=int, default=5, help="0 to SEEDS - 1 [5]")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--output", type=Path, required=True, help="a csv file")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -202,7 +202,7 @@ def main() -> None:
     if options.output.is_file():
         with options.output.open(newline="") as stream:
             rows = list(csv.DictReader(stream))
-    for seed in range(options.seeds):
+    for seed in options.seeds:
         for fold in options.folds:
             key = {"model": options.model, "fold": str(fold), "seed": str(seed)}
             if any(key.items() <= row.items() for row in rows):
