@@ -33,6 +33,7 @@ from espnet_ext.features.upstream import ExactUpstream
 from espnet_ext.tasks.ser import SERTask
 from espnet_ext.train.dataset import collate
 
+ROOT = Path(__file__).resolve().parents[1]
 COMPUTE = {"float32": 2e-5, "bfloat16": 2e-2, "bfloat16_all": 4e-2}  # worst frame
 CLASSES = "neu ang hap sad dis"
 
@@ -179,7 +180,7 @@ def make_model(
         classes.write_text(CLASSES)
         args = SERTask.get_parser().parse_args(
             [
-                *("--config", f"conf/train_{name}.yaml"),
+                *("--config", str(ROOT / f"conf/train_{name}.yaml")),
                 *("--output_dir", folder, "--class_list", str(classes)),
             ]
         )
