@@ -35,8 +35,8 @@ Blocks = Iterable[Floats]
 
 # Weights of one block: 32 MiB, which a processor's cache still helps.
 _BLOCK_NUMBERS = 4_194_304
-# In standard deviations: the bias of a score further from its resamples is no small one,
-# and correcting all of it would put the interval where there are no resamples.
+# In deviations: a score further from its resamples has more than a small bias, and
+# correcting all of it would put the interval where there are no resamples.
 _LARGEST_BIAS = 1.0
 # Differences that rounding makes.
 _SAME = 1e-12
