@@ -91,12 +91,12 @@ def predict_set(
         classes, targets = model.fill_labels(
             len(ids), batch.get("emotion"), batch.get("attributes")
         )
-        logits, attributes, targets = (
+        logits, attributes = (
             None if values is None else values.double().cpu().numpy()
-            for values in (output.logits, output.attributes, targets)
+            for values in (output.logits, output.attributes)
         )
-        classes = classes.cpu().numpy()
-        parts.append(SetPredictions(list(ids), logits, attributes, classes, targets))
+        labels = classes.cpu().numpy(), targets.double().cpu().numpy()
+        parts.append(SetPredictions(list(ids), logits, attributes, *labels))
     return concatenate(parts)
 
 
