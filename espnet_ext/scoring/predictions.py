@@ -21,7 +21,7 @@ from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.corpora.utterance import UNKNOWN
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.names import class_name
-from espnet_ext.scoring.reference import Reference
+from espnet_ext.scoring.reference import Reference, check_utterances, listed
 from espnet_ext.scoring.reference import read_reference as read_reference
 from espnet_ext.utils.atomic import atomic_file
 
@@ -148,14 +148,14 @@ class Predictions:
             return self
         if self.classes_declared and set(classes) != set(self.classes):
             raise UserError(
-                f"{self.path}: its classes are {_listed(self.classes)}, but another "
-                f"file of this report has {_listed(classes)}: "
+                f"{self.path}: its classes are {listed(self.classes)}, but another "
+                f"file of this report has {listed(classes)}: "
                 "score systems of one class map together"
             )
         absent = [name for name in self.classes if name not in classes]
         if absent:
             raise UserError(
-                f"{self.path}: unknown class {absent[0]!r}; expected {_listed(classes)}"
+                f"{self.path}: unknown class {absent[0]!r}; expected {listed(classes)}"
             )
         ids = np.array([classes.index(name) for name in self.classes] + [-1], int)
         probabilities = None
@@ -187,15 +187,15 @@ def read_predictions(
         The predictions, sorted by utterance id.
 
     Raises:
-        UserError: Names the file, line and value of whatever is missing, repeated, extra
-            or malformed; of a prediction left blank in some rows only, a class that was
+        UserError: Names the file, line and value of what is missing, repeated, extra or
+            malformed; of a prediction left blank in some rows only, a class that was
             not declared, and probabilities that are negative or do not sum to 1.
     """
     path = Path(path)
     table = _Table.read(path)
     ids = tuple(table.columns["utterance"])
     if reference is not None:
-        _check_against_reference(path, ids, reference)
+        check_utterances(path, ids, reference)
     classes, declared = _classes(table, reference)
     check_spelling(str(path), classes)
 
@@ -353,7 +353,7 @@ class _Table:
                 raise self.error(
                     row,
                     f"{column} is the unknown class {text!r}; {source}: "
-                    f"{_listed(classes)}",
+                    f"{listed(classes)}",
                 )
         return np.array([index[text] for text in texts], dtype=np.int64)
 
@@ -377,8 +377,8 @@ def _classes(
     if reference is not None and reference.classes is not None:
         if classes and set(classes) != set(reference.classes):
             raise UserError(
-                f"{table.path}: its prob_ columns are for {_listed(classes)}, but "
-                f"{reference.path}/classes has {_listed(reference.classes)}"
+                f"{table.path}: its prob_ columns are for {listed(classes)}, but "
+                f"{reference.path}/classes has {listed(reference.classes)}"
             )
         classes = classes or reference.classes
     if classes:
@@ -428,18 +428,6 @@ def _read_predicted_attributes(table: _Table) -> dict[str, Floats]:
     for name, array in values.items():
         table.check_whole(name + PREDICTED_SUFFIX, np.isnan(array), may_be_empty=False)
     return values
-
-
-def _check_against_reference(
-    path: Path, ids: tuple[str, ...], reference: Reference
-) -> None:
-    for wrong, what in (
-        (set(reference.ids) - set(ids), f"missing; {reference.path} has"),
-        (set(ids) - set(reference.ids), f"extra; {reference.path} has not got"),
-    ):
-        if wrong:
-            number = f"{len(wrong)} utterance{'s' * (len(wrong) > 1)}"
-            raise UserError(f"{path}: {number} {what} {_listed(sorted(wrong))}")
 
 
 def _fill_from_reference(found: Predictions, reference: Reference) -> Predictions:
@@ -498,9 +486,3 @@ def _check_truth(found: Predictions) -> None:
             f"{found.path}: no truth to score against: fill the columns "
             f"{', '.join(columns)}, or give a reference set directory"
         )
-
-
-def _listed(names: Iterable[str], limit: int = 8) -> str:
-    names = list(names)
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

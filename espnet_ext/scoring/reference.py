@@ -1,7 +1,7 @@
 """Which utterances a system had to predict, and their truth: a set directory or ids."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -133,3 +133,25 @@ def _ids(path: Path) -> tuple[str, ...]:
             raise UserError(f"{path}: {utterance} occurs twice")
         seen.add(utterance)
     return tuple(sorted(seen))
+
+
+def check_utterances(path: Path, ids: tuple[str, ...], reference: Reference) -> None:
+    """Refuse ids of the file at `path` that are not exactly the reference's.
+
+    Raises:
+        UserError: Names those that are missing or extra.
+    """
+    for wrong, what in (
+        (set(reference.ids) - set(ids), f"missing; {reference.path} has"),
+        (set(ids) - set(reference.ids), f"extra; {reference.path} has not got"),
+    ):
+        if wrong:
+            number = f"{len(wrong)} utterance{'s' * (len(wrong) > 1)}"
+            raise UserError(f"{path}: {number} {what} {listed(sorted(wrong))}")
+
+
+def listed(names: Iterable[str], limit: int = 8) -> str:
+    """Join names for a message, the first `limit` of them."""
+    names = list(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
