@@ -34,8 +34,8 @@ from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.tasks.config import merge_configs
 from espnet_ext.tasks.ser import SERTask
 from espnet_ext.train.batch_norm import TrainingStatistics
-from espnet_ext.train.trainer import SERTrainer, _predict_set
-from espnet_ext.train.validation import summarise
+from espnet_ext.train.trainer import SERTrainer
+from espnet_ext.train.validation import predict_set, summarize
 
 ROOT = Path(__file__).resolve().parents[1]
 WAYS = ("running", "train")
@@ -92,7 +92,7 @@ class Study:
             path.replace("/valid/", f"/{part}/") for path in args.valid_shape_file
         ]
         factory = SERTask.build_iter_factory(args, DistributedOption(), mode="valid")
-        return summarise(_predict_set(model, factory.build_iter(1), self.args))
+        return summarize(predict_set(model, factory.build_iter(1), self.args))
 
 
 def _copy(model: ESPnetSERModel) -> State:

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from espnet_ext.scoring.metrics import ATTRIBUTES
+from espnet_ext.attributes import ATTRIBUTES
 
 Floats = NDArray[np.float64]
 # A block of resamples: how much each row weighs in each, shape (b, N).
@@ -35,10 +35,10 @@ Blocks = Iterable[Floats]
 
 # Weights of one block: 32 MiB, which a processor's cache still helps.
 _BLOCK_NUMBERS = 4_194_304
-# A score further from its resamples, in their deviations, is no matter of a small bias:
+# In deviations: a score further from its resamples has more than a small bias, and
 # correcting all of it would put the interval where there are no resamples.
 _LARGEST_BIAS = 1.0
-# Differences that rounding alone makes.
+# Differences that rounding makes.
 _SAME = 1e-12
 # A resample whose spread is below this share of the set's is a constant one.
 _NO_SPREAD = 1e-12
@@ -63,7 +63,7 @@ class Comparison:
         high: Upper end.
         p: P value of no difference.
         error: Standard error of the difference, nan where it is not known.
-        freedom: Degrees of freedom of Student's t that goes with it.
+        freedom: Degrees of freedom of Student's t.
     """
 
     difference: float
@@ -78,9 +78,7 @@ class Comparison:
 
         A small one shows that ``sign * difference`` is below the margin: the
         non-inferiority test (one half of D. Schuirmann's two one-sided tests, 1987).
-
-        Returns:
-            nan where the error is not known.
+        It is nan where the error is not known.
         """
         from scipy.special import stdtr
 
@@ -90,17 +88,10 @@ class Comparison:
         return float(stdtr(self.freedom, gap / self.error))
 
 
-# --------------------------------------------------------------------- resampling
-
-
 def resample_utterances(
     rows: int, resamples: int, rng: np.random.Generator
 ) -> Iterator[Floats]:
-    """Draw from `rows` rows with replacement, `resamples` times.
-
-    Yields:
-        Weights of a block of resamples, shape (b, rows); each row of it sums to `rows`.
-    """
+    """Draw from `rows` rows with replacement: `resample_within` one stratum."""
     yield from resample_within(np.zeros(rows, dtype=np.int64), resamples, rng)
 
 
@@ -115,15 +106,14 @@ def resample_within(
 
     Args:
         strata: Stratum of each row, shape (N,), any integers.
-        resamples: Number of resamples.
+        resamples: Number of resamples, B.
         rng: Source of randomness.
 
     Yields:
-        Weights of a block of resamples, shape (b, N); those of a stratum sum to its
-        size.
+        Weights of a block of resamples, shape (b, N), of all blocks (B, N); those of a
+        stratum sum to its size.
     """
     labels = np.asarray(strata)
-    _check_size(len(labels), resamples)
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     for size in _block_sizes(len(labels), resamples):
         counts = np.empty((size, len(labels)))
@@ -138,18 +128,10 @@ def resample_clusters(
     """Draw whole clusters (speakers) with replacement, with all their rows.
 
     Rows of one speaker are alike, which an interval over utterances does not see: this
-    one speaks of other speakers. It needs some twenty of them to be honest.
-
-    Args:
-        clusters: Cluster of each row, shape (N,).
-        resamples: Number of resamples.
-        rng: Source of randomness.
-
-    Yields:
-        Weights of a block of resamples, shape (b, N).
+    one holds for other speakers. It needs some twenty of them to be honest. Arguments
+    and blocks are as in `resample_within`, with the cluster of each row.
     """
     names, inverse = np.unique(np.asarray(clusters), return_inverse=True)
-    _check_size(len(inverse), resamples)
     for size in _block_sizes(len(inverse), resamples):
         yield _draw(len(names), size, rng)[:, inverse]
 
@@ -170,21 +152,15 @@ def _draw(rows: int, size: int, rng: np.random.Generator) -> Floats:
 
 
 def _block_sizes(rows: int, resamples: int) -> Iterator[int]:
+    if rows < 1 or resamples < 1:
+        raise ValueError(f"cannot draw {resamples} resamples of {rows} rows")
     size = max(1, _BLOCK_NUMBERS // rows)
     for start in range(0, resamples, size):
         yield min(size, resamples - start)
 
 
-def _check_size(rows: int, resamples: int) -> None:
-    if rows < 1 or resamples < 1:
-        raise ValueError(f"cannot draw {resamples} resamples of {rows} rows")
-
-
-# ------------------------------------------------------------------ scores of resamples
-
-
 def ccc_distribution(true: ArrayLike, pred: ArrayLike, blocks: Blocks) -> Floats:
-    """CCC of every model and dimension in every resample.
+    """CCC of every model and attribute in every resample.
 
     Args:
         true: Annotated values, shape (N, D); nan where unknown.
@@ -201,46 +177,32 @@ def ccc_distribution(true: ArrayLike, pred: ArrayLike, blocks: Blocks) -> Floats
         raise ValueError(f"true has shape {truth.shape}, expected {(rows, dims)}")
     known = ~np.isnan(truth)
     if not known.any(axis=0).all() or np.isnan(guess).any():
-        raise ValueError("a dimension without truth, or NaN in the predictions")
+        raise ValueError("an attribute without truth, or NaN in the predictions")
 
     # CCC does not change when both sides move together: moving the truth's mean to
     # zero keeps the sums of squares from cancelling.
-    centre = np.nanmean(truth, axis=0)
-    truth = np.where(known, truth - centre, 0.0)
-    guess = np.where(known, guess - centre, 0.0)  # (M, N, D)
+    center = np.nanmean(truth, axis=0)
+    truth = np.where(known, truth - center, 0.0)
+    guess = np.where(known, guess - center, 0.0)  # (M, N, D)
     shared = [known.astype(np.float64), truth, truth**2]  # (N, D) each
-    own = [guess, guess**2, guess * truth]  # (M, N, D) each
-    features = np.concatenate(
-        shared + [array.transpose(1, 0, 2).reshape(rows, -1) for array in own], axis=1
-    )  # (N, 3 D + 3 M D)
+    own = _by_row([guess, guess**2, guess * truth])  # (N, M D) each
+    features = np.concatenate(shared + own, axis=1)  # (N, 3 D + 3 M D)
     scale_t = (truth**2).sum(axis=0) / known.sum(axis=0)  # (D,)
     scale_p = (guess**2).sum(axis=1) / known.sum(axis=0)  # (M, D)
 
     scores = []
     for counts in blocks:
         sums = counts @ features
-        size = len(sums)
         n, t, tt = (sums[:, i * dims : (i + 1) * dims][:, None] for i in range(3))
-        p, pp, tp = (
-            sums[:, 3 * dims + i * models * dims :][:, : models * dims].reshape(
-                size, models, dims
-            )
-            for i in range(3)
-        )
+        p, pp, tp = _by_model(sums[:, 3 * dims :], models, dims)
         n = np.maximum(n, 1.0)  # no known row drawn: all sums are 0, and so is CCC
         mean_t, mean_p = t / n, p / n  # (b, 1, D), (b, M, D)
         var_t, var_p = tt / n - mean_t**2, pp / n - mean_p**2
         covariance = tp / n - mean_t * mean_p
         spread = (var_t > _NO_SPREAD * scale_t) & (var_p > _NO_SPREAD * scale_p)
         denominator = var_t + var_p + (mean_t - mean_p) ** 2
-        scores.append(
-            np.divide(
-                2.0 * covariance,
-                denominator,
-                out=np.zeros((size, models, dims)),
-                where=spread,
-            )
-        )
+        zeros = np.zeros(denominator.shape)
+        scores.append(np.divide(2.0 * covariance, denominator, zeros, where=spread))
     return np.concatenate(scores)
 
 
@@ -269,42 +231,49 @@ def class_distribution(
     if labels[0] < 0:
         raise ValueError("rows of unknown class must be dropped before")
     of_class = truth[:, None] == labels  # (N, K)
-    said = guess[:, :, None] == labels  # (M, N, K)
-    hits = said & of_class
+    predicted = guess[:, :, None] == labels  # (M, N, K)
     features = np.concatenate(
-        [of_class]
-        + [array.transpose(1, 0, 2).reshape(rows, -1) for array in (said, hits)],
-        axis=1,
+        [of_class, *_by_row([predicted, predicted & of_class])], axis=1
     ).astype(np.float64)  # (N, K + 2 M K)
 
     k = len(labels)
-    parts: dict[str, list[Floats]] = {"accuracy": [], "uar": [], "macro_f1": []}
+    scores = []
     for counts in blocks:
         sums = counts @ features
         in_truth = sums[:, None, :k]  # (b, 1, K)
-        in_pred, right = (
-            sums[:, k + i * models * k :][:, : models * k].reshape(-1, models, k)
-            for i in range(2)
-        )
+        in_pred, right = _by_model(sums[:, k:], models, k)  # (b, M, K)
         present = in_truth > 0
         recall = right / np.maximum(in_truth, 1.0)
         f1 = 2.0 * right / np.maximum(in_truth + in_pred, 1.0)
         number = present.sum(axis=2)
-        total = in_truth.sum(axis=2)
-        parts["accuracy"].append(right.sum(axis=2) / total)
-        parts["uar"].append((recall * present).sum(axis=2) / number)
-        parts["macro_f1"].append((f1 * present).sum(axis=2) / number)
-    return {name: np.concatenate(blocks_) for name, blocks_ in parts.items()}
+        accuracy = right.sum(axis=2) / in_truth.sum(axis=2)
+        means = [(each * present).sum(axis=2) / number for each in (recall, f1)]
+        scores.append([accuracy, *means])
+    return _joined(scores)
+
+
+def _by_row(arrays: Sequence[NDArray]) -> list[NDArray]:
+    """Turn (M, N, D) into (N, M D), the features that counts are multiplied with."""
+    return [a.transpose(1, 0, 2).reshape(a.shape[1], -1) for a in arrays]
+
+
+def _by_model(sums: Floats, models: int, dims: int) -> list[Floats]:
+    """Split sums of `_by_row` features, (b, n M D), into n arrays (b, M, D)."""
+    parts = range(0, sums.shape[1], models * dims)
+    return [sums[:, i : i + models * dims].reshape(-1, models, dims) for i in parts]
+
+
+def _joined(blocks: Sequence[Sequence[Floats]]) -> dict[str, Floats]:
+    names = ("accuracy", "uar", "macro_f1")
+    parts = zip(*blocks, strict=True)
+    return {n: np.concatenate(p) for n, p in zip(names, parts, strict=True)}
 
 
 def mean_ccc(scores: Floats) -> Floats:
-    """Mean over the last axis, which must be the three dimensions."""
+    """Mean over the last axis, which must be the three attributes."""
     if scores.shape[-1] != len(ATTRIBUTES):
-        raise ValueError(f"{scores.shape[-1]} dimensions, expected {len(ATTRIBUTES)}")
+        raise ValueError(f"{scores.shape[-1]} attributes, expected {len(ATTRIBUTES)}")
     return scores.mean(axis=-1)
-
-
-# ------------------------------------------------------------------ intervals and tests
 
 
 def bias_corrected_interval(
@@ -313,11 +282,10 @@ def bias_corrected_interval(
     """Percentile bootstrap interval, corrected for the bias of the score.
 
     CCC and macro-F1 of a small set are a little too low on average, and those of its
-    resamples lower again. Over folds and dimensions the noise is averaged away and
-    that bias is not, so that plain percentiles cover too little (README.md has the
-    numbers). Percentiles are therefore taken at ``Phi(2 z0 +- z)``, where ``z0`` says
-    how far the score is from the median of its resamples; without bias they are the
-    plain ones.
+    resamples lower again; plain percentiles cover too little where folds and attributes
+    are averaged (README.md has the numbers). Percentiles are therefore taken at
+    ``Phi(2 z0 +- z)``, where ``z0`` tells how far the score is from the median of its
+    resamples.
 
     Args:
         estimate: The score of the whole set.
@@ -332,20 +300,13 @@ def bias_corrected_interval(
     values = np.asarray(distribution)
     if np.isnan(values).any():
         return Interval(float(estimate), np.nan, np.nan)
-    tail = (1.0 - confidence) / 2.0
-    shift = 2.0 * _median_bias(estimate, values)
-    low, high = np.quantile(values, ndtr(shift + ndtri([tail, 1.0 - tail])))
-    return Interval(float(estimate), float(low), float(high))
-
-
-def _median_bias(estimate: float, values: Floats) -> float:
-    """Share of resamples below the score, as a normal deviate; 0 for one half."""
-    from scipy.special import ndtri
-
-    same = np.isclose(values, estimate, rtol=0.0, atol=1e-12)
+    same = np.isclose(values, estimate, rtol=0.0, atol=_SAME)
     below = np.sum((values < estimate) & ~same) + 0.5 * np.sum(same)
     share = (below + 0.5) / (len(values) + 1)  # neither 0 nor 1
-    return float(np.clip(ndtri(share), -_LARGEST_BIAS, _LARGEST_BIAS))
+    z0 = float(np.clip(ndtri(share), -_LARGEST_BIAS, _LARGEST_BIAS))
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(values, ndtr(2.0 * z0 + ndtri([tail, 1.0 - tail])))
+    return Interval(float(estimate), float(low), float(high))
 
 
 def compare(
@@ -368,7 +329,7 @@ def compare(
         p: Of another test.
         confidence: Of the interval.
     """
-    from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
+    from scipy.special import stdtr, stdtrit
 
     reach = error * float(stdtrit(freedom, (1.0 + confidence) / 2.0))
     if p is None and error == 0.0:
@@ -384,32 +345,28 @@ def over_trainings(
 ) -> Comparison | None:
     """Test of no difference between two ways to train, not two trained models.
 
-    The variance of the difference of means over seeds has two parts: that of the test
-    utterances or speakers (by resampling) and that of the trainings (over the seeds of
-    each model, which share nothing with the other's). Their sum is taken with
-    Student's t at the 2 (S - 1) degrees of freedom of the second, less certain part,
-    which is cautious where the first is the larger one.
+    The variance of the difference of means over seeds is that of the test utterances
+    or speakers (by resampling) plus that of the trainings (over the seeds of each
+    model). Student's t has the 2 (S - 1) degrees of freedom of the second, less certain
+    part, which is cautious where the first is the larger one.
 
     Args:
         first: First model's score with each seed on the whole set, shape (S,).
         second: The same of the second model.
-        error: Standard error of the difference of means over seeds, as far as it is
-            the test set's.
+        error: Standard error of the difference of means that the test set makes.
 
     Returns:
-        None for fewer than two seeds, which say nothing about trainings.
+        None for fewer than two seeds, which tell nothing about trainings.
     """
     one, two = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if one.shape != two.shape:
         raise ValueError(f"{len(one)} seeds of one model and {len(two)} of the other")
-    if len(one) < 2:
+    seeds = len(one)
+    if seeds < 2:
         return None
-    of_trainings = float(np.var(one, ddof=1) + np.var(two, ddof=1)) / len(one)
-    return compare(
-        float(one.mean() - two.mean()),
-        (error**2 + of_trainings) ** 0.5,
-        2 * (len(one) - 1),
-    )
+    of_trainings = float(np.var(one, ddof=1) + np.var(two, ddof=1)) / seeds
+    total = (error**2 + of_trainings) ** 0.5
+    return compare(float(one.mean() - two.mean()), total, 2 * (seeds - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,13 +387,8 @@ class McNemar:
 
 
 def mcnemar(right_first: ArrayLike, right_second: ArrayLike) -> McNemar:
-    """Test whether two models are right equally often on the same rows.
-
-    Args:
-        right_first: Whether the first model is right, booleans of shape (N,).
-        right_second: The same of the second model.
-    """
-    from scipy.special import bdtr  # scipy.stats takes a second to import
+    """Test whether two models are right equally often; booleans, shape (N,) each."""
+    from scipy.special import bdtr
 
     first, second = np.asarray(right_first), np.asarray(right_second)
     if first.shape != second.shape or first.dtype != bool or second.dtype != bool:
@@ -453,16 +405,10 @@ def swap_blocks(
 ) -> Iterator[NDArray[np.int8]]:
     """Draw a sign for each unit (utterance or speaker): -1 swaps the two models there.
 
-    Args:
-        units: Unit of each row, shape (N,).
-        resamples: Number of draws.
-        rng: Source of randomness.
-
-    Yields:
-        Signs, shape (b, N).
+    Arguments are as in `resample_within`, with the unit of each row; the blocks hold
+    signs.
     """
     names, inverse = np.unique(np.asarray(units), return_inverse=True)
-    _check_size(len(inverse), resamples)
     for size in _block_sizes(len(inverse), resamples):
         signs = rng.integers(0, 2, (size, len(names)), dtype=np.int8) * 2 - 1
         yield signs[:, inverse]
@@ -482,7 +428,7 @@ def swapped_differences(
 
     Args:
         true: Class ids >= 0, shape (N,).
-        first: Class ids that the first model says with each seed, shape (S, N).
+        first: Class ids that the first model predicts with each seed, shape (S, N).
         second: The same of the second model.
         blocks: Signs, shape (b, N) each, B rows in all; all ones give the difference.
 
@@ -493,36 +439,31 @@ def swapped_differences(
     truth, one, two = np.asarray(true), np.asarray(first), np.asarray(second)
     labels, rows = np.unique(truth, return_counts=True)  # (K,)
     of_class = truth[:, None] == labels  # (N, K)
-    said = np.stack([one, two])[..., None] == labels  # (2, S, N, K)
-    both = np.stack([said & of_class, said]).astype(np.float64)  # (2, 2, S, N, K)
-    middle = both.sum(axis=3).mean(axis=1)  # (2, S, K)
+    predicted = np.stack([one, two])[..., None] == labels  # (2, S, N, K)
+    both = np.stack([predicted & of_class, predicted]).astype(np.float64)
+    middle = both.sum(axis=3).mean(axis=1)  # (2, 2, S, N, K) -> (2, S, K)
     half = (both[:, 0] - both[:, 1]) / 2.0  # (2, S, N, K)
     features = half.transpose(2, 0, 1, 3).reshape(len(truth), -1)
-    # Sums of halves are exact in 32 bits; rows where both say the same never count.
+    # Sums of halves are exact in 32 bits; rows with two equal answers never count.
     moving = np.flatnonzero(features.any(axis=1))
     features = features[moving].astype(np.float32)
-    parts: dict[str, list[Floats]] = {"accuracy": [], "uar": [], "macro_f1": []}
+    scores = []
     for signs in blocks:
         moved = signs[:, moving].astype(np.float32) @ features
         moved = moved.astype(np.float64).reshape(-1, *middle.shape)  # (b, 2, S, K)
         hits = moved[:, 0]
-        parts["accuracy"].append(2.0 * hits.sum(axis=2).mean(axis=1) / len(truth))
-        parts["uar"].append(2.0 * (hits / rows).mean(axis=(1, 2)))
-        f1 = [
+        one_f1, two_f1 = (
             2.0 * (middle[0] + sign * hits) / (rows + middle[1] + sign * moved[:, 1])
             for sign in (1.0, -1.0)
-        ]
-        parts["macro_f1"].append((f1[0] - f1[1]).mean(axis=(1, 2)))
-    return {name: np.concatenate(blocks_) for name, blocks_ in parts.items()}
+        )
+        accuracy = 2.0 * hits.sum(axis=2).mean(axis=1) / len(truth)
+        uar = 2.0 * (hits / rows).mean(axis=(1, 2))
+        scores.append([accuracy, uar, (one_f1 - two_f1).mean(axis=(1, 2))])
+    return _joined(scores)
 
 
 def swap_p(difference: float, swapped: ArrayLike) -> float:
-    """Two-sided mid-p value of a difference among those of swapped answers.
-
-    Args:
-        difference: Found.
-        swapped: Of swapped answers, shape (B,).
-    """
+    """Two-sided mid-p value of a difference among those of swapped answers, (B,)."""
     values = np.abs(np.asarray(swapped)) - abs(difference)
     if abs(difference) < _SAME:
         return 1.0
@@ -534,7 +475,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p values, in the order given.
 
     The i-th smallest of m p values is multiplied by m - i + 1, kept monotone and
-    below 1: rejecting where the result is below 0.05 keeps the chance of any false
+    below 1. Rejecting where the result is below 0.05 keeps the chance of any false
     rejection in the family below 0.05, whatever their dependence.
     """
     p = np.asarray(p_values, dtype=np.float64)

@@ -1,10 +1,9 @@
 """The scores of the paper, over a whole set: CCC, accuracy, UAR and macro-F1.
 
 Every function takes complete arrays of one set (never batches whose scores are then
-averaged), computes in float64 and leaves the choice of rows to its caller: rows whose
-truth is unknown must be dropped before. What cannot be scored (no row at all, NaN, a
-negative class, two lengths) is a `ValueError`, never a NaN that travels on; a set in
-which no row has a given label is therefore for the caller to notice.
+averaged), computes in float64 and returns finite numbers. What cannot be scored (no
+row, NaN, a negative class, two lengths, values that are no classes) is a `ValueError`:
+rows whose truth is unknown must be dropped before, except in `attribute_scores`.
 
 Sources:
     CCC: L. I-K. Lin, "A concordance correlation coefficient to evaluate
@@ -19,8 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# Dimensions are named everywhere; this is the order of every output.
-ATTRIBUTES = ("valence", "arousal", "dominance")
+from espnet_ext.attributes import ATTRIBUTES
 
 # Order of the columns in every table: as in the paper's Tables 1 and 3.
 METRICS = (
@@ -35,23 +33,12 @@ METRICS = (
 
 
 def ccc(true: ArrayLike, pred: ArrayLike) -> float:
-    """Lin's concordance correlation coefficient.
+    """Lin's concordance correlation coefficient of values, shape (N,) each.
 
     ``2 s_tp / (s_t^2 + s_p^2 + (mean_t - mean_p)^2)`` with biased (1/N) moments
     everywhere, so that equal arrays give exactly 1. Where either side is constant (a
-    single row included) the covariance is zero and the score is 0.0, also where both
-    are the same constant and the formula would be 0/0: agreement on a constant says
-    nothing about concordance.
-
-    Args:
-        true: Annotated values, shape (N,), any unit.
-        pred: Predicted values, shape (N,), the same unit.
-
-    Returns:
-        A finite number in [-1, 1].
-
-    Raises:
-        ValueError: No row, two lengths, more than one axis, or a non-finite value.
+    single row included) the score is 0.0, also where both are the same constant and
+    the formula would be 0/0: agreement on a constant says nothing about concordance.
 
     >>> round(ccc([1, 2, 3], [2, 3, 4]), 6)
     0.571429
@@ -77,17 +64,13 @@ def confusion_matrix(
 
     Args:
         true: Class ids in [0, num_classes), shape (N,).
-        pred: Class ids in [0, num_classes), shape (N,).
+        pred: The same of the prediction.
         num_classes: K.
 
     Returns:
         Counts, shape (K, K): row = truth, column = prediction.
-
-    Raises:
-        ValueError: As in `accuracy`, or an id that is not below `num_classes`.
     """
-    true, pred = _classes(true, "true"), _classes(pred, "pred")
-    _check_lengths(true, pred)
+    true, pred = _class_pair(true, pred)
     largest = int(max(true.max(), pred.max()))
     if largest >= num_classes:
         raise ValueError(f"class id {largest} with only {num_classes} classes")
@@ -96,125 +79,60 @@ def confusion_matrix(
 
 
 def accuracy(true: ArrayLike, pred: ArrayLike) -> float:
-    """Share of rows whose class is right.
-
-    Args:
-        true: Class ids >= 0, shape (N,).
-        pred: Class ids >= 0, shape (N,).
-
-    Returns:
-        A number in [0, 1].
-
-    Raises:
-        ValueError: No row, two lengths, non-integer values or a negative id (an
-            unknown class that should have been dropped).
-    """
-    true, pred = _classes(true, "true"), _classes(pred, "pred")
-    _check_lengths(true, pred)
+    """Share of rows whose class is right; class ids >= 0, shape (N,) each."""
+    true, pred = _class_pair(true, pred)
     return float(np.mean(true == pred))
 
 
 def uar(true: ArrayLike, pred: ArrayLike) -> float:
-    """Unweighted average recall: the mean of the classes' recalls.
+    """Unweighted average recall; class ids >= 0, shape (N,) each.
 
     The mean is over the classes present in the truth; a class without a row has no
     recall. Equals scikit-learn's ``recall_score(true, pred, average="macro",
-    labels=np.unique(true))`` and its ``balanced_accuracy_score``.
-
-    Args:
-        true: Class ids >= 0, shape (N,).
-        pred: Class ids >= 0, shape (N,).
-
-    Returns:
-        A number in [0, 1]; guessing gives 1 / (number of classes in the truth).
-
-    Raises:
-        ValueError: As in `accuracy`.
+    labels=np.unique(true))``. Guessing gives 1 / (number of classes in the truth).
     """
     hits, in_truth, _ = _class_counts(true, pred)
-    present = in_truth > 0
-    return float(np.mean(hits[present] / in_truth[present]))
+    return float(np.mean(hits / in_truth))
 
 
 def macro_f1(true: ArrayLike, pred: ArrayLike) -> float:
-    """Unweighted mean of the classes' F1.
+    """Unweighted mean of the classes' F1; class ids >= 0, shape (N,) each.
 
-    The mean is over the classes present in the truth. A class that is only predicted
-    has no F1 of its own: its rows already count as misses of their true classes.
-    Equals scikit-learn's ``f1_score(true, pred, average="macro",
-    labels=np.unique(true), zero_division=0)``; without ``labels`` scikit-learn adds a
-    zero for every class that is predicted but never true.
-
-    Args:
-        true: Class ids >= 0, shape (N,).
-        pred: Class ids >= 0, shape (N,).
-
-    Returns:
-        A number in [0, 1].
-
-    Raises:
-        ValueError: As in `accuracy`.
+    The mean is over the classes present in the truth: the rows of a class that is only
+    predicted already count as misses of their true classes. Equals scikit-learn's
+    ``f1_score(true, pred, average="macro", labels=np.unique(true), zero_division=0)``;
+    without ``labels`` scikit-learn adds a zero for every class that is only predicted.
     """
     hits, in_truth, in_pred = _class_counts(true, pred)
-    present = in_truth > 0
-    return float(np.mean(2.0 * hits[present] / (in_truth + in_pred)[present]))
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """One model's scores on one set; None where it does not predict that.
-
-    Attributes:
-        ccc: Mean of the three CCCs.
-        ccc_valence: CCC of valence.
-        ccc_arousal: CCC of arousal.
-        ccc_dominance: CCC of dominance.
-        accuracy: Share of right classes.
-        uar: Unweighted average recall.
-        macro_f1: Mean F1 of the classes present in the truth.
-    """
-
-    ccc: float | None = None
-    ccc_valence: float | None = None
-    ccc_arousal: float | None = None
-    ccc_dominance: float | None = None
-    accuracy: float | None = None
-    uar: float | None = None
-    macro_f1: float | None = None
-
-    def __getitem__(self, metric: str) -> float | None:
-        """Return the score called `metric`, one of `METRICS`."""
-        if metric not in METRICS:
-            raise KeyError(metric)
-        return getattr(self, metric)
+    return float(np.mean(2.0 * hits / (in_truth + in_pred)))
 
 
 def attribute_scores(
     true: Mapping[str, ArrayLike], pred: Mapping[str, ArrayLike]
 ) -> dict[str, float]:
-    """CCC of each dimension and their mean.
+    """CCC of each attribute over the rows where it is annotated, and their mean.
 
     Args:
-        true: Dimension name -> annotated values, shape (N,); one N a dimension.
-        pred: Dimension name -> predicted values, shape (N,).
+        true: Attribute -> annotated values, shape (N,), nan where unknown.
+        pred: Attribute -> predicted values, shape (N,).
 
     Returns:
-        ``ccc``, ``ccc_valence``, ``ccc_arousal``, ``ccc_dominance``.
-
-    Raises:
-        ValueError: As in `ccc`.
-        KeyError: A dimension is missing.
+        ``ccc_valence``, ``ccc_arousal``, ``ccc_dominance`` and ``ccc``, their mean.
+        An attribute that no row is annotated with is left out, here and in the mean.
     """
-    each = {f"ccc_{name}": ccc(true[name], pred[name]) for name in ATTRIBUTES}
-    return {"ccc": sum(each.values()) / len(each), **each}
+    scores = {}
+    for name in ATTRIBUTES:
+        truth, guess = np.asarray(true[name], np.float64), np.asarray(pred[name])
+        known = ~np.isnan(truth)
+        if known.any():
+            scores[f"ccc_{name}"] = ccc(truth[known], guess[known])
+    if scores:
+        scores["ccc"] = float(np.mean(list(scores.values())))
+    return scores
 
 
 def class_scores(true: ArrayLike, pred: ArrayLike) -> dict[str, float]:
-    """Accuracy, UAR and macro-F1 of class ids, shape (N,) each.
-
-    Raises:
-        ValueError: As in `accuracy`.
-    """
+    """Accuracy, UAR and macro-F1 of class ids >= 0, shape (N,) each."""
     return {
         "accuracy": accuracy(true, pred),
         "uar": uar(true, pred),
@@ -254,9 +172,6 @@ def calibration(
         right: Whether each row's class is right, booleans of shape (N,).
         confidence: Probability given to the predicted class, shape (N,).
         num_bins: At most this many bins; fewer with fewer rows.
-
-    Raises:
-        ValueError: No row, two lengths, or a non-finite value.
     """
     hits = np.asarray(right, dtype=np.float64)
     sure = _values(confidence, "confidence")
@@ -273,43 +188,41 @@ def calibration(
 def _class_counts(
     true: ArrayLike, pred: ArrayLike
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Rows that are right, in the truth and in the prediction, each (K,)."""
-    true, pred = _classes(true, "true"), _classes(pred, "pred")
-    _check_lengths(true, pred)
+    """Rows that are right, in the truth and in the prediction, of each true class."""
+    true, pred = _class_pair(true, pred)
     size = int(max(true.max(), pred.max())) + 1
-    return (
-        np.bincount(true[true == pred], minlength=size),
-        np.bincount(true, minlength=size),
-        np.bincount(pred, minlength=size),
-    )
+    in_truth = np.bincount(true, minlength=size)
+    present = in_truth > 0
+    hits, in_pred = (np.bincount(x, minlength=size) for x in (true[true == pred], pred))
+    return hits[present], in_truth[present], in_pred[present]
 
 
 def _values(values: ArrayLike, name: str) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
-    _check_shape(array, name)
-    finite = np.isfinite(array)
-    if not finite.all():
-        row = int(np.argmin(finite))
-        raise ValueError(f"{name}[{row}] is {array[row]}: drop unknown rows before")
+    _check_rows(array, name, ~np.isfinite(array))
     return array
 
 
-def _classes(values: ArrayLike, name: str) -> NDArray[np.int64]:
-    array = np.asarray(values)
-    _check_shape(array, name)
-    if not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"{name} holds {array.dtype} and not integer class ids")
-    if array.min() < 0:
-        row = int(np.argmax(array < 0))
-        raise ValueError(f"{name}[{row}] is {array[row]}: drop unknown rows before")
-    return array.astype(np.int64)
+def _class_pair(
+    true: ArrayLike, pred: ArrayLike
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    arrays = np.asarray(true), np.asarray(pred)
+    for array, name in zip(arrays, ("true", "pred"), strict=True):
+        _check_rows(array, name, array < 0)
+        if not np.issubdtype(array.dtype, np.integer):
+            raise ValueError(f"{name} holds {array.dtype} and not integer class ids")
+    _check_lengths(*arrays)
+    return arrays[0].astype(np.int64), arrays[1].astype(np.int64)
 
 
-def _check_shape(array: NDArray, name: str) -> None:
+def _check_rows(array: NDArray, name: str, unknown: NDArray[np.bool_]) -> None:
     if array.ndim != 1:
         raise ValueError(f"{name} has shape {array.shape}, expected (N,)")
     if array.size == 0:
         raise ValueError(f"{name} has no row: there is nothing to score")
+    if unknown.any():
+        row = int(np.argmax(unknown))
+        raise ValueError(f"{name}[{row}] is {array[row]}: drop unknown rows before")
 
 
 def _check_lengths(true: NDArray, pred: NDArray) -> None:

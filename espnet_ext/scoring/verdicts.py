@@ -1,4 +1,4 @@
-"""When two models may be called different, and of what that speaks.
+"""When two models may be called different, and what that holds for.
 
 Both reports, of one test set and of a table, decide here. Every comparison has one
 verdict: that over trainings where there are several seeds, else over speakers where
@@ -37,7 +37,7 @@ class Basis(StrEnum):
     UTTERANCES = "utterances"
 
 
-# What a verdict speaks of, in a legend and behind a verdict.
+# What a verdict holds for, in a legend and behind a verdict.
 SCOPES = {
     Basis.TRAININGS: "of the two ways to train, another seed included",
     Basis.SPEAKERS: "of these two trained models, with other speakers, and not of the "
@@ -77,7 +77,7 @@ class Judged:
 
     @property
     def basis(self) -> Basis:
-        """Of which test the verdict is."""
+        """What the verdict's test draws."""
         return next(basis for basis in Basis if basis in self.tests)
 
     @property
@@ -96,7 +96,7 @@ class Judged:
 
     @property
     def words(self) -> str:
-        """The same, and of what it speaks."""
+        """The finding, and what it holds for."""
         return self.finding + _SHORT_SCOPES[self.basis] * (self.finding != "not tested")
 
 
@@ -155,7 +155,7 @@ def describe_few(class_rows: Mapping[str, int], where: str = "") -> list[str]:
 
 
 def few_rows_note(few: Sequence[str]) -> str:
-    """Say why UAR and macro-F1 have no interval."""
+    """Tell why UAR and macro-F1 have no interval."""
     return (
         f"Classes of fewer than {MIN_CLASS_ROWS} utterances ({', '.join(few)}): each "
         "weighs as much in UAR and macro-F1 as any other class, and no resampling "

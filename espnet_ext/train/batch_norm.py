@@ -7,7 +7,7 @@ and Johnson 2021, arXiv 2105.07576, section 3) and, for averaged weights, as
 ``torch.optim.swa_utils.update_bn``: the statistics of the weights as they are, over a
 part of the training set.
 
-Both normalise each batch by itself on the way. Here the norms are set one after the
+Both normalize each batch by itself on the way. Here the norms are set one after the
 other from the first to the last, all in evaluation mode: each norm sees what it will
 see in evaluation, and neither batch mates nor the number of ranks change the result.
 Of 4 blocks that costs 2 to 2.5 forward passes, so fewer batches are taken.
@@ -66,7 +66,7 @@ def set_statistics(
 
     Running statistics are read nowhere in training mode, so that the training goes on
     as if nothing had happened. All frames count alike; the variance is the unbiased
-    one, as in torch. The encoder's input of all batches is held in memory meanwhile.
+    one, as in torch. The encoder's inputs (B, T, D) of all batches are in memory.
 
     Args:
         model: its encoder's norms are set; it is left in evaluation mode.
@@ -75,12 +75,16 @@ def set_statistics(
     """
     model.eval()
     device = next(model.parameters()).device
-    inputs = [_encoder_input(model, to_device(batch, device)) for batch in batches]
+    inputs = []
+    for batch in batches:
+        data = to_device(batch, device)
+        feats = model.extract_feats(data["speech"], data["speech_lengths"])
+        inputs.append(_arguments_of(model.encoder, model.encode, *feats))
     for norm in batch_norms(model.encoder):
         # (1 + 2 C,): number of frames, sums, sums of squares
         sums = torch.zeros(1 + 2 * norm.num_features, dtype=torch.double, device=device)
         for feats, lengths in inputs:
-            values = _input_of(norm, model.encoder, feats, lengths)  # (B, C, T)
+            (values,) = _arguments_of(norm, model.encoder, feats, lengths)  # (B, C, T)
             sums += _sums(values, None if padding else lengths)
         if dist.is_initialized():
             dist.all_reduce(sums)
@@ -95,34 +99,18 @@ def set_statistics(
 class _Reached(Exception):  # noqa: N818  (no error)
     """A module has been called; everything after it need not be computed."""
 
-    def __init__(self, args: tuple[Any, ...]) -> None:
-        self.arguments = args
-
-
-def _encoder_input(
-    model: ESPnetSERModel, batch: Mapping[str, Any]
-) -> tuple[Tensor, Tensor]:
-    """Return what the encoder gets: (B, T, D) and lengths (B,)."""
-    feats, lengths = model.extract_feats(batch["speech"], batch["speech_lengths"])
-    feats, lengths = _arguments_of(model.encoder, model.encode, feats, lengths)
-    return feats, lengths
-
-
-def _input_of(norm: nn.Module, encoder: nn.Module, *inputs: Tensor) -> Tensor:
-    return _arguments_of(norm, encoder, *inputs)[0]
-
 
 def _arguments_of(module: nn.Module, function: Any, *inputs: Tensor) -> tuple[Any, ...]:
     """Run `function` up to its call of `module`; return what it calls it with."""
 
     def stop(_: nn.Module, args: tuple[Any, ...]) -> None:
-        raise _Reached(args)
+        raise _Reached(*args)
 
     with module.register_forward_pre_hook(stop):
         try:
             function(*inputs)
         except _Reached as reached:
-            return reached.arguments
+            return reached.args
     raise AssertionError(f"{type(module).__name__} was not called")
 
 

@@ -1,8 +1,8 @@
 """ESPnet's dataset and collation, minus the cast to float32.
 
 Cached features are stored in half precision. ESPnet's dataset widens every array before
-collation, which doubles what travels from loader to device; ours keeps the stored type
-and leaves widening to the frontend.
+collation, which doubles what travels from loader to device; here the stored type stays
+and the frontend widens.
 """
 
 import warnings
@@ -59,17 +59,13 @@ class SERDataset(ESPnetDataset):
                 raise KeyError(
                     f"{uid} is not in {path} (data name {name}, type {kind})"
                 ) from None
-            if isinstance(value, Tensor):
-                data[name] = value
-                continue
-            value = np.asarray(value)
-            if value.dtype.kind == "i":
-                value = value.astype(np.int64, copy=False)
-            elif name != "speech":
-                value = value.astype(np.float32, copy=False)
+            if not isinstance(value, Tensor):
+                value = np.asarray(value)
+                if value.dtype.kind == "i":
+                    value = value.astype(np.int64, copy=False)
+                elif name != "speech":
+                    value = value.astype(np.float32, copy=False)
             data[name] = value
-        if self.preprocess is not None:
-            data = self.preprocess(uid, data)
         return uid, data
 
 

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_ext.ser.attributes import ATTRIBUTES
+from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.train.dataset import as_tensor
 
 
 @dataclass(frozen=True, slots=True)
 class UtterancePrediction:
-    """What the model says about one utterance.
+    """What the model predicts for one utterance.
 
     Attributes:
         id: the utterance.

@@ -27,7 +27,7 @@ class EpochIterator:
 
     Attributes:
         loader: yields (utterance ids, batch of tensors).
-        corpora: corpus of each utterance; empty if the data do not say.
+        corpora: corpus of each utterance; empty where the data do not tell.
     """
 
     loader: DataLoader
@@ -71,13 +71,14 @@ class BatchDrawer:
         return draw_batches(self.lengths, ids, self.rule, rng)
 
 
+@dataclass
 class SERIterFactory(AbsIterFactory):
     """Builds the iterator of each epoch from a `BatchDrawer`.
 
     Rank r of N loads rows r::N of every batch, so that the batch is the same set of
     utterances for any number of ranks.
 
-    Args:
+    Attributes:
         dataset: loads an utterance.
         drawer: draws the batches.
         collate_fn: pads a batch.
@@ -85,36 +86,31 @@ class SERIterFactory(AbsIterFactory):
         world_size: number of processes.
         num_workers: loader processes; 0 loads in the training process.
         pin_memory: page-locked batches, for a GPU.
-
-    Raises:
-        UserError: a batch has fewer rows than there are ranks.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        drawer: BatchDrawer,
-        collate_fn: Callable[[Sequence[Any]], Any],
-        rank: int = 0,
-        world_size: int = 1,
-        num_workers: int = 0,
-        pin_memory: bool = False,
-    ) -> None:
-        if len(drawer.lengths) < world_size:
+    dataset: Dataset
+    drawer: BatchDrawer
+    collate_fn: Callable[[Sequence[Any]], Any]
+    rank: int = 0
+    world_size: int = 1
+    num_workers: int = 0
+    pin_memory: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the set's size.
+
+        Raises:
+            UserError: a batch has fewer rows than there are ranks.
+        """
+        utterances = len(self.drawer.lengths)
+        if utterances < self.world_size:
             raise UserError(
-                f"a set of {len(drawer.lengths)} utterances cannot be shared by "
-                f"{world_size} ranks; use fewer"
+                f"a set of {utterances} utterances cannot be shared by "
+                f"{self.world_size} ranks; use fewer"
             )
-        self.dataset = dataset
-        self.drawer = drawer
-        self.collate_fn = collate_fn
-        self.rank = rank
-        self.world_size = world_size
-        self.num_workers = num_workers
-        self.pin_memory = pin_memory
 
     def build_iter(self, epoch: int, shuffle: bool | None = None) -> EpochIterator:
-        """Return the batches of `epoch`; `shuffle` is the drawer's business."""
+        """Return the batches of `epoch`; `shuffle` has no effect."""
         batches = self.drawer.draw(epoch)
         loader = DataLoader(
             self.dataset,

@@ -1,21 +1,18 @@
-"""On what a training ran and how long: ``hardware.json`` in its folder.
+"""On what a training runs and how long: what it writes into ``hardware.json``.
 
-The table is often made on another machine than the trainings, so each training says for
-itself where it ran. A training that was stopped and resumed has several starts, each
-with its own machines; its wall time is their sum. The file is written when an epoch
-begins, when it has been validated and at the end, so a kill loses at most the time of
-the epoch that was running.
-
-``espnet_ext/scoring/README.md`` describes the file, for whoever reads it.
+A training that was stopped and resumed has several starts, each with its own machines;
+its wall time is their sum. The file is written when an epoch begins, when it has been
+validated and at the end, so a kill loses at most the running epoch's time
+(`scoring.hardware` writes and reads it).
 """
 
-import json
 import os
 import platform
 import socket
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,72 +20,47 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from espnet_ext.utils.atomic import atomic_write_text
+from espnet_ext.errors import UserError
+from espnet_ext.scoring.hardware import FILE, read_starts, write_starts
 from espnet_ext.utils.machine import processor_name
 from espnet_ext.utils.packages import DISTRIBUTIONS, find_packages
 
-FILE = "hardware.json"
 
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What one process of a training runs on.
-
-    Attributes:
-        host: Name of the machine.
-        cpu: Model of its processor.
-        cores: Logical cores that the process may use.
-        threads: Threads that torch uses for one operation.
-        gpus: Name of each GPU that the process uses; empty without one.
-    """
-
-    host: str
-    cpu: str
-    cores: int
-    threads: int
-    gpus: tuple[str, ...]
-
-
-def this_machine(ngpu: int) -> Machine:
+def this_machine(ngpu: int) -> dict[str, Any]:
     """Describe what this process runs on.
 
     Args:
         ngpu: GPUs that the process uses, the current one first.
+
+    Returns:
+        ``host``, ``cpu`` (model), ``cores`` (logical ones that the process may use),
+        ``threads`` (of torch for one operation) and ``gpus`` (names).
     """
     first = torch.cuda.current_device() if ngpu else 0
     devices = [first] if ngpu == 1 else range(ngpu)
-    return Machine(
-        host=socket.gethostname(),
-        cpu=processor_name(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
-        threads=torch.get_num_threads(),
-        gpus=tuple(torch.cuda.get_device_name(device) for device in devices),
-    )
+    return {
+        "host": socket.gethostname(),
+        "cpu": processor_name(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else 0,
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(device) for device in devices],
+    }
 
 
-def all_machines(ngpu: int, *, distributed: bool) -> list[Machine]:
+def all_machines(ngpu: int, *, distributed: bool) -> list[dict[str, Any]]:
     """Describe what every rank runs on, in the order of the ranks.
 
     Args:
         ngpu: GPUs of each process.
         distributed: Whether there are other ranks; all of them must call this.
     """
-    own = this_machine(ngpu)
     if not distributed:
-        return [own]
+        return [this_machine(ngpu)]
     gathered: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, own)
+    dist.all_gather_object(gathered, this_machine(ngpu))
     return gathered
-
-
-def imported_packages() -> dict[str, dict[str, Any]]:
-    """Version and folder of ESPnet and the like, of those that are imported here.
-
-    ``own`` tells whether a package is the environment's; another one may come from
-    ``PYTHONPATH``.
-    """
-    found = find_packages(name for name in DISTRIBUTIONS if name in sys.modules)
-    return {name: package.record() for name, package in found.items()}
 
 
 @dataclass(slots=True)
@@ -97,17 +69,15 @@ class TrainingRecord:
 
     Attributes:
         folder: Of the training.
-        machines: One a rank.
-        earlier: The starts before this one, as they are in the file.
+        machines: One a rank, as `this_machine` describes it.
         packages: Version and folder of each package that this process has imported.
+        earlier: The starts before this one, as they are in the file.
     """
 
     folder: Path
-    machines: list[Machine]
-    earlier: list[dict[str, Any]] = field(default_factory=list)
-    packages: dict[str, dict[str, Any]] = field(
-        default_factory=lambda: imported_packages()
-    )
+    machines: Sequence[dict[str, Any]]
+    packages: dict[str, dict[str, Any]]
+    earlier: Sequence[dict[str, Any]] = ()
     _began: float = field(default_factory=time.perf_counter)
     _date: datetime = field(default_factory=lambda: datetime.now().astimezone())
     _first: int | None = None
@@ -135,16 +105,15 @@ class TrainingRecord:
             "last_epoch": self._last,
             "python": platform.python_version(),
             "torch": str(torch.__version__),
-            "cuda": torch.version.cuda if self.machines[0].gpus else None,
+            "cuda": torch.version.cuda if self.machines[0]["gpus"] else None,
             "packages": self.packages,
-            "machines": [asdict(machine) for machine in self.machines],
+            "machines": self.machines,
         }
-        content = {"starts": [*self.earlier, start]}
-        atomic_write_text(self.folder / FILE, json.dumps(content, indent=1) + "\n")
+        write_starts(self.folder, [*self.earlier, start])
 
 
 def open_record(
-    folder: Path, machines: list[Machine], *, resume: bool
+    folder: Path, machines: Sequence[dict[str, Any]], *, resume: bool
 ) -> TrainingRecord:
     """Begin the record of a start.
 
@@ -155,11 +124,10 @@ def open_record(
     """
     for leftover in folder.glob(f".tmp-{FILE}-*"):  # of a kill inside of a save
         leftover.unlink(missing_ok=True)
-    earlier: list[dict[str, Any]] = []
     try:
-        if resume:
-            text = (folder / FILE).read_text(encoding="utf-8")
-            earlier = json.loads(text)["starts"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        pass  # of an older version, or not ours: no reason to refuse a training
-    return TrainingRecord(folder, machines, earlier)
+        earlier = read_starts(folder) if resume else []
+    except UserError:  # what took the file's place is no reason to refuse a training
+        earlier = []
+    found = find_packages(name for name in DISTRIBUTIONS if name in sys.modules)
+    packages = {name: package.record() for name, package in found.items()}
+    return TrainingRecord(folder, machines, packages, earlier)

@@ -127,12 +127,7 @@ def _share(
 def far_longer(lengths: Mapping[str, int], at_least: int) -> list[str]:
     """Return the utterances, longest first, that are far longer than the others.
 
-    Args:
-        lengths: length of each utterance.
-        at_least: shorter ones are never far too long.
-
-    Returns:
-        Those longer than this and than ten times the median.
+    Those are longer than `at_least` and than ten times the median.
     """
     if not lengths:
         return []
@@ -147,9 +142,6 @@ def balance_corpora(
     """Repeat utterances of the smaller corpora until all are as large as the largest.
 
     Whole copies first, then a random part drawn anew every epoch.
-
-    Returns:
-        `ids` plus the repetitions.
     """
     members: dict[str, list[str]] = {}
     for utt in ids:

@@ -1,17 +1,24 @@
 """Validation over a whole set: predictions in, one dictionary of numbers out.
 
-Concordance, recall and F1 of a set are not means over its batches, so the trainer
-collects every prediction and calls `summarise` once.
+Concordance, recall and F1 of a set are not means over its batches, so every prediction
+is collected and `summarize` is called once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
+from espnet2.torch_utils.device_funcs import to_device
+from espnet2.train import trainer as espnet_trainer
+from torch import Tensor
 
-from espnet_ext.scoring.metrics import accuracy, ccc, macro_f1, uar
-from espnet_ext.ser.attributes import ATTRIBUTES
+from espnet_ext.attributes import ATTRIBUTES
+from espnet_ext.errors import UserError
+from espnet_ext.scoring.metrics import attribute_scores, class_scores
 from espnet_ext.ser.losses import MISSING_CLASS
+from espnet_ext.ser.model import ESPnetSERModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,69 @@ def concatenate(parts: list[SetPredictions]) -> SetPredictions:
     return joined.select(np.argsort(np.array(joined.ids), kind="stable"))
 
 
-def summarise(
+def predict_set(
+    model: ESPnetSERModel,
+    iterator: Iterable[tuple[list[str], dict[str, Tensor]]],
+    options: Any,
+) -> SetPredictions:
+    """Predict this rank's part of the validation set.
+
+    Args:
+        model: it is left in evaluation mode.
+        iterator: the part's batches.
+        options: of the trainer, of which ``ngpu`` and ``use_amp`` are read.
+    """
+    model.eval()
+    device = "cuda" if options.ngpu > 0 else "cpu"
+    parts = []
+    for ids, cpu_batch in iterator:
+        batch = to_device(cpu_batch, device)
+        with torch.autocast(
+            "cuda", enabled=options.use_amp, **espnet_trainer.autocast_args
+        ):
+            output = model.predict(**batch)
+        classes, targets = model.fill_labels(
+            len(ids), batch.get("emotion"), batch.get("attributes")
+        )
+        logits, attributes = (
+            None if values is None else values.double().cpu().numpy()
+            for values in (output.logits, output.attributes)
+        )
+        labels = classes.cpu().numpy(), targets.double().cpu().numpy()
+        parts.append(SetPredictions(list(ids), logits, attributes, *labels))
+    return concatenate(parts)
+
+
+def set_loss(model: ESPnetSERModel, predictions: SetPredictions) -> float:
+    """Return the training loss over the whole set as if it were one batch."""
+    device = next(model.parameters()).device
+    # float64 statistics of a large set matter little, and MPS has no float64.
+    logits, attributes, targets = (
+        None if array is None else torch.from_numpy(array).float().to(device)
+        for array in (predictions.logits, predictions.attributes, predictions.targets)
+    )
+    classes = torch.from_numpy(predictions.classes).to(device)
+    return float(model.loss(logits, attributes, classes, targets).total)
+
+
+def check_finite(predictions: SetPredictions, epoch: int) -> None:
+    """Refuse to score predictions that are nan or infinite.
+
+    Raises:
+        UserError: names the epoch and an utterance.
+    """
+    for name in ("logits", "attributes"):
+        values = getattr(predictions, name)
+        if values is not None and not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).any(axis=1).argmax())
+            raise UserError(
+                f"epoch {epoch}: {name} are not finite, e.g. of "
+                f"{predictions.ids[bad]}; look for features that are not, or lower "
+                "the learning rate"
+            )
+
+
+def summarize(
     predictions: SetPredictions, corpora: Mapping[str, str] | None = None
 ) -> dict[str, float]:
     """Compute every metric that the model's branches and the labels allow.
@@ -71,16 +140,15 @@ def summarise(
             there too, as ``<corpus>_<metric>``.
 
     Returns:
-        ``ccc``, ``ccc_valence``, ``ccc_arousal``, ``ccc_dominance`` (continuous branch)
-        and ``acc``, ``uar``, ``macro_f1`` (discrete branch) over all rows, and
-        ``mean``, the mean over corpora of ``ccc`` and ``acc``, each where there are
-        labels for it (selection of mismatched models). A metric without a labelled row
-        is left out; none is ever nan.
+        The scores of `scoring.metrics`, accuracy by ESPnet's name ``acc``, over all
+        rows, and ``mean``, the mean over corpora of ``ccc`` and ``acc``, each where
+        there are labels for it (selection of mismatched models). A metric without a
+        labelled row is left out; none is ever nan.
     """
-    metrics = _metrics(predictions)
+    metrics = _scores(predictions)
     names = np.array([(corpora or {}).get(utt, "") for utt in predictions.ids])
     per_corpus = {
-        name: _metrics(predictions.select(np.flatnonzero(names == name)))
+        name: _scores(predictions.select(np.flatnonzero(names == name)))
         for name in sorted(set(names.tolist()))
     }
     selected = [
@@ -97,6 +165,22 @@ def summarise(
     return metrics
 
 
+def _scores(predictions: SetPredictions) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    if predictions.attributes is not None:
+        true, pred = (
+            dict(zip(ATTRIBUTES, values.T, strict=True))
+            for values in (predictions.targets, predictions.attributes)
+        )
+        scores |= attribute_scores(true, pred)
+    known = predictions.classes != MISSING_CLASS
+    if predictions.logits is not None and known.any():
+        predicted = predictions.logits[known].argmax(axis=1)
+        of_classes = class_scores(predictions.classes[known], predicted)
+        scores |= {"acc": of_classes.pop("accuracy"), **of_classes}
+    return scores
+
+
 def dead_outputs(attributes: np.ndarray) -> list[str]:
     """Name the attributes whose ReLU output is zero for every utterance (N, 3)."""
     return [
@@ -104,24 +188,3 @@ def dead_outputs(attributes: np.ndarray) -> list[str]:
         for name, column in zip(ATTRIBUTES, attributes.T, strict=True)
         if len(column) and (column <= 0).all()
     ]
-
-
-def _metrics(predictions: SetPredictions) -> dict[str, float]:
-    metrics: dict[str, float] = {}
-    if predictions.attributes is not None:
-        for column, name in enumerate(ATTRIBUTES):
-            target = predictions.targets[:, column]
-            known = ~np.isnan(target)
-            if known.any():
-                predicted = predictions.attributes[known, column]
-                metrics[f"ccc_{name}"] = float(ccc(target[known], predicted))
-        if metrics:
-            metrics["ccc"] = float(np.mean(list(metrics.values())))
-    known = predictions.classes != MISSING_CLASS
-    if predictions.logits is not None and known.any():
-        true = predictions.classes[known]
-        predicted = predictions.logits[known].argmax(axis=1)
-        metrics["acc"] = float(accuracy(true, predicted))
-        metrics["uar"] = float(uar(true, predicted))
-        metrics["macro_f1"] = float(macro_f1(true, predicted))
-    return metrics

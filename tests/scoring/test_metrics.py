@@ -101,13 +101,25 @@ def test_scores_by_name():
     assert found["ccc_arousal"] == pytest.approx(4 / 7)
     assert found["ccc_dominance"] == pytest.approx(-1)
     assert found["ccc"] == pytest.approx(4 / 21)
-    scores = metrics.Scores(**found, **metrics.class_scores([0, 0, 1], [0, 0, 0]))
-    assert [scores[name] for name in metrics.METRICS[4:]] == pytest.approx(
+    classes = metrics.class_scores([0, 0, 1], [0, 0, 0])
+    assert [classes[name] for name in metrics.METRICS[4:]] == pytest.approx(
         [2 / 3, 0.5, 0.4]
     )
-    assert metrics.Scores()["uar"] is None
-    with pytest.raises(KeyError, match="id"):
-        scores["id"]
+
+
+def test_attributes_are_scored_where_they_are_annotated():
+    values = {
+        "valence": [1, math.nan, 2, 3],
+        "arousal": [math.nan] * 4,
+        "dominance": [3, 2, 1, math.nan],
+    }
+    pred = {name: [2, 2, 3, 4] for name in values}
+    found = metrics.attribute_scores(values, pred)
+    assert found["ccc_valence"] == metrics.ccc([1, 2, 3], [2, 3, 4])
+    assert found["ccc_dominance"] == metrics.ccc([3, 2, 1], [2, 2, 3])
+    assert found["ccc"] == (found["ccc_valence"] + found["ccc_dominance"]) / 2
+    assert "ccc_arousal" not in found
+    assert metrics.attribute_scores(dict.fromkeys(values, [math.nan] * 4), pred) == {}
 
 
 @pytest.mark.parametrize(

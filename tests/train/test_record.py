@@ -14,15 +14,23 @@ import espnet2
 import pytest
 import torch
 
+from espnet_ext.errors import UserError
+from espnet_ext.scoring.hardware import FILE, read_starts
 from espnet_ext.tasks.ser import SERTask
-from espnet_ext.train.record import FILE, Machine, open_record, this_machine
+from espnet_ext.train.record import open_record, this_machine
 
 sys.path.append(str(Path(__file__).parents[1] / "tasks"))
 from test_ser import run_two_ranks
 from tiny_corpus import make_corpus, small, training_args
 
 OPTIONS = {"scheduler": "none", "min_batch_size": 8, "batch_bins": 10}
-MACHINE = Machine("node1", "Some CPU", 8, 2, ("Some GPU",))
+MACHINE = {
+    "host": "node1",
+    "cpu": "Some CPU",
+    "cores": 8,
+    "threads": 2,
+    "gpus": ["Some GPU"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -134,10 +142,19 @@ def test_a_record_that_cannot_be_read_stops_nothing(tmp_path, text):
     assert [start["first_epoch"] for start in read(tmp_path)] == [4]
 
 
+def test_scoring_reads_what_training_writes(tmp_path):
+    assert read_starts(tmp_path) == []
+    open_record(tmp_path, [MACHINE], resume=True).begin_epoch(1)
+    assert read_starts(tmp_path) == read(tmp_path)
+    (tmp_path / FILE).write_text("[]")
+    with pytest.raises(UserError, match=r"hardware\.json is not the record of a train"):
+        read_starts(tmp_path)
+
+
 def test_gpus_are_those_that_are_used(monkeypatch):
     names = {0: "First", 1: "Second"}
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", names.__getitem__)
-    assert this_machine(0).gpus == ()
-    assert this_machine(1).gpus == ("Second",)  # of this rank
-    assert this_machine(2).gpus == ("First", "Second")
+    assert this_machine(0)["gpus"] == []
+    assert this_machine(1)["gpus"] == ["Second"]  # of this rank
+    assert this_machine(2)["gpus"] == ["First", "Second"]

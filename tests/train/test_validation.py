@@ -8,7 +8,7 @@ from espnet_ext.train.validation import (
     SetPredictions,
     concatenate,
     dead_outputs,
-    summarise,
+    summarize,
 )
 
 
@@ -27,7 +27,7 @@ def predictions(rows=500, seed=0):
 
 def test_against_scikit_learn_and_torchmetrics():
     data = predictions()
-    stats = summarise(data)
+    stats = summarize(data)
     predicted = data.logits.argmax(1)
     assert stats["acc"] == pytest.approx(accuracy_score(data.classes, predicted))
     uar = balanced_accuracy_score(data.classes, predicted)
@@ -49,7 +49,7 @@ def test_order_of_parts_does_not_matter():
     parts = [data.select(np.arange(start, 500, 3)) for start in (2, 0, 1)]
     joined = concatenate(parts)
     assert joined.ids == sorted(data.ids)
-    assert summarise(joined) == summarise(concatenate([data]))
+    assert summarize(joined) == summarize(concatenate([data]))
 
 
 def test_rows_without_a_label_do_not_count():
@@ -57,24 +57,24 @@ def test_rows_without_a_label_do_not_count():
     some = predictions()
     some.classes[100:] = -1
     some.targets[50:, 1] = np.nan
-    stats = summarise(some)
-    assert stats["acc"] == summarise(data.select(np.arange(100)))["acc"]
-    first = summarise(data.select(np.arange(50)))
+    stats = summarize(some)
+    assert stats["acc"] == summarize(data.select(np.arange(100)))["acc"]
+    first = summarize(data.select(np.arange(50)))
     assert stats["ccc_arousal"] == pytest.approx(first["ccc_arousal"])
-    assert stats["ccc_valence"] == summarise(data)["ccc_valence"]
+    assert stats["ccc_valence"] == summarize(data)["ccc_valence"]
 
 
 def test_nothing_is_ever_nan():
     data = predictions(4)
     data.targets[:] = np.nan
-    assert set(summarise(data)) == {"acc", "uar", "macro_f1", "mean"}
+    assert set(summarize(data)) == {"acc", "uar", "macro_f1", "mean"}
     data.classes[:] = -1
-    assert summarise(data) == {}
+    assert summarize(data) == {}
     constant = predictions(4)
     constant.attributes[:] = 3.0
     constant.targets[:] = 3.0
-    assert all(np.isfinite(value) for value in summarise(constant).values())
-    single = summarise(predictions(1))
+    assert all(np.isfinite(value) for value in summarize(constant).values())
+    single = summarize(predictions(1))
     assert all(np.isfinite(value) for value in single.values())
 
 
@@ -84,7 +84,7 @@ def test_mismatched_corpora():
     corpora = {utt: "ab"[i % 2] for i, utt in enumerate(data.ids)}
     data.classes[0::2] = -1
     data.targets[1::2] = np.nan
-    stats = summarise(data, corpora)
+    stats = summarize(data, corpora)
     assert stats["mean"] == pytest.approx((stats["a_ccc"] + stats["b_acc"]) / 2)
     assert "a_acc" not in stats
     assert "b_ccc" not in stats
