@@ -13,6 +13,7 @@ it averages those. All in place. Here
 So a kill costs at most the epoch that was running or being saved.
 """
 
+import errno
 import logging
 import os
 import pickle
@@ -37,7 +38,6 @@ UNREADABLE = (
     RuntimeError,
     pickle.UnpicklingError,
     EOFError,
-    OSError,
     LookupError,
     ValueError,
     TypeError,
@@ -85,9 +85,15 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        # torch's word for a zip that ends early; a disk that fails is another thing.
+        if error.errno not in (None, errno.EINVAL):
+            raise
+        reason: Exception = error
     except UNREADABLE as error:
-        logging.warning(f"{path} cannot be read: {error}")
-        return None
+        reason = error
+    logging.warning(f"{path} cannot be read: {reason}")
+    return None
 
 
 def completed_epochs(folder: Path) -> int:
