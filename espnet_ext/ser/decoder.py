@@ -25,8 +25,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.errors import UserError
-from espnet_ext.ser.attributes import ATTRIBUTES
 from espnet_ext.ser.pooling import SelfAttentivePooling
 
 BRANCHES = ("discrete", "continuous")

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.errors import UserError
-from espnet_ext.ser.attributes import ATTRIBUTES
 
 MISSING_CLASS = -1
 

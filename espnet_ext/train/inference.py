@@ -5,7 +5,8 @@ sixth printed decimal. So features are made for each utterance alone, and everyt
 after them runs in float64.
 
 Memory grows with the frames of a batch: hidden states are read from their file piece by
-piece (`features.weighted`), attention is computed in blocks (`ser.attention`).
+piece (`features.weighted`), attention is computed in blocks
+(`encoders.block_attention`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_ext.ser.attributes import ATTRIBUTES
+from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.train.dataset import as_tensor
 

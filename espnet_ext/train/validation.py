@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.scoring.metrics import accuracy, ccc, macro_f1, uar
-from espnet_ext.ser.attributes import ATTRIBUTES
 from espnet_ext.ser.losses import MISSING_CLASS
 
 

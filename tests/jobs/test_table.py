@@ -25,6 +25,7 @@ from espnet_ext.jobs.table import (
     run_stages,
     table_step,
 )
+from espnet_ext.tasks.config import read_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -187,9 +188,7 @@ def test_presets_do_not_take_each_others_place(options):
     assert released.recipes[0].features.stem == "hubert_large_last"
     train, _ = released.runs[0].steps()
     # with nothing of conf/msp_podcast.yaml, but for the overlay of the built-in corpora
-    own = yaml.safe_load(
-        Path("conf/released/msp_podcast/train_baseline_c.yaml").read_text()
-    )
+    own = read_config("conf/released/msp_podcast/train_baseline_c.yaml")
     overlay = yaml.safe_load(Path("conf/mini.yaml").read_text())
     config = train.settings["config"]
     assert {k: v for k, v in config.items() if k not in overlay} == {

@@ -701,8 +701,9 @@ def test_a_checkpoint_whose_keys_do_not_fit_is_refused(
         infer(arguments)
     message = capsys.readouterr().err
     assert ending.value.code == 1
-    assert "missing: decoder.outputs.discrete.bias" in message
-    assert "not in the model: decoder.outputs.discreet.bias" in message
+    assert "wrong.pth does not fit its configuration" in message
+    assert "decoder.outputs.discrete.bias" in message
+    assert "decoder.outputs.discreet.bias" in message
     assert not (tmp_path / "out").exists()
 
 
