@@ -218,9 +218,6 @@ class JointLoss(nn.Module):
             attributes: (N, 3), or None without a continuous branch.
             classes: (N,) int, -1 where missing.
             targets: (N, 3), nan where missing.
-
-        Returns:
-            The total and its parts.
         """
         total = targets.new_zeros(())
         stats: dict[str, Tensor] = {}
