@@ -192,7 +192,8 @@ def _place(path: KeyPath, layers: Sequence[Layer]) -> str:
     """
     file = "the training configuration"
     for name, config in layers:
-        has_key, value = True, config
+        has_key = True
+        value: Any = config
         for key in path:
             has_key = has_key and isinstance(value, Mapping) and key in value
             value = value[key] if has_key else None
