@@ -143,7 +143,7 @@ def test_the_overlay_changes_schedule_and_batch_only(recipe):
     }
     for name, path in recipe.models.items():
         (step,) = [s for s in build_plan(recipe) if s.name.startswith(f"train {name}")]
-        merged, own = step.settings["config"], yaml.safe_load(path.read_text())
+        merged, own = step.settings["config"], read_config(path)
         assert {k: v for k, v in merged.items() if k not in overlay} == {
             k: v for k, v in own.items() if k not in overlay
         }
