@@ -16,7 +16,7 @@ from espnet2.legacy.nets.pytorch_backend.transformer.attention import (
     RelPositionMultiHeadedAttention,
 )
 
-from espnet_ext.ser.attention import FastRelPositionAttention
+from espnet_ext.encoders.block_attention import BlockAttention
 
 ROWS, WIDTH, HEADS = 32, 64, 8
 
@@ -39,7 +39,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     theirs = RelPositionMultiHeadedAttention(HEADS, WIDTH, 0.1).train()
-    ours = FastRelPositionAttention.of(theirs).train()
+    ours = BlockAttention.of(theirs).train()
     print("| frames | ESPnet's, s | ours, s | times as fast (least to most) |")
     print("|-|-|-|-|")
     for frames in args.frames:

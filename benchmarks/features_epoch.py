@@ -33,9 +33,9 @@ import torch
 from espnet2.asr.encoder.conformer_encoder import ConformerEncoder
 from torch import nn
 
+from espnet_ext.encoders.block_attention import use_block_attention
 from espnet_ext.features.frontend import CachedFeatures
 from espnet_ext.features.store import FeatureStore
-from espnet_ext.ser.attention import speed_up_attention
 from espnet_ext.train.dataset import collate
 
 ROWS = 32
@@ -63,7 +63,7 @@ class Model(nn.Module):
             rel_pos_type="latest",
             cnn_module_kernel=31,
         )
-        speed_up_attention(self.encoder)
+        use_block_attention(self.encoder)
         self.output = nn.Linear(size, 1)
 
     def forward(self, states, lengths):

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Train a speech emotion recognition model (ESPnet's options, task SERTask)."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -23,7 +22,7 @@ Train a speech emotion recognition model with ESPnet's trainer.
                       SET/attributes,attributes,text_float
                       SET/utt2corpus,corpus,text
   --ngpu N, --seed N  GPUs [0]; seed of the training [0]
-  --print_config      print every key with its value
+  --print_config      print every key with its value, defaults included
   --help_all          every option of ESPnet and of this package; takes up to a minute
 
 espnet_ext/ser/README.md describes models, losses and batches. ./run.sh --dry_run prints
@@ -33,7 +32,7 @@ the whole command of each training of a recipe.
 
 @exit_on_user_error
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Check the configuration file, then train.
+    """Train, or print the help.
 
     Example:
         ``ser_train.py --config conf/train_multitask.yaml --output_dir exp/run ...``
@@ -43,17 +42,11 @@ def main(cmd: Sequence[str] | None = None) -> None:
         print(HELP, end="")
         return
     # Late: importing ESPnet's task takes several seconds.
-    from espnet_ext.tasks.config import check_config, read_config
     from espnet_ext.tasks.ser import SERTask
 
     if "--help_all" in arguments:
         SERTask.get_parser().print_help()
         return
-    finder = argparse.ArgumentParser(add_help=False)
-    finder.add_argument("--config")
-    config_file = finder.parse_known_args(arguments)[0].config
-    if config_file is not None:
-        check_config(read_config(config_file), [config_file])
     SERTask.main(cmd=arguments)
 
 

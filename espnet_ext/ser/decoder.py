@@ -13,20 +13,19 @@ one too. The five models of the paper are settings of this one class:
     Multi-task C,D   discrete, continuous    none       y(E_D), c(E_C)
     Hierarchical DC  discrete, continuous    dc         y(E_D), c([E_D E_C])
     Hierarchical CD  discrete, continuous    cd         y([E_C E_D]), c(E_C)
-    (ours)           discrete, continuous    mutual     y([E_C E_D]), c([E_D E_C])
+    (no paper's)     discrete, continuous    mutual     y([E_C E_D]), c([E_D E_C])
     ===============  ======================  =========  ==========================
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.errors import UserError
-from espnet_ext.ser.attributes import ATTRIBUTES
 from espnet_ext.ser.pooling import SelfAttentivePooling
 
 BRANCHES = ("discrete", "continuous")
@@ -107,19 +106,9 @@ class Branch(nn.Module):
             make_activation(),
             nn.Dropout(dropout_rate),
         )
-        self.num_poolings = num_poolings
-        self.embedding_size = embedding_size
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed each row.
-
-        Args:
-            hidden: (B, T, D) encoder output.
-            lengths: (B,) true numbers of frames.
-
-        Returns:
-            The embeddings (B, H, embedding_size) and the attention (B, H, T).
-        """
+        """Return embeddings (B, H, E) and attention (B, H, T) of frames (B, T, D)."""
         pooled, attention = self.pooling(hidden, lengths)  # (B, H, D), (B, H, T)
         return self.mlp(self.pooled(pooled)), attention  # (B, H, E), (B, H, T)
 
@@ -187,31 +176,26 @@ class EmotionDecoder(nn.Module):
         self.attribute_range = tuple(float(bound) for bound in attribute_range)
         self.detach_auxiliary = detach_auxiliary
 
+        poolings = {"discrete": 1, "continuous": attribute_poolings}
         built = {
             branch: Branch(
                 encoder_output_size,
                 hidden_size,
                 embedding_size,
-                attribute_poolings if branch == "continuous" else 1,
+                poolings[branch],
                 activation,
                 dropout_rate,
                 pooled_activation,
             )
             for branch in self.sources
         }
-        num_outputs = {"discrete": num_classes, "continuous": len(ATTRIBUTES)}
-        outputs = {
-            branch: nn.Linear(
-                built[branch].embedding_size
-                + sum(
-                    built[source].embedding_size * built[source].num_poolings
-                    for source in sources
-                    if source != branch
-                ),
-                num_outputs[branch] // built[branch].num_poolings,
+        outputs = {}
+        for branch, sources in self.sources.items():
+            others = sum(poolings[source] for source in sources if source != branch)
+            units = num_classes if branch == "discrete" else len(ATTRIBUTES)
+            outputs[branch] = nn.Linear(
+                (1 + others) * embedding_size, units // poolings[branch]
             )
-            for branch, sources in self.sources.items()
-        }
         if initial_attribute is not None and "continuous" in outputs:
             bias = self._inverse_activation(initial_attribute)
             nn.init.constant_(outputs["continuous"].bias, bias)
@@ -219,22 +203,12 @@ class EmotionDecoder(nn.Module):
         self.outputs = nn.ModuleDict(outputs)
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> EmotionOutput:
-        """Predict from the encoder output.
-
-        Args:
-            hidden: (B, T, D) encoder output.
-            lengths: (B,) true numbers of frames.
-
-        Returns:
-            Predictions, embeddings and attention of the branches there are.
-        """
+        """Predict from the encoder output (B, T, D) and its true lengths (B,)."""
         embeddings, attention = {}, {}
         for name, branch in self.branches.items():
             embeddings[name], attention[name] = branch(hidden, lengths)  # (B, H, E)
         raw = {
-            name: _apply(
-                cast(nn.Linear, layer), self._output_input(name, embeddings)
-            ).flatten(1)
+            name: _apply(layer, self._output_input(name, embeddings)).flatten(1)
             for name, layer in self.outputs.items()
         }
         attributes = raw.get("continuous")  # (B, 3)

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.errors import UserError
-from espnet_ext.ser.attributes import ATTRIBUTES
 
 MISSING_CLASS = -1
 
@@ -218,9 +218,6 @@ class JointLoss(nn.Module):
             attributes: (N, 3), or None without a continuous branch.
             classes: (N,) int, -1 where missing.
             targets: (N, 3), nan where missing.
-
-        Returns:
-            The total and its parts.
         """
         total = targets.new_zeros(())
         stats: dict[str, Tensor] = {}

@@ -12,7 +12,7 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import Tensor
 
-from espnet_ext.ser.attributes import ATTRIBUTES
+from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.ser.decoder import EmotionDecoder, EmotionOutput
 from espnet_ext.ser.distributed import gather_rows
 from espnet_ext.ser.losses import MISSING_CLASS, JointLoss, at_least_float32
@@ -23,14 +23,14 @@ class ESPnetSERModel(AbsESPnetModel):
     """Frontend, specaug, normalize, preencoder, encoder, decoder, loss, in that order.
 
     Args:
-        frontend: cached features or an upstream that runs on audio.
-        specaug: augmentation in training, or None (paper).
-        normalize: e.g. utterance mean and variance, or None (paper).
-        preencoder: e.g. linear 1024 to 80, or None.
+        frontend: Cached features, or an upstream that runs on audio.
+        specaug: Augmentation in training, or None (paper).
+        normalize: E.g. utterance mean and variance, or None (paper).
+        preencoder: E.g. linear 1024 to 80, or None.
         encoder: ESPnet's conformer in the paper.
-        decoder: the branches.
-        loss: the joint loss.
-        class_list: names of the classes, in the order of the logits.
+        decoder: The branches.
+        loss: The joint loss.
+        class_list: Names of the classes, in the order of the logits.
     """
 
     def __init__(
@@ -75,11 +75,12 @@ class ESPnetSERModel(AbsESPnetModel):
             **_ignored: what ESPnet's trainer adds (``utt_id``).
         """
         output = self.predict(speech, speech_lengths)
-        num_rows = len(speech_lengths)
-        classes, targets = self.fill_labels(num_rows, emotion, attributes)
-        logits, predicted, classes, targets = self._global_batch(
-            output, classes, targets
-        )
+        classes, targets = self.fill_labels(len(speech_lengths), emotion, attributes)
+        logits, predicted = output.logits, output.attributes
+        if self.training:
+            logits, predicted, classes, targets = _global_batch(
+                logits, predicted, classes, targets
+            )
         parts = self.loss(logits, predicted, classes, targets)
         stats = {"loss": parts.total.detach().clone(), **parts.stats}
         if logits is not None:
@@ -155,37 +156,24 @@ class ESPnetSERModel(AbsESPnetModel):
             )
         return emotion.view(num_rows), at_least_float32(attributes)
 
-    def _global_batch(
-        self, output: EmotionOutput, classes: Tensor, targets: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor]:
-        """Gather predictions and labels of all ranks in one go while training."""
-        if not self.training:
-            return output.logits, output.attributes, classes, targets
-        columns = {
-            "logits": output.logits,
-            "attributes": output.attributes,
-            "classes": classes[:, None],
-            "targets": targets,
-        }
-        there = {k: at_least_float32(v) for k, v in columns.items() if v is not None}
-        dtype = max(
-            (v.dtype for v in there.values() if v.is_floating_point()), key=_bits
-        )
-        packed = torch.cat([v.to(dtype) for v in there.values()], dim=1)  # (n, C)
-        unpacked = dict(
-            zip(
-                there,
-                gather_rows(packed).split([v.size(1) for v in there.values()], dim=1),
-                strict=True,
-            )
-        )
-        return (
-            unpacked.get("logits"),
-            unpacked.get("attributes"),
-            unpacked["classes"][:, 0].long(),
-            unpacked["targets"],
-        )
 
-
-def _bits(dtype: torch.dtype) -> int:
-    return torch.finfo(dtype).bits
+def _global_batch(
+    logits: Tensor | None, attributes: Tensor | None, classes: Tensor, targets: Tensor
+) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor]:
+    """Gather predictions and labels of all ranks in one go."""
+    columns = [
+        None if column is None else at_least_float32(column)
+        for column in (logits, attributes, classes[:, None], targets)
+    ]
+    there = [column for column in columns if column is not None]
+    dtype = torch.float32
+    for column in there:
+        dtype = torch.promote_types(dtype, column.dtype)
+    packed = torch.cat([column.to(dtype) for column in there], dim=1)  # (n, C)
+    sizes = [0 if column is None else column.size(1) for column in columns]
+    parts = gather_rows(packed).split(sizes, dim=1)
+    logits, attributes = (
+        None if column is None else part
+        for column, part in zip(columns[:2], parts, strict=False)
+    )
+    return logits, attributes, parts[2][:, 0].long(), parts[3]

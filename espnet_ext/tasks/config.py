@@ -1,81 +1,95 @@
-"""Configuration files: merging them, and finding every key that nothing would read.
+"""Configuration files: their bases, merging them, and finding keys that nothing reads.
 
+A file may say ``base: OTHER.yaml``, relative to itself: it is merged over that one.
 ESPnet refuses an unknown key at the top of a YAML file, but passes whatever is inside
 ``*_conf`` on to a constructor, whose TypeError comes late and names no file. And it
 takes values as they are: ``lr: 1e-3`` is a string in YAML 1.1.
 """
 
 import argparse
-import difflib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+import os.path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from espnet_ext.errors import UserError
+from espnet_ext.utils.yaml_files import read_yaml, unknown_key
 
 type Config = dict[str, Any]
 type KeyPath = tuple[str, ...]
+# A file and what it says itself, without its base.
+type Layer = tuple[str, Mapping[str, Any]]
 
 # What is in the config.yaml of an experiment and is no option.
 ADDED_BY_ESPNET = ("required", "version", "distributed")
 
 
 def read_config(path: Path | str) -> Config:
-    """Read one YAML file.
+    """Read one YAML file and merge it over its base, if it has one.
 
     Raises:
-        UserError: there is no such file, or it is no mapping.
+        UserError: A file is missing or no mapping, or bases go round in a circle.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no configuration file {path}")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {error}") from error
-    if config is None:
-        return {}
-    if not isinstance(config, dict):
-        raise UserError(f"{path} must be a mapping of options to values")
-    return config
+    return merge_configs([path])
 
 
 def merge_configs(
     paths: Sequence[Path | str], overrides: Mapping[str, Any] | None = None
 ) -> Config:
-    """Merge files in order, then `overrides`; the later value wins.
+    """Merge files, each over its base, in order, then `overrides`; the later wins.
 
     Mappings (``encoder_conf: ...``) are merged key by key; everything else, lists
     included, is replaced.
 
     Args:
         paths: YAML files.
-        overrides: nested as the files are.
+        overrides: Nested as the files are.
     """
-    merged: Config = {}
-    for config in [*(read_config(path) for path in paths), dict(overrides or {})]:
-        merged = _merge(merged, config)
-    return merged
+    return _merge_layers([*_read_layers(paths), ("", overrides or {})])
+
+
+def describe_config(
+    paths: Sequence[Path | str], overrides: Mapping[str, Any] | None = None
+) -> str:
+    """Write a merged configuration as YAML, with the source of each value beside it.
+
+    Args:
+        paths: As in `merge_configs`.
+        overrides: What the recipe itself adds.
+    """
+    layers = [*_read_layers(paths), ("the recipe", overrides or {})]
+    sources = {key: name for name, config in layers for key, _ in _leaves(config)}
+    lines: list[tuple[str, str]] = []
+    parents: KeyPath = ()
+    for key, value in _leaves(_merge_layers(layers)):
+        for depth in range(len(key) - 1):
+            if key[: depth + 1] != parents[: depth + 1]:
+                lines.append((f"{'    ' * depth}{key[depth]}:", ""))
+        parents = key[:-1]
+        text = yaml.safe_dump({key[-1]: value}, default_flow_style=True, width=10**6)
+        lines.append(("    " * len(parents) + text.strip()[1:-1], sources[key]))
+    width = max((len(text) for text, _ in lines), default=0)
+    return "".join(f"{t:{width}}  # {s}\n" if s else f"{t}\n" for t, s in lines)
 
 
 def check_config(config: Mapping[str, Any], paths: Iterable[Path | str] = ()) -> None:
     """Make sure that `SERTask` reads every key of a (merged) configuration.
 
     Args:
-        config: what `merge_configs` returns.
-        paths: the files it came from, to name the one at fault.
+        config: What `merge_configs` returns.
+        paths: The files it came from, to name the one at fault.
 
     Raises:
-        UserError: names the key, its file and the nearest valid key; or a value that
+        UserError: Names the key, its file and the nearest valid key; or a value that
             is no choice of its option or a number that YAML takes for a string.
     """
     # Late: this imports torch and ESPnet.
     from espnet_ext.tasks.ser import SERTask
 
-    files = [Path(path) for path in paths]
+    layers = _read_layers(paths)
     actions = {
         action.dest: action
         for action in SERTask.get_parser()._actions
@@ -84,31 +98,64 @@ def check_config(config: Mapping[str, Any], paths: Iterable[Path | str] = ()) ->
     known = {*actions, "config", *ADDED_BY_ESPNET}
     for key, value in config.items():
         if key not in known:
-            raise _unknown_key((key,), known, config, files)
-        _check_choice(key, value, actions.get(key), config, files)
-    for key, allowed in _constructor_keys(config, actions).items():
-        conf = config.get(key) or {}
+            raise unknown_key(key, known, _place((key,), layers))
+        # ESPnet writes its own defaults out, which are not all choices.
+        action = actions.get(key)
+        if action and action.choices and value != action.default:
+            choices = list(action.choices)
+            if _lower(value) not in [_lower(choice) for choice in choices]:
+                names = ", ".join("null" if c is None else str(c) for c in choices)
+                where = _place((key,), layers)
+                raise UserError(f"{where}: {key} is {value!r}; choose from {names}")
+    for name, allowed in _constructor_keys(config, actions).items():
+        conf = config.get(name) or {}
         if not isinstance(conf, Mapping):
-            where = _describe((key,), config, files)
-            raise UserError(f"{where} must be a mapping")
-        for inner in conf:
-            if inner not in allowed:
-                raise _unknown_key((key, inner), allowed, config, files)
+            raise UserError(f"{_place((name,), layers)}: {name} must be a mapping")
+        for key in conf:
+            if key not in allowed:
+                raise unknown_key(key, allowed, _place((name, key), layers))
     for path, value in _leaves(config):
         if isinstance(value, str) and _is_number_in_disguise(value):
             raise UserError(
-                f"{_describe(path, config, files)} is the text {value!r}, not a "
-                f"number: YAML wants a point, e.g. 1.0e-3"
+                f"{_place(path, layers)}: {path[-1]} is the text {value!r}, not a "
+                "number: YAML wants a point, e.g. 1.0e-3"
             )
+
+
+def _read_layers(paths: Iterable[Path | str]) -> list[Layer]:
+    return [layer for path in paths for layer in _with_bases(Path(path), ())]
+
+
+def _with_bases(path: Path, above: tuple[Path, ...]) -> list[Layer]:
+    """Read a file and the chain of its bases, the first base first."""
+    if path.resolve() in above:
+        raise UserError(f"{path}: base: the files are based on each other in a circle")
+    config = read_yaml(path)
+    base = config.pop("base", None)
+    layer = (os.path.normpath(path), config)
+    if base is None:
+        return [layer]
+    if not isinstance(base, str) or not (path.parent / base).is_file():
+        raise UserError(f"{path}: base: there is no file {base!r} beside this one")
+    return [*_with_bases(path.parent / base, (*above, path.resolve())), layer]
+
+
+def _merge_layers(layers: Iterable[Layer]) -> Config:
+    merged: Config = {}
+    for _, config in layers:
+        merged = _merge(merged, config)
+    if merged.get("scheduler", "") is None:
+        # An overlay's warm-up says nothing to a training at a constant rate.
+        merged.pop("scheduler_conf", None)
+    return merged
 
 
 def _merge(base: Config, update: Mapping[str, Any]) -> Config:
     merged = dict(base)
     for key, value in update.items():
         if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = _merge(merged[key], value)
-        else:
-            merged[key] = value
+            value = _merge(merged[key], value)
+        merged[key] = value
     return merged
 
 
@@ -120,98 +167,59 @@ def _constructor_keys(
 
     from espnet_ext.tasks.ser import FILLED_BY_TASK, SERTask
 
-    chosen: dict[str, tuple[Any, frozenset[str]]] = {
-        choices.name: (
-            choices.get_class(_selected(choices.name, config, actions)),
-            FILLED_BY_TASK.get(choices.name, frozenset()),
-        )
+    def selected(name: str) -> Any:
+        return _lower(config.get(name, actions[name].default))
+
+    classes: dict[str, Any] = {
+        choices.name: choices.get_class(selected(choices.name))
         for choices in SERTask.class_choices_list
     }
-    optim = _selected("optim", config, actions)
-    scheduler = _selected("scheduler", config, actions)
-    chosen["optim"] = (optim_classes[optim], frozenset({"params"}))
-    chosen["scheduler"] = (
-        None if scheduler is None else scheduler_classes[scheduler],
-        frozenset({"optimizer", "last_epoch"}),
-    )
+    classes["optim"] = optim_classes[selected("optim")]
+    classes["scheduler"] = scheduler_classes.get(selected("scheduler"))
     keys: dict[str, set[str]] = {}
-    for name, (class_, filled) in chosen.items():
+    for name, class_ in classes.items():
         parameters = {} if class_ is None else inspect.signature(class_).parameters
         kinds = {parameter.kind for parameter in parameters.values()}
         if inspect.Parameter.VAR_KEYWORD not in kinds:
-            keys[f"{name}_conf"] = set(parameters) - filled
+            keys[f"{name}_conf"] = {*parameters} - FILLED_BY_TASK.get(name, frozenset())
     return keys
 
 
-def _selected(
-    name: str, config: Mapping[str, Any], actions: Mapping[str, argparse.Action]
-) -> str | None:
-    value = config.get(name, actions[name].default)
-    return value.lower() if isinstance(value, str) else value
+def _place(path: KeyPath, layers: Sequence[Layer]) -> str:
+    """Return the last file that has the key, and the keys above it: FILE: encoder_conf.
 
-
-def _check_choice(
-    key: str,
-    value: Any,
-    action: argparse.Action | None,
-    config: Mapping[str, Any],
-    paths: Sequence[Path],
-) -> None:
-    if action is None or value == action.default:
-        return  # ESPnet writes its own defaults out, which are not all choices
-    choices = list(action.choices or [])
-    wanted = value.lower() if isinstance(value, str) else value
-    known = [c.lower() if isinstance(c, str) else c for c in choices]
-    if choices and wanted not in known:
-        names = ", ".join("null" if c is None else str(c) for c in choices)
-        raise UserError(
-            f"{_describe((key,), config, paths)} is {value!r}; choose from {names}"
-        )
-
-
-def _unknown_key(
-    path: KeyPath,
-    allowed: Iterable[str],
-    config: Mapping[str, Any],
-    files: Sequence[Path],
-) -> UserError:
-    names = sorted(allowed)
-    near = difflib.get_close_matches(path[-1], names, n=1, cutoff=0.0)
-    hint = f"the nearest key is {near[0]}" if near else "nothing is read there"
-    return UserError(f"{_describe(path, config, files)} is unknown; {hint}")
-
-
-def _describe(path: KeyPath, config: Mapping[str, Any], files: Sequence[Path]) -> str:
-    """Return ``FILE: key.inner``, FILE being the last that has the key."""
-    name = ".".join(path)
-    for file in reversed(files):
-        value: Any = read_config(file)
+    Without a file it is the merged configuration.
+    """
+    file = "the training configuration"
+    for name, config in layers:
+        has_key = True
+        value: Any = config
         for key in path:
-            value = value.get(key, _NOTHING) if isinstance(value, dict) else _NOTHING
-        if value is not _NOTHING:
-            return f"{file}: {name}"
-    return name
+            has_key = has_key and isinstance(value, Mapping) and key in value
+            value = value[key] if has_key else None
+        file = name if has_key else file
+    return ": ".join([file, *path[:-1]])
 
 
-_NOTHING = object()
-
-
-def _leaves(config: Mapping[str, Any], path: KeyPath = ()) -> list[tuple[KeyPath, Any]]:
-    leaves: list[tuple[KeyPath, Any]] = []
+def _leaves(
+    config: Mapping[str, Any], path: KeyPath = ()
+) -> Iterator[tuple[KeyPath, Any]]:
+    """Yield every value with its path of keys; an empty mapping is a value."""
     for key, value in config.items():
-        if isinstance(value, Mapping):
-            leaves += _leaves(value, (*path, key))
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, (*path, key))
         else:
-            leaves.append(((*path, key), value))
-    return leaves
+            yield (*path, key), value
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
 
 
 def _is_number_in_disguise(text: str) -> bool:
     """Say whether Python reads `text` as a number in scientific notation."""
-    if "e" not in text.lower():
-        return False
     try:
         float(text)
     except ValueError:
         return False
-    return True
+    return "e" in text.lower()

@@ -67,6 +67,7 @@ def test_paths_are_meant_from_where_the_user_stands(tmp_path, equals, door):
         ("labels", "paper5.yaml"),
         ("features", "mini.yaml"),
         (".", "mini.yaml"),
+        (".", "train.yaml"),
         (".", "train_multitask.yaml"),
     ):
         target = tmp_path / "mine" / f"{kind}_{name}".removeprefix("._")

@@ -25,6 +25,7 @@ from espnet_ext.jobs.table import (
     run_stages,
     table_step,
 )
+from espnet_ext.tasks.config import read_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -187,9 +188,7 @@ def test_presets_do_not_take_each_others_place(options):
     assert released.recipes[0].features.stem == "hubert_large_last"
     train, _ = released.runs[0].steps()
     # with nothing of conf/msp_podcast.yaml, but for the overlay of the built-in corpora
-    own = yaml.safe_load(
-        Path("conf/released/msp_podcast/train_baseline_c.yaml").read_text()
-    )
+    own = read_config("conf/released/msp_podcast/train_baseline_c.yaml")
     overlay = yaml.safe_load(Path("conf/mini.yaml").read_text())
     config = train.settings["config"]
     assert {k: v for k, v in config.items() if k not in overlay} == {
@@ -392,9 +391,9 @@ class Workspace:
         self.folder = folder
         self.configs = folder / "configs"
         self.configs.mkdir(parents=True)
-        for name in ("baseline_c", "multitask"):
-            text = Path("conf", f"train_{name}.yaml").read_text()
-            (self.configs / f"train_{name}.yaml").write_text(text)
+        for name in ("train", "train_baseline_c", "train_multitask"):
+            text = Path("conf", f"{name}.yaml").read_text()
+            (self.configs / f"{name}.yaml").write_text(text)
         self.table = folder / "small.yaml"
         self.table.write_text(SMALL_TABLE.format(configs=self.configs))
         overlay = yaml.safe_load(Path("conf/mini.yaml").read_text())
@@ -435,7 +434,7 @@ def test_a_table_of_ones_own_with_a_run_that_fails(tmp_path):
     config = workspace.configs / "train_multitask.yaml"
     good = config.read_text()
     content = yaml.safe_load(good)
-    content["loss_conf"]["class_weights"] = [1.0, 2.0]  # of five classes
+    content["loss_conf"] = {"class_weights": [1.0, 2.0]}  # of five classes
     config.write_text(yaml.safe_dump(content))
     result = workspace.run()
     assert result.returncode == 1, result.stdout[-2000:]

@@ -12,8 +12,9 @@ from espnet2.legacy.nets.pytorch_backend.transformer.attention import (
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from espnet_ext.ser import attention
-from espnet_ext.ser.attention import FastRelPositionAttention, speed_up_attention
+from espnet_ext.encoders import block_attention as attention
+from espnet_ext.encoders import torch_operators
+from espnet_ext.encoders.block_attention import BlockAttention, use_block_attention
 
 # Rows, frames, lengths, heads and channels a head. With 8 heads a row of 700 frames is
 # cut into eight blocks of queries, the last one smaller.
@@ -30,7 +31,7 @@ def make_pair(heads, channels, rate=0.0):
     theirs = RelPositionMultiHeadedAttention(heads, heads * channels, rate)
     for p in theirs.parameters():
         nn.init.normal_(p, std=(heads * channels) ** -0.5)
-    return theirs, FastRelPositionAttention.of(copy.deepcopy(theirs))
+    return theirs, BlockAttention.of(copy.deepcopy(theirs))
 
 
 def make_input(rows, frames, lengths, width):
@@ -183,9 +184,9 @@ def make_encoder(**options):
 def test_an_encoder_keeps_its_names_and_numbers():
     theirs = make_encoder()
     ours = copy.deepcopy(theirs)
-    speed_up_attention(ours)
+    use_block_attention(ours)
     kinds = {type(layer.self_attn) for layer in ours.encoders}
-    assert kinds == {FastRelPositionAttention}
+    assert kinds == {BlockAttention}
     expected = theirs.state_dict()
     assert list(ours.state_dict()) == list(expected)
     x, lengths = torch.randn(3, 30, 12), torch.tensor([30, 22, 5])
@@ -197,7 +198,7 @@ def test_an_encoder_keeps_its_names_and_numbers():
 
 def test_what_cannot_be_computed_this_way_is_left_to_espnet(monkeypatch):
     encoder = make_encoder(use_sdpa=True)
-    speed_up_attention(encoder)
+    use_block_attention(encoder)
     kinds = {type(layer.self_attn) for layer in encoder.encoders}
     assert kinds == {RelPositionMultiHeadedAttention}
 
@@ -316,3 +317,33 @@ def test_double_precision_is_espnets():
     for name in expected:
         error = (found[name] - expected[name]).norm() / expected[name].norm()
         assert error < 1e-13, (name, error)
+
+
+def test_public_operators_are_the_same(monkeypatch):
+    """Where torch no longer has its own, attention and its gradient stay."""
+    torch.manual_seed(0)
+    weights = torch.randn(3, 5, 7).softmax(-1)
+    gradient = torch.randn(3, 5, 7)
+    levels = torch.randint(-9, 9, (3, 5, 7), dtype=torch.int16)
+    scores = torch.randn(3, 5, 7, requires_grad=True)
+    (expected,) = torch.autograd.grad(scores.softmax(-1), scores, gradient)
+    for name in ("softmax_gradient", "public_softmax_gradient"):
+        found = getattr(torch_operators, name)(gradient, scores.detach().softmax(-1))
+        torch.testing.assert_close(found, expected)
+    for name in ("keep_above", "public_keep_above"):
+        found = getattr(torch_operators, name)(weights, levels, 2)
+        assert torch.equal(found, torch.where(levels > 2, weights, 0.0))
+
+    _, ours = make_pair(2, 8, 0.3)
+    inputs = make_input(2, 20, (20, 12), 16)
+
+    def attend():
+        ours.zero_grad()
+        torch.manual_seed(5)
+        return {k: v.clone() for k, v in run(ours.train(), *inputs).items()}
+
+    expected = attend()
+    for name in ("softmax_gradient", "keep_above"):
+        public = getattr(torch_operators, f"public_{name}")
+        monkeypatch.setattr(attention, name, public)
+    assert_same(attend(), expected)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from s3prl.nn.common import UtteranceLevel
 
-from espnet_ext.ser.linear_probe import LinearEncoder, MeanPoolingDecoder
+from espnet_ext.encoders.linear_probe import LinearEncoder, MeanPoolingDecoder
 
 
 def test_equals_the_benchmark_s_own_model():

@@ -7,11 +7,11 @@ import torch
 from espnet2.asr.encoder.conformer_encoder import ConformerEncoder
 from espnet2.asr.preencoder.linear import LinearProjection
 
+from espnet_ext.encoders.frame_norm import FrameLayerNorm, replace_batch_norm
 from espnet_ext.features.frontend import CachedFeatures
 from espnet_ext.ser.decoder import EmotionDecoder
 from espnet_ext.ser.losses import JointLoss
 from espnet_ext.ser.model import ESPnetSERModel
-from espnet_ext.ser.norm import FrameLayerNorm, replace_batch_norm
 
 CLASSES = ["neu", "ang", "hap", "sad", "dis"]
 NAN = float("nan")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from espnet_ext.ser import recompute
+from espnet_ext.encoders import recompute
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.tasks.config import merge_configs
 from espnet_ext.tasks.ser import SERTask
@@ -21,7 +21,7 @@ VARIANTS = {
     **{path.stem: [path] for path in sorted(CONF.glob("train_*.yaml"))},
     **{
         "_".join(path.relative_to(CONF).with_suffix("").parts): [path]
-        for path in sorted(CONF.glob("released/*/*.yaml"))
+        for path in sorted(CONF.glob("released/*/train_*.yaml"))
     },
     **{
         f"tuning_{path.stem}": [CONF / "train_hierarchical_dc.yaml", path]

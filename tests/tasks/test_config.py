@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,12 @@ from espnet2.layers.utterance_mvn import UtteranceMVN
 
 from espnet_ext.bin.ser_train import main as ser_train
 from espnet_ext.errors import UserError
-from espnet_ext.tasks.config import check_config, merge_configs, read_config
+from espnet_ext.tasks.config import (
+    check_config,
+    describe_config,
+    merge_configs,
+    read_config,
+)
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 MODELS = [
@@ -20,7 +27,7 @@ MODELS = [
     )
 ]
 OVERLAYS = sorted((CONF / "tuning").glob("*.yaml"))
-RELEASED = sorted((CONF / "released").glob("*/*.yaml"))
+RELEASED = sorted((CONF / "released").glob("*/train_*.yaml"))
 
 
 def write(folder, name, text):
@@ -183,6 +190,101 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
         read_config(tmp_path / "none.yaml")
 
 
+# --- bases
+
+
+def make_chain(folder):
+    """A model in a subfolder, based on one above, based on a third beside that."""
+    (folder / "sub").mkdir()
+    write(folder, "root.yaml", "a: 1\nb: {x: 1, y: [1, 2]}\nc: 3\n")
+    write(folder, "middle.yaml", "base: root.yaml\nb: {y: [3]}\n")
+    return write(folder / "sub", "model.yaml", "base: ../middle.yaml\nc: 4\n")
+
+
+def test_a_file_is_merged_over_its_bases(tmp_path, monkeypatch):
+    model = make_chain(tmp_path)
+    overlay = write(tmp_path, "overlay.yaml", "b: {x: 5}\n")
+    assert read_config(model) == {"a": 1, "b": {"x": 1, "y": [3]}, "c": 4}
+    assert merge_configs([model, overlay], {"c": 6}) == {
+        "a": 1,
+        "b": {"x": 5, "y": [3]},
+        "c": 6,
+    }
+    # Relative to the file that says it, wherever the user stands.
+    monkeypatch.chdir(tmp_path / "sub")
+    assert read_config("model.yaml") == read_config(model)
+
+
+def test_bases_in_a_circle_are_refused(tmp_path):
+    for name, base in (("a", "b"), ("b", "c"), ("c", "a"), ("self", "self")):
+        write(tmp_path, f"{name}.yaml", f"base: {base}.yaml\n")
+    for name in ("a", "self"):
+        with pytest.raises(UserError, match=rf"{name}\.yaml: base: .* in a circle"):
+            read_config(tmp_path / f"{name}.yaml")
+
+
+@pytest.mark.parametrize("base", ["gone.yaml", "[a.yaml, b.yaml]", "."])
+def test_a_base_that_is_not_there_is_named(tmp_path, base):
+    path = write(tmp_path, "model.yaml", f"base: {base}\n")
+    with pytest.raises(UserError, match=r"model\.yaml: base: there is no file"):
+        read_config(path)
+
+
+def test_an_unknown_key_names_its_file_of_the_chain(tmp_path):
+    typo = write(tmp_path, "typo.yaml", f"base: {CONF / 'train.yaml'}\nmax_epochs: 3\n")
+    model = write(tmp_path, "model.yaml", "base: typo.yaml\npatience: 3\n")
+    with pytest.raises(UserError) as caught:
+        check_config(merge_configs([model, OVERLAYS[0]]), [model, OVERLAYS[0]])
+    assert str(caught.value) == (
+        f"{typo}: max_epochs is unknown; the nearest key is max_epoch"
+    )
+
+
+def test_a_constant_rate_has_no_warm_up(tmp_path):
+    probe = CONF / "train_linear_probe.yaml"
+    assert "scheduler_conf" not in merge_configs([probe, CONF / "mini.yaml"])
+    described = describe_config([probe, CONF / "mini.yaml"])
+    assert "scheduler_conf" not in described
+
+
+# --- the description
+
+
+@pytest.mark.parametrize("path", [*MODELS, *RELEASED], ids=str)
+def test_the_description_is_the_merged_configuration(path):
+    paths, added = [path, CONF / "mini.yaml"], {"seed": 3, "optim_conf": {"lr": 1e-5}}
+    text = describe_config(paths, added)
+    assert yaml.safe_load(text) == merge_configs(paths, added)
+
+
+def test_the_description_names_the_source_of_each_value(tmp_path):
+    model = make_chain(tmp_path)
+    overlay = write(tmp_path, "overlay.yaml", "b: {x: 5}\nd: {}\n")
+    lines = describe_config([model, overlay], {"e": {"seed": 0}}).splitlines()
+    assert [[part.rstrip() for part in line.split("  # ")] for line in lines] == [
+        ["a: 1", str(tmp_path / "root.yaml")],
+        ["b:"],
+        ["    x: 5", str(overlay)],
+        ["    y: [3]", str(tmp_path / "middle.yaml")],
+        ["c: 4", str(model)],
+        ["d: {}", str(overlay)],
+        ["e:"],
+        ["    seed: 0", "the recipe"],
+    ]
+
+
+def test_a_description_imports_nothing_heavy():
+    code = (
+        "import sys; from espnet_ext.tasks.config import describe_config; "
+        f"describe_config([{str(MODELS[0])!r}]); "
+        "print({'torch', 'espnet2', 'numpy'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
+
+
 # --- unknown keys
 
 
@@ -190,13 +292,17 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
     ("text", "key", "nearest"),
     [
         ("max_epochs: 3\n", "max_epochs", "max_epoch"),
-        ("encoder_conf: {num_block: 3}\n", "encoder_conf.num_block", "num_blocks"),
-        ("decoder_conf: {dropout: 0}\n", "decoder_conf.dropout", "dropout_rate"),
-        ("loss_conf: {alhpa: 0}\n", "loss_conf.alhpa", "alpha"),
-        ("optim_conf: {learning_rate: 1}\n", "optim_conf.learning_rate", ""),
-        ("scheduler_conf: {warmup: 1}\n", "scheduler_conf.warmup", "warmup_steps"),
-        ("preencoder_conf: {out_size: 1}\n", "preencoder_conf.out_size", "output_size"),
-        ("encoder_conf: {input_size: 3}\n", "encoder_conf.input_size", ""),
+        ("encoder_conf: {num_block: 3}\n", "encoder_conf: num_block", "num_blocks"),
+        ("decoder_conf: {dropout: 0}\n", "decoder_conf: dropout", "dropout_rate"),
+        ("loss_conf: {alhpa: 0}\n", "loss_conf: alhpa", "alpha"),
+        ("optim_conf: {learning_rate: 1}\n", "optim_conf: learning_rate", ""),
+        ("scheduler_conf: {warmup: 1}\n", "scheduler_conf: warmup", "warmup_steps"),
+        (
+            "preencoder_conf: {out_size: 1}\n",
+            "preencoder_conf: out_size",
+            "output_size",
+        ),
+        ("encoder_conf: {input_size: 3}\n", "encoder_conf: input_size", ""),
     ],
 )
 def test_unknown_keys_name_file_and_nearest_key(tmp_path, text, key, nearest):
@@ -218,7 +324,7 @@ def test_a_choice_that_does_not_exist(tmp_path):
 def test_a_number_that_yaml_reads_as_text(tmp_path):
     assert yaml.safe_load("lr: 1e-3") == {"lr": "1e-3"}  # YAML 1.1, as PyYAML reads it
     overlay = write(tmp_path, "overlay.yaml", "optim: adam\noptim_conf: {lr: 1e-3}\n")
-    with pytest.raises(UserError, match=r"optim_conf\.lr .* 1\.0e-3"):
+    with pytest.raises(UserError, match=r"optim_conf: lr .* 1\.0e-3"):
         check_config(read_config(overlay), [overlay])
 
 

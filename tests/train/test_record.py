@@ -20,8 +20,8 @@ from espnet_ext.tasks.ser import SERTask
 from espnet_ext.train.record import open_record, this_machine
 
 sys.path.append(str(Path(__file__).parents[1] / "tasks"))
-from test_ser import run_two_ranks
 from tiny_corpus import make_corpus, small, training_args
+from training_runs import run_two_ranks
 
 OPTIONS = {"scheduler": "none", "min_batch_size": 8, "batch_bins": 10}
 MACHINE = {

@@ -21,12 +21,9 @@ _LONG = 24_000
 
 
 def recompute_long_batches(encoder: AbsEncoder) -> None:
-    """Let the layers of an ESPnet conformer save memory where a batch is long.
+    """Let the layers of an ESPnet conformer, in place, save memory on long batches.
 
     Names and values in the state dict stay as they are; other encoders do, too.
-
-    Args:
-        encoder: Any encoder; changed in place.
     """
     for layer in encoder.modules():
         if type(layer) is EncoderLayer:  # not its subclasses

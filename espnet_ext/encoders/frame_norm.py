@@ -1,26 +1,21 @@
 """A norm for the conformer's convolution that sees neither padding nor batch mates.
 
-ESPnet's ConvolutionModule normalises over batch and time (BatchNorm1d): in training its
-statistics take in padding, rows without a label and, in distributed training, only the
-rank's own rows. `FrameLayerNorm` normalises each frame over its channels instead.
+ESPnet's BatchNorm1d takes its training statistics over batch and time: padding, rows
+without a label and, in distributed training, only the rank's own rows.
 """
 
 from torch import Tensor, nn
 
 
 class FrameLayerNorm(nn.Module):
-    """LayerNorm over the channels of each frame.
-
-    Args:
-        num_channels: C.
-    """
+    """LayerNorm over the C channels of each frame of (B, C, T)."""
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(num_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise x (B, C, T) over C."""
+        """Normalize x (B, C, T) over C."""
         return self.norm(x.transpose(1, 2)).transpose(1, 2)  # (B, C, T)
 
 

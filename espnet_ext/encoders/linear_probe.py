@@ -11,6 +11,8 @@ Source:
     pooling, a linear layer, cross entropy.
 """
 
+from typing import Any
+
 from espnet2.asr.encoder.abs_encoder import AbsEncoder
 from torch import Tensor, nn
 
@@ -19,12 +21,7 @@ from espnet_ext.ser.pooling import frame_mask
 
 
 class LinearEncoder(AbsEncoder):
-    """One linear layer on each frame.
-
-    Args:
-        input_size: width of the features.
-        output_size: width of the output.
-    """
+    """One linear layer on each frame."""
 
     def __init__(self, input_size: int, output_size: int = 256) -> None:
         super().__init__()
@@ -39,30 +36,21 @@ class LinearEncoder(AbsEncoder):
         xs_pad: Tensor,
         ilens: Tensor,
         prev_states: Tensor | None = None,
-        masks: Tensor | None = None,
+        **_: Any,
     ) -> tuple[Tensor, Tensor, None]:
         """Project (B, T, D) features; lengths stay."""
         return self.linear(xs_pad), ilens, None
 
 
 class MeanPoolingDecoder(nn.Module):
-    """Mean over the true frames, then a linear layer to the classes.
-
-    Args:
-        encoder_output_size: D, width of the encoder output.
-        num_classes: K, number of emotion classes.
-    """
+    """Mean over the true frames, then a linear layer to the K classes."""
 
     def __init__(self, encoder_output_size: int, num_classes: int) -> None:
         super().__init__()
         self.output = nn.Linear(encoder_output_size, num_classes)
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> EmotionOutput:
-        """Predict from the encoder output.
-
-        Args:
-            hidden: (B, T, D) encoder output.
-            lengths: (B,) true numbers of frames, each at least 1.
+        """Predict from the encoder output (B, T, D) and its true lengths (B,).
 
         Returns:
             The logits; the pooled vectors as embedding and the uniform weights as
@@ -70,7 +58,7 @@ class MeanPoolingDecoder(nn.Module):
         """
         mask = frame_mask(lengths, hidden.size(1))  # (B, T)
         weights = mask.to(hidden.dtype) / lengths[:, None].to(hidden.dtype)  # (B, T)
-        # No matrix product, as in pooling.py.
+        # No matrix product, as in ser/pooling.py.
         pooled = (weights[..., None] * hidden).sum(1)  # (B, D)
         return EmotionOutput(
             logits=self.output(pooled),  # (B, K)

@@ -1,18 +1,16 @@
 """Self-attention with relative positions: faster on a CPU, and of any length anywhere.
 
-The values and gradients are those of ESPnet's ``RelPositionMultiHeadedAttention``
-(Dai et al. 2019, arXiv 1901.02860, section 3.3), which stays in charge on a GPU as long
-as its score matrices are small. With 64 units and 8 heads a head has 8 channels, so
-that nearly all time goes into score matrices that are written, shifted, masked, dropped
-and copied whole. Here one row's block of queries is carried through all of it while it
-is in the processor's cache, the shift is a view, keys behind a row's end are never
+Values and gradients are those of ESPnet's ``RelPositionMultiHeadedAttention`` (Dai et
+al. 2019, arXiv 1901.02860, section 3.3), which stays in charge on a GPU as long as its
+score matrices are small. With 64 units and 8 heads a head has 8 channels, so that
+nearly all time goes into score matrices that are written, shifted, masked, dropped and
+copied whole. Here one row's block of queries is carried through all of it while it is
+in the processor's cache, the shift is a view, keys behind a row's end are never
 computed, and products with 8 columns are taken the way round that the BLAS is fast at.
 
 Memory grows with the frames and not with their square: what the gradient needs of a
-block is kept if all of it is small, else computed again.
-
-Dropout has ESPnet's rate and not its random numbers: a keep decision takes 16 random
-bits instead of a float.
+block is kept if all of it is small, else computed again. Dropout has ESPnet's rate and
+not its random numbers: a decision takes 16 random bits instead of a float.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,6 +25,8 @@ from espnet2.legacy.nets.pytorch_backend.transformer.attention import (
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from espnet_ext.encoders.torch_operators import keep_above, softmax_gradient
+
 # Scores of a block: 2 MB in fp32, in a processor's cache; enough to keep a GPU busy.
 _BLOCK_ON_CPU = 1 << 19
 _BLOCK_ON_GPU = 1 << 24
@@ -38,14 +38,10 @@ _DENSE = 1 << 26
 _KEPT = 1 << 26
 
 
-def speed_up_attention(encoder: nn.Module) -> None:
-    """Give an ESPnet encoder this attention in place of its own, weights kept.
+def use_block_attention(encoder: nn.Module) -> None:
+    """Replace an ESPnet encoder's attention in place; its weights and names stay.
 
-    Names and values in the state dict stay as they are. Encoders without relative
-    positions, and those whose attention was told to use SDPA, stay as they are.
-
-    Args:
-        encoder: Any module; changed in place.
+    Encoders without relative positions, and those with ``use_sdpa``, stay as they are.
     """
     for parent in list(encoder.modules()):
         for name, child in list(parent.named_children()):
@@ -53,14 +49,14 @@ def speed_up_attention(encoder: nn.Module) -> None:
             if type(child) is RelPositionMultiHeadedAttention and not (
                 child.use_sdpa or child.zero_triu
             ):
-                setattr(parent, name, FastRelPositionAttention.of(child))
+                setattr(parent, name, BlockAttention.of(child))
 
 
-class FastRelPositionAttention(RelPositionMultiHeadedAttention):
-    """ESPnet's attention with relative positions, computed block by block on a CPU."""
+class BlockAttention(RelPositionMultiHeadedAttention):
+    """ESPnet's attention with relative positions, computed block by block."""
 
     @classmethod
-    def of(cls, other: RelPositionMultiHeadedAttention) -> "FastRelPositionAttention":
+    def of(cls, other: RelPositionMultiHeadedAttention) -> "BlockAttention":
         """Take over the parameters of `other`, themselves and not copies."""
         new = cls.__new__(cls)
         nn.Module.__init__(new)
@@ -73,7 +69,7 @@ class FastRelPositionAttention(RelPositionMultiHeadedAttention):
         """Attend.
 
         Args:
-            query: (B, T, D).
+            query: (B, T, D), as `key` and `value`.
             key: (B, T, D).
             value: (B, T, D).
             pos_emb: (1, 2 T - 1, D), of the distances T - 1 down to 1 - T.
@@ -82,44 +78,31 @@ class FastRelPositionAttention(RelPositionMultiHeadedAttention):
         Returns:
             (B, T, D).
         """
-        real = _real_frames(query, key, pos_emb, mask, self.h)
-        if real is None:
+        keys = _keys_that_count(query, key, pos_emb, mask, self.h)
+        if keys is None:
             return super().forward(query, key, value, pos_emb, mask)
         q, k, v = self.forward_qkv(query, key, value)  # (B, H, T, d)
         p = self.linear_pos(pos_emb[0]).unflatten(-1, (self.h, self.d_k))
+        p = p.transpose(0, 1)  # (H, 2 T - 1, d)
         dtype = torch.promote_types(q.dtype, torch.float32)
+        tensors = [t.to(dtype) for t in (q, k, v, p, self.pos_bias_u, self.pos_bias_v)]
+        dropout = self.dropout_rate if self.training else 0.0
         with torch.autocast(query.device.type, enabled=False):
             out = _RelativeAttention.apply(
-                q.to(dtype),
-                k.to(dtype),
-                v.to(dtype),
-                p.transpose(0, 1).to(dtype),  # (H, 2 T - 1, d)
-                self.pos_bias_u.to(dtype),
-                self.pos_bias_v.to(dtype),
-                real,
-                self.dropout_rate if self.training else 0.0,
-                torch.is_grad_enabled(),
+                *tensors, *keys, dropout, torch.is_grad_enabled()
             )  # (B, H, T, d)
         return self.linear_out(out.transpose(1, 2).flatten(2).to(v.dtype))
 
 
-@dataclass(frozen=True, slots=True)
-class _Real:
-    """Which keys count: the first `lengths` of each row, and of these not `padding`.
-
-    Attributes:
-        lengths: B numbers.
-        padding: (B, T) True where a key does not count; None if all of these do.
-    """
-
-    lengths: Sequence[int]
-    padding: Tensor | None
-
-
-def _real_frames(
+def _keys_that_count(
     query: Tensor, key: Tensor, pos_emb: Tensor, mask: Tensor | None, heads: int
-) -> _Real | None:
-    """Return which keys count, or None if this is a case for ESPnet's code."""
+) -> tuple[Sequence[int], Tensor | None] | None:
+    """Return which keys count, or None if this is a case for ESPnet's code.
+
+    Returns:
+        The first so many of each of B rows, and, (B, T), which of these are padding;
+        None for none.
+    """
     rows, frames, _ = query.shape
     if len(pos_emb) != 1 or mask is None or mask.shape[1] != 1:
         return None
@@ -131,33 +114,21 @@ def _real_frames(
         is_behind = (real == (np.arange(frames) < lengths[:, None])).all()
         wide = query.dtype in (torch.float32, torch.float64)
         if wide and is_behind and lengths.all():
-            return _Real(lengths.tolist(), None)
+            return lengths.tolist(), None
     if rows * heads * frames**2 <= _DENSE:
         return None
     # A GPU is not asked how long the rows are: that would be waiting for it.
-    return _Real([frames] * rows, ~mask[:, 0].bool())
+    return [frames] * rows, ~mask[:, 0].bool()
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Queries `start` to `stop` of a row with `keys` real frames out of `frames`."""
+    """Some `queries` of a row, its first `n` keys, and the `distances` they have."""
 
     row: int
-    start: int
-    stop: int
-    keys: int
-    frames: int
-
-    @property
-    def queries(self) -> slice:
-        """Its queries."""
-        return slice(self.start, self.stop)
-
-    @property
-    def positions(self) -> slice:
-        """The distances that its queries and keys have, as `pos_emb` counts them."""
-        first = self.frames - self.stop
-        return slice(first, first + self.stop - self.start + self.keys - 1)
+    queries: slice
+    n: int
+    distances: slice
 
     def aligned(self, by_distance: Tensor) -> Tensor:
         """View scores by distance (H, m, m + n - 1) as scores by key (H, m, n).
@@ -165,20 +136,22 @@ class _Block:
         Query r of the block meets key j at the distance that stands in column
         m - 1 - r + j: one column to the left in each further line of the matrix.
         """
-        heads, rows, columns = by_distance.shape
-        strides = (rows * columns, columns - 1, 1)
-        return by_distance.as_strided((heads, rows, self.keys), strides, rows - 1)
+        heads, m, columns = by_distance.shape
+        strides = (m * columns, columns - 1, 1)
+        return by_distance.as_strided((heads, m, self.n), strides, m - 1)
 
 
 def _blocks(q: Tensor, lengths: Sequence[int]) -> Iterator[_Block]:
     """Cut every row into equal blocks of queries, so that a block's scores fit."""
     _, heads, frames, _ = q.shape
     most = _BLOCK_ON_CPU if q.device.type == "cpu" else _BLOCK_ON_GPU
-    for row, keys in enumerate(lengths):
-        count = -(-heads * frames * keys // most)
+    for row, n in enumerate(lengths):
+        count = -(-heads * frames * n // most)
         size = max(-(-frames // count), _FEWEST_QUERIES)
         for start in range(0, frames, size):
-            yield _Block(row, start, min(start + size, frames), keys, frames)
+            stop = min(start + size, frames)
+            distances = slice(frames - stop, frames - start + n - 1)
+            yield _Block(row, slice(start, stop), n, distances)
 
 
 class _RelativeAttention(torch.autograd.Function):
@@ -191,78 +164,75 @@ class _RelativeAttention(torch.autograd.Function):
         p: Tensor,
         bias_u: Tensor,
         bias_v: Tensor,
-        real: _Real,
+        lengths: Sequence[int],
+        padding: Tensor | None,
         dropout: float,
         wants_gradient: bool,
     ) -> Tensor:
         coin = _Coin(dropout, q.device)
-        scores = _Scores(q, k, p, bias_u, bias_v, real.padding)
+        scores = _Scores(q, k, p, bias_u, bias_v, padding)
         scaled = v * coin.factor
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
-        keep = wants_gradient and q[0, :, :, 0].numel() * sum(real.lengths) <= _KEPT
+        keep = wants_gradient and q[0, :, :, 0].numel() * sum(lengths) <= _KEPT
         saved = []
-        for i, block in enumerate(_blocks(q, real.lengths)):
-            row, here = block.row, block.queries
+        for i, block in enumerate(_blocks(q, lengths)):
             weights = scores.weights(block)  # (H, m, n)
             bits = coin.toss(i, weights.shape)
-            values = scaled[row, :, : block.keys].mT  # (H, d, n)
-            out[row, :, here] = torch.bmm(values, coin.drop(weights, bits).mT).mT
+            values = scaled[block.row, :, : block.n].mT  # (H, d, n)
+            mixed = torch.bmm(values, coin.drop(weights, bits).mT)  # (H, d, m)
+            out[block.row, :, block.queries] = mixed.mT
             if keep:
                 saved += [weights, bits]
         ctx.save_for_backward(q, k, v, p, bias_u, bias_v, *saved)
-        ctx.real, ctx.coin = real, coin
+        ctx.lengths, ctx.padding, ctx.coin = lengths, padding, coin
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         with torch.autocast(gradient.device.type, enabled=False):
-            return _RelativeAttention._backward(ctx, gradient)
+            gradients = _gradients(ctx, gradient * ctx.coin.factor)
+        return *gradients, None, None, None, None
 
-    @staticmethod
-    def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, p, bias_u, bias_v, *saved = ctx.saved_tensors
-        heads = q.shape[1]
-        coin: _Coin = ctx.coin
-        scores = _Scores(q, k, p, bias_u, bias_v, ctx.real.padding)
-        gradient = gradient * coin.factor  # (B, H, T, d)
-        d_content, d_position = torch.empty_like(q), torch.empty_like(q)
-        # Transposed, as the products below give them.
-        d_k, d_v = torch.zeros_like(k.mT), torch.zeros_like(v.mT)  # (B, H, d, T)
-        d_p = torch.zeros_like(p.mT)  # (H, d, 2 T - 1)
-        by_distance = q.new_zeros(0)
-        for i, block in enumerate(_blocks(q, ctx.real.lengths)):
-            row, here, n = block.row, block.queries, block.keys
-            if saved:
-                weights, bits = saved[2 * i : 2 * i + 2]
-            else:
-                weights = scores.weights(block)  # (H, m, n)
-                bits = coin.toss(i, weights.shape)
-            incoming = gradient[row, :, here]  # (H, m, d)
-            dropped = coin.drop(weights, bits)
-            d_v[row, :, :, :n] += torch.bmm(incoming.mT, dropped)
-            d_weights = torch.bmm(incoming, v[row, :, :n].mT)  # (H, m, n)
-            d_weights = coin.drop(d_weights, bits)
-            # Of the softmax: w (dw - sum w dw).
-            d_scores = torch._softmax_backward_data(d_weights, weights, -1, q.dtype)
-            d_content[row, :, here] = torch.bmm(k[row, :, :n].mT, d_scores.mT).mT
-            d_k[row, :, :, :n] += torch.bmm(
-                scores.by_content[row, :, here].mT, d_scores
-            )
-            shape = (heads, here.stop - here.start, here.stop - here.start + n - 1)
-            if by_distance.shape != shape:  # else its margins are still zero
-                by_distance = q.new_zeros(shape)
-            block.aligned(by_distance).copy_(d_scores)
-            there = block.positions
-            d_position[row, :, here] = torch.bmm(p[:, there].mT, by_distance.mT).mT
-            d_p[:, :, there] += torch.bmm(
-                scores.by_position[row, :, here].mT, by_distance
-            )
-        d_content *= scores.scale
-        d_position *= scores.scale
-        d_u, d_w = d_content.sum((0, 2)), d_position.sum((0, 2))  # (H, d)
-        d_q = d_content.add_(d_position)
-        return d_q, d_k.mT, d_v.mT, d_p.mT, d_u, d_w, None, None, None
+
+def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+    """Return the gradients of q, k, v, p and both biases from that of the output."""
+    q, k, v, p, bias_u, bias_v, *saved = ctx.saved_tensors
+    coin: _Coin = ctx.coin
+    scores = _Scores(q, k, p, bias_u, bias_v, ctx.padding)
+    d_content, d_position = torch.empty_like(q), torch.empty_like(q)
+    # Transposed, as the products below give them.
+    d_k, d_v = torch.zeros_like(k.mT), torch.zeros_like(v.mT)  # (B, H, d, T)
+    d_p = torch.zeros_like(p.mT)  # (H, d, 2 T - 1)
+    by_distance = q.new_zeros(0)
+    for i, block in enumerate(_blocks(q, ctx.lengths)):
+        row, here, n = block.row, block.queries, block.n
+        if saved:
+            weights, bits = saved[2 * i : 2 * i + 2]
+        else:
+            weights = scores.weights(block)  # (H, m, n)
+            bits = coin.toss(i, weights.shape)
+        incoming = gradient[row, :, here]  # (H, m, d)
+        d_v[row, :, :, :n] += torch.bmm(incoming.mT, coin.drop(weights, bits))
+        d_weights = torch.bmm(incoming, v[row, :, :n].mT)  # (H, m, n)
+        d_scores = softmax_gradient(coin.drop(d_weights, bits), weights)
+        d_content[row, :, here] = torch.bmm(k[row, :, :n].mT, d_scores.mT).mT
+        d_k[row, :, :, :n] += torch.bmm(scores.by_content[row, :, here].mT, d_scores)
+        heads, m, _ = d_scores.shape
+        if by_distance.shape != (
+            heads,
+            m,
+            m + n - 1,
+        ):  # else its margins are still zero
+            by_distance = q.new_zeros(heads, m, m + n - 1)
+        block.aligned(by_distance).copy_(d_scores)
+        there = block.distances
+        d_position[row, :, here] = torch.bmm(p[:, there].mT, by_distance.mT).mT
+        d_p[:, :, there] += torch.bmm(scores.by_position[row, :, here].mT, by_distance)
+    d_content *= scores.scale
+    d_position *= scores.scale
+    d_u, d_w = d_content.sum((0, 2)), d_position.sum((0, 2))  # (H, d)
+    return d_content.add_(d_position), d_k.mT, d_v.mT, d_p.mT, d_u, d_w
 
 
 class _Scores:
@@ -285,13 +255,13 @@ class _Scores:
     def weights(self, block: _Block) -> Tensor:
         """Compute a block's attention weights (H, m, n)."""
         row, here = block.row, block.queries
-        keys = self.k[row, :, : block.keys].mT  # (H, d, n)
-        distances = self.p[:, block.positions].mT  # (H, d, m + n - 1)
+        keys = self.k[row, :, : block.n].mT  # (H, d, n)
+        distances = self.p[:, block.distances].mT  # (H, d, m + n - 1)
         scores = torch.bmm(self.by_content[row, :, here], keys)  # (H, m, n)
         scores += block.aligned(torch.bmm(self.by_position[row, :, here], distances))
         if self.padding is not None:
             lowest = torch.finfo(scores.dtype).min
-            scores.masked_fill_(self.padding[row, : block.keys], lowest)
+            scores.masked_fill_(self.padding[row, : block.n], lowest)
         return torch.softmax(scores, -1)
 
 
@@ -301,18 +271,18 @@ class _Coin:
     def __init__(self, rate: float, device: torch.device) -> None:
         # A number is dropped if its bits, read as a signed integer, are at most this.
         self.limit = round(rate * (1 << 16)) - (1 << 15) - 1
-        self.is_fair = self.limit < -(1 << 15)
+        self.drops_nothing = self.limit < -(1 << 15)
         kept = ((1 << 15) - 1 - self.limit) / (1 << 16)
         self.factor = 1 / kept if kept else 0.0
         self.device = device
-        if not self.is_fair:
+        if not self.drops_nothing:
             # Of the host's generator, so that nothing waits for a GPU.
             (self.seed,) = torch.randint(1 << 62, (1,)).tolist()
             self.generator = torch.Generator(device)
 
     def toss(self, number: int, shape: torch.Size) -> Tensor:
         """Draw the bits, int16, of a block by its number."""
-        if self.is_fair:
+        if self.drops_nothing:
             return torch.empty(0, dtype=torch.int16, device=self.device)
         self.generator.manual_seed(self.seed + number)
         count = -(-shape.numel() // 4)
@@ -324,8 +294,6 @@ class _Coin:
 
     def drop(self, numbers: Tensor, bits: Tensor) -> Tensor:
         """Set to zero what the bits say; the factor is the caller's to apply."""
-        if self.is_fair:
+        if self.drops_nothing:
             return numbers
-        # The numbers whose bits are above the limit; `where` takes 8 times as long.
-        bits = bits.to(numbers.dtype)
-        return torch.ops.aten.threshold_backward(numbers, bits, self.limit)
+        return keep_above(numbers, bits, self.limit)

@@ -1,0 +1,1 @@
+"""Encoders beside the paper: ESPnet's conformer made faster, and a linear probe."""
