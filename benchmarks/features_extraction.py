@@ -134,9 +134,9 @@ def make_s3prl(layers, folder):
 def _make_runs(args, folder):
     """Name -> function that runs all utterances once, and the architecture."""
     import transformers
+    from espnet_ext.features.packed import PackedUpstream
 
     from espnet_ext.features import convert
-    from espnet_ext.features.packed import PackedUpstream
 
     torch.manual_seed(0)
     expert = make_s3prl(args.layers, folder)

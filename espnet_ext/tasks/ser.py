@@ -38,7 +38,7 @@ from torch import nn
 
 from espnet_ext.errors import UserError
 from espnet_ext.features.frontend import CachedFeatures, OnlineUpstream
-from espnet_ext.features.joint import open_store
+from espnet_ext.features.joint_store import open_store
 from espnet_ext.features.loader import NAME as FEATURES_TYPE
 from espnet_ext.features.resident import ResidentFeatures, Room, hold
 from espnet_ext.ser.attention import speed_up_attention
