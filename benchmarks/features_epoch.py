@@ -172,10 +172,10 @@ def main():
 
 def _make_ours(expert, device):
     """Our own upstream in bf16 with the weights of s3prl's."""
-    from espnet_ext.features import convert
+    from espnet_ext.features import canonical_weights as canonical
     from espnet_ext.features.upstream import ExactUpstream
 
-    architecture, weights = convert.from_fairseq(expert.model, "benchmark")
+    architecture, weights = canonical.from_fairseq(expert.model, "benchmark")
     weights = {name: tensor.clone() for name, tensor in weights.items()}
     return ExactUpstream(architecture, weights, True, "bfloat16").to(device)
 
