@@ -374,13 +374,15 @@ def _compute(
     waves: dict[str, torch.Tensor] = {}
     faults: dict[str, str] = {}
     for item in batch:
-        if item.wave is not None and len(item.wave) >= upstream.min_samples:
+        if item.wave is None:
+            faults[item.utterance] = item.fault
+        elif len(item.wave) < upstream.min_samples:
+            faults[item.utterance] = (
+                f"{len(item.wave)} samples at 16 kHz; the upstream needs "
+                f"{upstream.min_samples}"
+            )
+        else:
             waves[item.utterance] = torch.from_numpy(item.wave).to(device)
-            continue
-        faults[item.utterance] = item.fault or (
-            f"{len(item.wave)} samples at 16 kHz; the upstream needs "
-            f"{upstream.min_samples}"
-        )
     results: dict[str, torch.Tensor] = {}
     if waves:
         dtype = storage_dtype(description["dtype"])
