@@ -105,8 +105,8 @@ def _step(model, optimizer, states, lengths):
 
 def _write_store(folder, waves, layers):
     """Fill a store with as many numbers as the features of `waves` are."""
-    from espnet_ext.features.filling import Filling
-    from espnet_ext.features.format import Audio
+    from espnet_ext.features.store_files import Audio
+    from espnet_ext.features.store_writer import StoreWriter
 
     description = {
         "weights": "random",
@@ -116,7 +116,7 @@ def _write_store(folder, waves, layers):
         "compute": "float32",
         "normalize": True,
     }
-    filling = Filling(folder, description)
+    filling = StoreWriter(folder, description)
     filling.plan(
         {u: len(w) / extraction.RATE for u, w in waves.items()}, 512_000_000, 1800
     )
@@ -172,10 +172,10 @@ def main():
 
 def _make_ours(expert, device):
     """Our own upstream in bf16 with the weights of s3prl's."""
-    from espnet_ext.features import convert
+    from espnet_ext.features import canonical_weights as canonical
     from espnet_ext.features.upstream import ExactUpstream
 
-    architecture, weights = convert.from_fairseq(expert.model, "benchmark")
+    architecture, weights = canonical.from_fairseq(expert.model, "benchmark")
     weights = {name: tensor.clone() for name, tensor in weights.items()}
     return ExactUpstream(architecture, weights, True, "bfloat16").to(device)
 

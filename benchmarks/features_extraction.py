@@ -135,23 +135,23 @@ def _make_runs(args, folder):
     """Name -> function that runs all utterances once, and the architecture."""
     import transformers
 
-    from espnet_ext.features import convert
-    from espnet_ext.features.packed import PackedUpstream
+    from espnet_ext.features import canonical_weights as canonical
+    from espnet_ext.features.packed_encoder import PackedEncoder
 
     torch.manual_seed(0)
     expert = make_s3prl(args.layers, folder)
-    architecture, weights = convert.from_fairseq(expert.model, "benchmark")
+    architecture, weights = canonical.from_fairseq(expert.model, "benchmark")
     # s3prl's and ours share tensors, which ours may move and rearrange.
     weights = {name: tensor.clone() for name, tensor in weights.items()}
     expert = expert.to(args.device)
 
     def make_ours(**precision):
-        return PackedUpstream(architecture, weights, True, **precision).to(args.device)
+        return PackedEncoder(architecture, weights, True, **precision).to(args.device)
 
     bf16 = torch.bfloat16
     fast, rough = make_ours(), make_ours(compute=bf16)
     rougher = make_ours(compute=bf16, convolutions=bf16)
-    config = transformers.HubertConfig(**convert.to_huggingface_config(architecture))
+    config = transformers.HubertConfig(**canonical.to_huggingface_config(architecture))
     theirs = transformers.HubertModel(config).eval().to(args.device)
     waves = [w.to(args.device) for w in draw_waves(args.utterances, args.seed)]
 

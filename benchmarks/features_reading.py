@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_ext.features.filling import Filling
-from espnet_ext.features.format import Audio
 from espnet_ext.features.store import FeatureStore
+from espnet_ext.features.store_files import Audio
+from espnet_ext.features.store_writer import StoreWriter
 
 
 def _draw(count, layers, dim, seed=0):
@@ -40,7 +40,7 @@ def _write_store(path, items, layers, dim):
         "compute": "float32",
         "normalize": True,
     }
-    filling = Filling(path, description)
+    filling = StoreWriter(path, description)
     filling.plan(
         {u: x.shape[1] / 50 for u, x in items.items()}, 512_000_000, float("inf")
     )

@@ -27,7 +27,7 @@ import torch.distributed as dist
 import transformers
 from features_extraction import draw_seconds, flops
 
-from espnet_ext.features import convert
+from espnet_ext.features.canonical_weights import from_huggingface
 from espnet_ext.features.resident import ResidentFeatures
 from espnet_ext.features.upstream import ExactUpstream
 from espnet_ext.tasks.ser import SERTask
@@ -97,7 +97,7 @@ def make_upstream(check: Check, compute: str) -> ExactUpstream:
         conv_bias=True,
     )
     model = transformers.HubertModel(config)
-    parts = convert.from_huggingface(config.to_dict(), model.state_dict(), "random")
+    parts = from_huggingface(config.to_dict(), model.state_dict(), "random")
     return ExactUpstream(*parts, True, compute)
 
 

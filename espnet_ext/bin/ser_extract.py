@@ -1,4 +1,4 @@
-"""Extract the frozen features of a data directory into a store.
+"""Extract the frozen features of a data directory into a store, or verify a store.
 
 One extraction serves every fold, model and table. Run it again after an interruption,
 or in several processes at once: nothing that is finished is computed twice.
@@ -9,16 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_ext.errors import UserError, exit_on_user_error
+from espnet_ext.utils.arguments import boolean, make_parser
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Make the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
-    add("--data", type=Path, required=True, help="data directory")
-    add("--config", type=Path, required=True, help="conf/features/NAME.yaml")
+    add("--data", type=Path, help="data directory")
+    add("--config", type=Path, help="conf/features/NAME.yaml")
     add("--output", type=Path, required=True, help="folder of the store")
     add(
         "--labels",
@@ -31,14 +30,9 @@ def get_parser() -> argparse.ArgumentParser:
     add(
         "--batch_seconds",
         type=float,
-        help="speech computed at once; bounds the memory (default: 60, on a GPU 240)",
+        help="speech computed at once; bounds the memory; None: 60, on a GPU 240",
     )
-    add(
-        "--shard_mb",
-        type=float,
-        default=512.0,
-        help="largest shard: what a kill can cost",
-    )
+    add("--shard_mb", type=float, default=512.0, help="largest shard")
     add(
         "--shard_seconds",
         type=float,
@@ -52,6 +46,21 @@ def get_parser() -> argparse.ArgumentParser:
         default="error",
         help="recordings that cannot be used: do all others and fail, or leave out",
     )
+    add(
+        "--verify",
+        type=boolean,
+        default=False,
+        metavar="true|false",
+        help="extract nothing: compare all of the store --output with its checksums",
+    )
+    add(
+        "--recompute",
+        type=int,
+        default=0,
+        metavar="N",
+        help="with --verify true: compute N utterances of --data again in fp32 "
+        "instead, and print how far the store is from them",
+    )
     return parser
 
 
@@ -59,16 +68,34 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = get_parser().parse_args(cmd)
+    if args.verify:
+        _verify(args)
+        return
+    if args.recompute:
+        raise UserError("--recompute goes with --verify true")
+    if args.data is None or args.config is None:
+        raise UserError("--data and --config are needed to extract")
     from espnet_ext.features.config import load_feature_config
-    from espnet_ext.features.extract import Resources, extract, is_finished
+    from espnet_ext.features.extract import (
+        Resources,
+        extract,
+        find_recordings,
+        is_finished,
+    )
 
     config = load_feature_config(args.config, args.upstream)
-    recordings = _read_recordings(args.data, args.labels)
+    recordings = find_recordings(args.data, args.labels)
     if is_finished(args.output, config, recordings, args.on_bad_audio):
         print(f"{args.output}: finished already")
         return
+    from espnet_ext.utils.device import device_of
+
+    if args.num_threads > 0:
+        import torch
+
+        torch.set_num_threads(args.num_threads)
     resources = Resources(
-        device=_device(args.ngpu, args.num_threads),
+        device=device_of(args.ngpu),
         batch_seconds=args.batch_seconds,
         shard_mb=args.shard_mb,
         shard_seconds=args.shard_seconds,
@@ -83,32 +110,32 @@ def main(cmd: Sequence[str] | None = None) -> None:
     )
 
 
-def _read_recordings(data_dir: Path, labels: Path | None) -> dict:
+def _verify(args: argparse.Namespace) -> None:
+    if args.recompute < 0:
+        raise UserError(f"--recompute {args.recompute}: at least one is needed")
+    if args.recompute and args.data is None:
+        raise UserError("--recompute needs --data, the data directory of the store")
     from espnet_ext.corpora.datadir import read_data_dir
-    from espnet_ext.corpora.labels import load_class_map
-    from espnet_ext.features.extract import Recording, measure_durations
-
-    data = read_data_dir(data_dir)
-    chosen = data.utterances
-    if labels is not None:
-        class_map = load_class_map(labels)
-        chosen = {u: x for u, x in chosen.items() if class_map.class_of(x) is not None}
-        if not chosen:
-            raise UserError(f"{labels}: keeps no utterance of {data_dir}")
-    seconds = data.durations
-    if not seconds:
-        seconds = measure_durations({u: x.wav for u, x in chosen.items()})
-    return {u: Recording(x.wav, seconds[u]) for u, x in chosen.items()}
-
-
-def _device(ngpu: int, num_threads: int) -> str:
-    import torch
-
+    from espnet_ext.features.store import FeatureStore
+    from espnet_ext.features.verification import recompute, verify_checksums
     from espnet_ext.utils.device import device_of
 
-    if num_threads > 0:
-        torch.set_num_threads(num_threads)
-    return device_of(ngpu)
+    store = FeatureStore(args.output)
+    if not args.recompute:
+        verify_checksums(store)
+        print(f"{args.output}: {len(store)} utterances, all of them sound")
+        return
+    device = device_of(args.ngpu)
+    paths = {u: x.wav for u, x in read_data_dir(args.data).utterances.items()}
+    count, errors = recompute(store, paths, args.recompute, args.upstream, device)
+    print(
+        f"{args.output}: {count} utterances against fp32, relative L2 distance of a "
+        f"frame ({store.description['compute']}, stored in "
+        f"{store.description['dtype']})"
+    )
+    print("state      mean     worst")
+    for error in errors:
+        print(f"{error.state:5} {error.mean:9.1e} {error.worst:9.1e}")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_ext.errors import UserError, exit_on_user_error
+from espnet_ext.utils.arguments import make_parser
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Make the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--config", type=Path, required=True, help="conf/features/NAME.yaml")
     add("--output", type=Path, required=True, help="folder to write")
@@ -27,21 +28,18 @@ def main(cmd: Sequence[str] | None = None) -> None:
     if args.output.exists() and any(args.output.iterdir()):
         raise UserError(f"{args.output}: is there already; choose another --output")
     from espnet_ext.features.config import load_feature_config
-    from espnet_ext.features.upstream import (
-        Checkpoint,
-        load_checkpoint,
-        save_checkpoint,
-    )
+    from espnet_ext.features.huggingface import save_folder
+    from espnet_ext.features.upstream import S3prlUpstream, load_checkpoint
 
     config = load_feature_config(args.config)
     checkpoint = load_checkpoint(config.upstream)
-    if not isinstance(checkpoint, Checkpoint):
+    if isinstance(checkpoint, S3prlUpstream):
         raise UserError(
             f"{config.upstream.name} runs through s3prl and cannot be written as a "
             "Hugging Face folder. Its weights are in s3prl's cache now "
             "(~/.cache/s3prl): copy that to the other machine"
         )
-    save_checkpoint(checkpoint, args.output)
+    save_folder(checkpoint, args.output)
     print(f"{args.output}: weights of {config.upstream.name}; use --upstream with it")
 
 

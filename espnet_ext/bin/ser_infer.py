@@ -173,7 +173,7 @@ def open_speech(
         }
     if store_path is None:
         raise UserError("--store is missing; the model reads cached features")
-    from espnet_ext.features.joint import open_store
+    from espnet_ext.features.joint_store import open_store
 
     store: Any = open_store(store_path)
     for utt in data.utterances:

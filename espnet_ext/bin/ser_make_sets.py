@@ -227,7 +227,7 @@ def describe_features(
         output: Where they will lie.
     """
     # Late: only recipes with cached features need it.
-    from espnet_ext.features.joint import AnyStore, JointStore, write_store_list
+    from espnet_ext.features.joint_store import AnyStore, JointStore, write_store_list
     from espnet_ext.features.store import FeatureStore, write_shape_file
 
     opened = {corpus: FeatureStore(path) for corpus, path in stores.items()}

@@ -1,9 +1,6 @@
-"""The shape of a wav2vec 2.0 kind of encoder (HuBERT, wav2vec 2.0, WavLM).
+"""The shape of a HuBERT, wav2vec 2.0 or WavLM encoder, whatever its weights' source."""
 
-One description serves the three families and all sources of weights; `convert` makes
-it from their own configurations and `packed` computes with it.
-"""
-
+import math
 from dataclasses import dataclass
 
 
@@ -12,12 +9,10 @@ class Architecture:
     """Sizes and variants of the encoder.
 
     Attributes:
-        conv_layers: (channels, kernel, stride) of each convolution of the extractor.
+        conv_layers: (channels, kernel, stride) of each convolution.
         conv_bias: Whether these convolutions have a bias.
         extractor_norm: ``layer`` (a layer norm after each convolution) or ``group``
             (one group norm over time, after the first).
-        projection_norm: Whether a layer norm comes before the projection to
-            `hidden`. False in a few HuBERT models only.
         hidden: Width of the encoder.
         heads: Attention heads.
         ffn: Inner width of the feed-forward layers.
@@ -26,6 +21,7 @@ class Architecture:
             "stable" form of the large models) instead of after each block.
         pos_kernel: Kernel of the convolutional position embedding.
         pos_groups: Its groups.
+        projection_norm: Whether a layer norm comes before the projection to `hidden`.
         eps: Of the encoder's layer norms.
         buckets: Buckets of WavLM's relative position bias; 0 has none.
         max_distance: Distance in frames beyond which the last bucket is used.
@@ -47,22 +43,9 @@ class Architecture:
     max_distance: int = 0
 
     @property
-    def num_states(self) -> int:
-        """Hidden states: the encoder's input and the output of each layer."""
-        return self.layers + 1
-
-    @property
     def stride(self) -> int:
         """Samples from one frame to the next (320 in all published models)."""
-        product = 1
-        for _, _, stride in self.conv_layers:
-            product *= stride
-        return product
-
-    @property
-    def min_samples(self) -> int:
-        """Shortest waveform that gives a frame (400 in all published models)."""
-        return self.samples_of(1)
+        return math.prod(stride for _, _, stride in self.conv_layers)
 
     def num_frames(self, samples: int) -> int:
         """Frames of a waveform: 1 + (samples - 400) // 320, or 0 if too short."""

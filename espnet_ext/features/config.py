@@ -1,18 +1,12 @@
 """What is extracted: upstream, layers and precision, read from conf/features/*.yaml."""
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from espnet_ext.errors import UserError
-
-SOURCES = ("s3prl", "huggingface", "torchaudio")
-DTYPES = ("float16", "float32", "int8")
-COMPUTES = ("float32", "bfloat16", "bfloat16_all")
+from espnet_ext.utils.yaml_files import build, read_yaml
 
 Layers = Literal["all", "last"] | tuple[int, ...]
 
@@ -22,14 +16,14 @@ class UpstreamConfig:
     """Which weights to use.
 
     Attributes:
-        source: ``s3prl``, ``huggingface`` or ``torchaudio``.
+        source: ``s3prl`` or ``huggingface``.
         name: The source's own name of the upstream (``hubert_large_ll60k``,
-            ``facebook/hubert-large-ll60k``, ``HUBERT_LARGE``). For ``huggingface`` a
-            folder with ``config.json`` and the weights will also do.
+            ``facebook/hubert-large-ll60k``), or a folder with ``config.json`` and the
+            weights.
         path: A checkpoint file for s3prl's ``*_local`` upstreams.
     """
 
-    source: str
+    source: Literal["s3prl", "huggingface"]
     name: str
     path: str | None = None
 
@@ -53,16 +47,14 @@ class FeatureConfig:
 
     upstream: UpstreamConfig
     layers: Layers = "all"
-    dtype: str = "float16"
-    compute: str = "float32"
-    normalize: Literal["auto"] | bool = "auto"
+    dtype: Literal["float16", "float32", "int8"] = "float16"
+    compute: Literal["float32", "bfloat16", "bfloat16_all"] = "float32"
+    normalize: Literal["auto", True, False] = "auto"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values that JSON and YAML can hold."""
-        values = asdict(self)
-        if not isinstance(self.layers, str):
-            values["layers"] = list(self.layers)
-        return values
+        layers = self.layers if isinstance(self.layers, str) else list(self.layers)
+        return {**asdict(self), "layers": layers}
 
 
 def load_feature_config(
@@ -78,66 +70,27 @@ def load_feature_config(
         UserError: The file is missing or not YAML, a key is unknown, or a value is
             not one of those allowed.
     """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such feature config; conf/features/ holds those that come "
-            "with the project"
-        ) from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
-    config = parse_feature_config(values, str(path))
+    config = parse_feature_config(read_yaml(path), str(path))
     if upstream_name is not None:
         config = replace(config, upstream=replace(config.upstream, name=upstream_name))
     return config
 
 
-def parse_feature_config(values: Any, where: str) -> FeatureConfig:
-    """Check plain values and make a `FeatureConfig` of them.
-
-    Args:
-        values: Mapping as read from YAML.
-        where: Name of the file, for messages.
+def parse_feature_config(values: Mapping[str, Any], where: str) -> FeatureConfig:
+    """Check plain values, as read from YAML, and make a `FeatureConfig` of them.
 
     Raises:
-        UserError: As `load_feature_config`.
+        UserError: As `load_feature_config`; `where` is the file in its message.
     """
-    if not isinstance(values, Mapping) or not isinstance(
-        values.get("upstream"), Mapping
-    ):
-        raise UserError(
-            f"{where}: expected 'upstream: {{source: ..., name: ...}}' at the top level"
-        )
-    _check_keys(values, FeatureConfig, where)
-    _check_keys(values["upstream"], UpstreamConfig, f"{where}: upstream")
-    for key in ("source", "name"):
-        if not isinstance(values["upstream"].get(key), str):
-            raise UserError(f"{where}: upstream.{key} is missing or not a text")
-    config = FeatureConfig(
-        **{
-            **values,
-            "upstream": UpstreamConfig(**values["upstream"]),
-            "layers": _parse_layers(values.get("layers", "all"), where),
-        }
-    )
-    _check_choice(config.upstream.source, SOURCES, f"{where}: upstream.source")
-    _check_choice(config.dtype, DTYPES, f"{where}: dtype")
-    _check_choice(config.compute, COMPUTES, f"{where}: compute")
-    if config.normalize not in ("auto", True, False):
-        raise UserError(f"{where}: normalize is auto, true or false")
-    return config
+    config = build(FeatureConfig, values, where)
+    return replace(config, layers=_parse_layers(config.layers, where))
 
 
 def resolve_layers(layers: Layers, num_states: int) -> tuple[int, ...]:
     """Turn the config's `layers` into state numbers, counted from 0.
 
-    Args:
-        layers: As in `FeatureConfig`.
-        num_states: Hidden states that the upstream has.
-
     Raises:
-        UserError: A number is outside of what the upstream has, or is given twice.
+        UserError: A number is outside of the upstream's `num_states`, or given twice.
     """
     if layers == "all":
         return tuple(range(num_states))
@@ -159,23 +112,9 @@ def resolve_layers(layers: Layers, num_states: int) -> tuple[int, ...]:
 def _parse_layers(value: Any, where: str) -> Layers:
     if value in ("all", "last"):
         return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return (value,)
-    if isinstance(value, list) and value and all(type(i) is int for i in value):
-        return tuple(value)
+    numbers = value if isinstance(value, list | tuple) else [value]
+    if numbers and all(type(i) is int for i in numbers):
+        return tuple(numbers)
     raise UserError(
         f"{where}: layers is 'all', 'last' or a list of state numbers, not {value!r}"
     )
-
-
-def _check_choice(value: Any, choices: tuple[str, ...], where: str) -> None:
-    if value not in choices:
-        raise UserError(f"{where} is one of {', '.join(choices)}, not {value!r}")
-
-
-def _check_keys(values: Mapping[str, Any], target: type, where: str) -> None:
-    known = [field.name for field in fields(target)]
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
-            raise UserError(f"{where}: unknown key {key!r}; did you mean {near[0]!r}?")

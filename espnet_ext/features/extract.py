@@ -18,8 +18,19 @@ import numpy as np
 from tqdm import tqdm
 
 from espnet_ext.corpora.audio import measure_seconds
+from espnet_ext.corpora.datadir import read_data_dir
+from espnet_ext.corpora.labels import load_class_map
 from espnet_ext.errors import UserError
-from espnet_ext.features.batches import (
+from espnet_ext.features.config import FeatureConfig, resolve_layers
+from espnet_ext.features.store import FeatureStore, write_shape_file
+from espnet_ext.features.store_files import INDEX_NAME, Audio, ShardWriter
+from espnet_ext.features.store_writer import (
+    Claimed,
+    StoreWriter,
+    bytes_per_second,
+    read_description,
+)
+from espnet_ext.features.waveform_batches import (
     RATE,
     Loaded,
     Recording,
@@ -27,15 +38,6 @@ from espnet_ext.features.batches import (
     group_batches,
     read_ahead,
 )
-from espnet_ext.features.config import FeatureConfig, resolve_layers
-from espnet_ext.features.filling import (
-    Claimed,
-    Filling,
-    bytes_per_second,
-    read_description,
-)
-from espnet_ext.features.format import INDEX_NAME, Audio, ShardWriter
-from espnet_ext.features.store import FeatureStore, write_shape_file
 from espnet_ext.utils.atomic import atomic_write_text
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 
     from espnet_ext.features.upstream import Upstream
 
-# Weights folders are recognised by their files' sizes and times before they are read.
+# Weights folders are recognized by their files' sizes and times before they are read.
 _WEIGHT_SUFFIXES = (".json", ".safetensors", ".bin", ".pt")
 
 
@@ -59,14 +61,12 @@ class Resources:
             cost.
         shard_seconds: Bound on the speech that a process takes to itself at a time,
             in one shard or several.
-        readers: Threads that read waveforms.
     """
 
     device: str = "cpu"
     batch_seconds: float | None = None
     shard_mb: float = 512.0
     shard_seconds: float = 1800.0
-    readers: int = 2
 
     @property
     def seconds_at_once(self) -> float:
@@ -76,15 +76,35 @@ class Resources:
         return 60.0 if self.device == "cpu" else 240.0
 
 
-def measure_durations(paths: Mapping[str, str]) -> dict[str, float]:
-    """Read durations from the files' headers; 0 where a file has none."""
-    seconds = {}
-    for utterance, path in paths.items():
-        try:
-            seconds[utterance] = measure_seconds(path)
-        except UserError:
-            seconds[utterance] = 0.0  # named when its turn comes
-    return seconds
+def find_recordings(data_dir: Path, labels: Path | None = None) -> dict[str, Recording]:
+    """Find the recordings of a data directory, by utterance.
+
+    Args:
+        data_dir: Where durations are missing, files' headers are read.
+        labels: Class map: only utterances that have a class in it.
+
+    Raises:
+        UserError: The class map keeps none.
+    """
+    data = read_data_dir(data_dir)
+    utterances, seconds = data.utterances, data.durations
+    if labels is not None:
+        class_map = load_class_map(labels)
+        utterances = {
+            u: x for u, x in utterances.items() if class_map.class_of(x) is not None
+        }
+        if not utterances:
+            raise UserError(f"{labels}: keeps no utterance of {data_dir}")
+    if not seconds:
+        seconds = {u: _seconds_or_zero(x.wav) for u, x in utterances.items()}
+    return {u: Recording(x.wav, seconds[u]) for u, x in utterances.items()}
+
+
+def _seconds_or_zero(path: str) -> float:
+    try:
+        return measure_seconds(path)
+    except UserError:
+        return 0.0  # named when its turn comes
 
 
 def is_finished(
@@ -103,22 +123,18 @@ def is_finished(
     if not (output / INDEX_NAME).is_file():
         return False
     description = read_description(output)
-    if description is None or description.get("request") != request_of(config):
+    if description is None or description.get("request") != _request_of(config):
         return False
     store = FeatureStore(output)
-    missing = [u for u in recordings if u not in store]
-    if on_bad_audio == "skip":
-        missing = [u for u in missing if u not in store.unusable]
-    if missing:
-        return False
-    if not store.is_whole():
+    known = {*store.ids, *(store.unusable if on_bad_audio == "skip" else ())}
+    if not recordings.keys() <= known or not store.is_whole():
         return False
     held = {u: store.audio(u) for u in recordings if u in store}
-    refuse_other_audio(output, held, recordings)
+    _refuse_other_audio(output, held, recordings)
     return True
 
 
-def request_of(config: FeatureConfig) -> dict[str, Any]:
+def _request_of(config: FeatureConfig) -> dict[str, Any]:
     """Describe a request by what can be seen without loading the weights."""
     files = []
     for name in (config.upstream.name, config.upstream.path):
@@ -160,9 +176,9 @@ def extract(
     from espnet_ext.features.upstream import load_upstream
 
     upstream = load_upstream(config)
-    filling = Filling(output, describe(config, upstream))
-    held, unusable = filling.present()
-    refuse_other_audio(
+    writer = StoreWriter(output, _describe(config, upstream))
+    held, unusable = writer.present()
+    _refuse_other_audio(
         output, {u: a for u, a in held.items() if u in recordings}, recordings
     )
     wanted = {u: r for u, r in recordings.items() if u not in held}
@@ -170,23 +186,23 @@ def extract(
         wanted = {u: r for u, r in wanted.items() if u not in unusable}
     if wanted:
         seconds = sum(r.seconds for r in wanted.values())
-        print(check_space(output, filling.description, seconds), file=sys.stderr)
-    filling.plan(
+        print(_check_space(output, writer.description, seconds), file=sys.stderr)
+    writer.plan(
         {u: r.seconds for u, r in wanted.items()},
         int(resources.shard_mb * 1e6),
         resources.shard_seconds,
     )
-    _fill(filling, recordings, upstream, resources)
-    held, unusable = filling.present()
+    _fill(writer, recordings, upstream, resources)
+    held, unusable = writer.present()
     unusable = {u: unusable[u] for u in sorted(unusable) if u in recordings}
     _report_unusable(output, unusable, on_bad_audio)
-    filling.finish()
+    writer.finish()
     store = FeatureStore(output)
     write_shape_file(store, store.ids, output / "speech_shape")
     return store
 
 
-def describe(config: FeatureConfig, upstream: "Upstream") -> dict[str, Any]:
+def _describe(config: FeatureConfig, upstream: "Upstream") -> dict[str, Any]:
     """Describe what a store of this upstream holds, and where it comes from."""
     import torch
 
@@ -198,16 +214,13 @@ def describe(config: FeatureConfig, upstream: "Upstream") -> dict[str, Any]:
         "dtype": config.dtype,
         "compute": config.compute,
         "normalize": upstream.normalize,
-        "request": request_of(config),
+        "request": _request_of(config),
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
     }
 
 
-def check_space(output: Path, description: Mapping[str, Any], seconds: float) -> str:
-    """Compare the need with the free space.
-
-    Returns:
-        A line that says both, and what less demanding settings would take.
+def _check_space(output: Path, description: Mapping[str, Any], seconds: float) -> str:
+    """Compare the need with the free space, and put both into a line.
 
     Raises:
         UserError: It does not fit.
@@ -234,7 +247,7 @@ def check_space(output: Path, description: Mapping[str, Any], seconds: float) ->
     return text
 
 
-def refuse_other_audio(
+def _refuse_other_audio(
     output: Path, held: Mapping[str, Audio], recordings: Mapping[str, Recording]
 ) -> None:
     """Compare the files with those that the features were made from.
@@ -274,38 +287,55 @@ class _Result:
 
 
 def _fill(
-    filling: Filling,
+    store: StoreWriter,
     recordings: Mapping[str, Recording],
     upstream: "Upstream",
     resources: Resources,
 ) -> None:
     """Compute the shards that fall to this process."""
     upstream = upstream.to(resources.device)
-    with ThreadPoolExecutor(resources.readers) as pool:
-        bar: _Progress | None = None
-        for shards in filling.claim(recordings.keys()):
+    bar: tqdm | None = None
+    speech = 0.0
+    with ThreadPoolExecutor(2) as pool:
+        for shards in store.claim(recordings.keys()):
             if bar is None:  # loading is over: the clock of the progress starts here
-                hours = sum(r.seconds for r in recordings.values()) / 3600
-                held = sum(
-                    recordings[u].seconds
-                    for u in filling.present()[0]
-                    if u in recordings
-                )
-                bar = _Progress(hours, held / 3600, filling.path)
+                bar = _make_progress_bar(store, recordings)
             results = _compute_block(
-                shards, recordings, upstream, filling.description, resources, pool
+                shards, recordings, upstream, store.description, resources, pool
             )
             for ids, writer in shards:
                 if writer is None:
                     continue
                 with writer:
                     for u in ids:
-                        if u in recordings:
-                            bar.advance(_write(u, results, writer))
-                        else:
+                        if u not in recordings:
                             writer.refuse(u, "planned with another data directory")
-        if bar is not None:
-            bar.close()
+                            continue
+                        seconds = _write(u, results, writer)
+                        speech += seconds
+                        elapsed = max(bar.format_dict["elapsed"], 1e-3)
+                        text = f"{speech / elapsed:.1f} x real time"
+                        bar.set_postfix_str(text, refresh=False)
+                        # Rounded durations: never go beyond the whole.
+                        bar.update(min(seconds / 3600, bar.total - bar.n))
+    if bar is not None:
+        bar.close()
+
+
+def _make_progress_bar(store: StoreWriter, recordings: Mapping[str, Recording]) -> tqdm:
+    """Hours of speech done, speed relative to real time, and time left."""
+    hours = sum(r.seconds for r in recordings.values()) / 3600
+    held = [u for u in store.present()[0] if u in recordings]
+    return tqdm(
+        total=hours,
+        initial=min(sum(recordings[u].seconds for u in held) / 3600, hours),
+        desc=f"features to {store.path}",
+        unit="h",
+        bar_format=(
+            "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h of speech "
+            "[{elapsed}<{remaining}{postfix}]"
+        ),
+    )
 
 
 def _compute_block(
@@ -328,35 +358,6 @@ def _compute_block(
     wanted = [group for group in groups if not lacking.isdisjoint(group)]
     for batch in read_ahead(wanted, recordings, pool):
         yield from _compute(batch, upstream, description, resources.device)
-
-
-class _Progress:
-    """Hours of speech done, speed relative to real time, and time left."""
-
-    def __init__(self, hours: float, done: float, path: Path) -> None:
-        self._bar = tqdm(
-            total=hours,
-            initial=min(done, hours),
-            desc=f"features to {path}",
-            unit="h",
-            bar_format=(
-                "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h of speech "
-                "[{elapsed}<{remaining}{postfix}]"
-            ),
-        )
-        self._speech = 0.0
-
-    def advance(self, seconds: float) -> None:
-        self._speech += seconds
-        elapsed = max(self._bar.format_dict["elapsed"], 1e-3)
-        self._bar.set_postfix_str(
-            f"{self._speech / elapsed:.1f} x real time", refresh=False
-        )
-        # Durations of a data directory are rounded: never go beyond the whole.
-        self._bar.update(min(seconds / 3600, self._bar.total - self._bar.n))
-
-    def close(self) -> None:
-        self._bar.close()
 
 
 def _compute(
@@ -425,11 +426,7 @@ def _write(utterance: str, results: Iterator[_Result], writer: ShardWriter) -> f
 def _report_unusable(
     output: Path, unusable: Mapping[str, str], on_bad_audio: str
 ) -> None:
-    """List the recordings that could not be used, and fail unless told otherwise.
-
-    Raises:
-        UserError: There are some, and `on_bad_audio` is ``error``.
-    """
+    """List the recordings that could not be used; fail if `on_bad_audio` says so."""
     path = output / "unusable.txt"
     if not unusable:
         path.unlink(missing_ok=True)

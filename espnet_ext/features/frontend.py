@@ -20,8 +20,8 @@ from espnet_ext.features.config import (
     parse_feature_config,
     resolve_layers,
 )
+from espnet_ext.features.layer_sum import weighted_sum
 from espnet_ext.features.precision import dequantize, quantize, storage_dtype
-from espnet_ext.features.weighted import weighted_sum
 
 
 class CachedFeatures(AbsFrontend):
@@ -33,7 +33,7 @@ class CachedFeatures(AbsFrontend):
     Args:
         input_size: D.
         num_layers: L; 1 passes features through.
-        layer_norm: Normalise each state over D before the sum (no weights).
+        layer_norm: Normalize each state over D before the sum (no weights).
     """
 
     def __init__(

@@ -1,7 +1,4 @@
-"""Bring hidden states to the precision of a store and back.
-
-The online frontend uses the same functions, so that its numbers are those of a store.
-"""
+"""Hidden states in the precision of a store; the online frontend rounds the same."""
 
 import torch
 from torch import Tensor
@@ -13,10 +10,7 @@ def storage_dtype(dtype: str) -> torch.dtype:
 
 
 def quantize(states: Tensor) -> tuple[Tensor, Tensor]:
-    """Round to 8 bits with a scale per state and channel.
-
-    Args:
-        states: (L, T, D) fp32.
+    """Round fp32 (L, T, D) to 8 bits with a scale per state and channel.
 
     Returns:
         int8 (L, T, D) in -127..127, and the scale, fp32 (L, D): states are
@@ -33,11 +27,9 @@ def dequantize(states: Tensor, scale: Tensor) -> Tensor:
 
 
 def reads_finite(states: Tensor, scale: Tensor | None) -> bool:
-    """Say whether a store that holds these gives finite numbers.
+    """Tell whether (L, T, D), read from a store, gives finite numbers.
 
-    Args:
-        states: (L, T, D).
-        scale: (L, D) with int8, which is read as fp16 and so must fit into that.
+    int8 has a scale (L, D) and is read as fp16, so it must fit into that.
     """
     largest = states if scale is None else (127 * scale).half()
     return bool(torch.isfinite(largest).all())

@@ -5,10 +5,9 @@ which otherwise moves every hidden state over the bus.
 """
 
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +15,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from espnet_ext.errors import UserError
+from espnet_ext.features.joint_store import AnyStore
+from espnet_ext.utils.machine import free_memory
 
 # With ``auto``: what stays free of a GPU's memory for the model and its batches, when
 # all sets are held, and the bound of a set on a CPU, where the page cache does as well.
@@ -23,19 +24,6 @@ SHARE_KEPT = 1 / 3
 GIGABYTES_ON_CPU = 4.0
 
 Residence = Literal["auto", "none", "ram", "device"]
-
-
-class Features(Protocol):
-    """What a feature store, or several read as one, offers."""
-
-    num_layers: int
-    dim: int
-
-    def __getitem__(self, utterance: str, /) -> np.ndarray: ...
-
-    def num_frames(self, utterance: str, /) -> int:
-        """Frames T of an utterance."""
-        ...
 
 
 class ResidentFeatures(Mapping[str, Tensor]):
@@ -51,7 +39,7 @@ class ResidentFeatures(Mapping[str, Tensor]):
     """
 
     def __init__(
-        self, store: Features, ids: Sequence[str], device: torch.device, where: str
+        self, store: AnyStore, ids: Sequence[str], device: torch.device, where: str
     ) -> None:
         first = store[ids[0]]
         frames = [store.num_frames(utterance) for utterance in ids]
@@ -99,7 +87,7 @@ class Room:
 
 
 def hold(
-    store: Features, ids: Sequence[str], room: Room, where: str
+    store: AnyStore, ids: Sequence[str], room: Room, where: str
 ) -> ResidentFeatures | None:
     """Hold the features of a set in memory, or leave them in the store.
 
@@ -144,7 +132,7 @@ def hold(
     return ResidentFeatures(store, ids, device, where)
 
 
-def size_of(store: Features, ids: Sequence[str]) -> int:
+def size_of(store: AnyStore, ids: Sequence[str]) -> int:
     """Bytes that the features of these utterances take in memory."""
     width = store[ids[0]].dtype.itemsize
     frames = sum(store.num_frames(utterance) for utterance in ids)
@@ -171,11 +159,4 @@ def _limit(room: Room, device: torch.device) -> tuple[float, str]:
 
 
 def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info()[0]
-    try:
-        with open("/proc/meminfo", encoding="ascii") as stream:
-            lines = dict(line.split(":") for line in stream)
-        return 1024 * int(lines["MemAvailable"].split()[0])
-    except (OSError, KeyError):  # not Linux
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return torch.cuda.mem_get_info()[0] if device.type == "cuda" else free_memory()

@@ -8,26 +8,28 @@ import hashlib
 import json
 import mmap
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from espnet_ext.errors import UserError
-from espnet_ext.features.format import (
+from espnet_ext.features.store_files import (
     IDENTITY,
     INDEX_NAME,
-    SHARDS_NAME,
     STORE_NAME,
     Audio,
-    map_file,
     read_arrays,
+    shard_path,
 )
 from espnet_ext.utils.atomic import atomic_file
 
+if TYPE_CHECKING:
+    from espnet_ext.features.joint_store import AnyStore
 
-class FeatureStore:
+
+class FeatureStore(Mapping[str, np.ndarray]):
     """Hidden states of many utterances.
 
     ``store[utterance]`` is (T, D) where the store holds one layer and (T, L, D) where
@@ -35,9 +37,11 @@ class FeatureStore:
     read-only views of the mapped file; copy what you want to change or to hand to
     torch. The object can be pickled; workers map the files again.
 
-    `description` says what the store holds and where it comes from, `layers` are the
-    numbers of its hidden states, `unusable` names the utterances that could not be used
-    with the reasons.
+    Attributes:
+        description: What the store holds and where it comes from.
+        ids: Utterances, sorted.
+        layers: Numbers of its hidden states.
+        unusable: Utterances that could not be used, with the reasons.
 
     Args:
         path: The store's folder.
@@ -53,9 +57,6 @@ class FeatureStore:
     ) -> None:
         self.path = Path(path)
         self.verify = verify
-        self._open()
-
-    def _open(self) -> None:
         index = self.path / INDEX_NAME
         if not index.is_file():
             begun = (self.path / STORE_NAME).is_file()
@@ -65,11 +66,10 @@ class FeatureStore:
                 if begun
                 else f"{self.path}: no feature store there; make it with ser_extract"
             )
-        arrays, metadata = read_arrays(index)
+        self._arrays, metadata = read_arrays(index)
         self.description: dict[str, Any] = json.loads(metadata["store"])
         self.unusable: dict[str, str] = json.loads(metadata["unusable"])
-        self._arrays = arrays
-        text = arrays["ids"].tobytes().decode()
+        text = self._arrays["ids"].tobytes().decode()
         self.ids: tuple[str, ...] = tuple(text.split("\n")) if text else ()
         self._rows = {utterance: row for row, utterance in enumerate(self.ids)}
         self.layers: tuple[int, ...] = tuple(self.description["layers"])
@@ -79,12 +79,8 @@ class FeatureStore:
         self._maps: dict[int, mmap.mmap] = {}
         self._verified = np.zeros((len(self.ids), self.num_layers), dtype=bool)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "verify": self.verify}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.path, self.verify = state["path"], state["verify"]
-        self._open()
+    def __reduce__(self) -> tuple:
+        return FeatureStore, (self.path, self.verify)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -121,10 +117,6 @@ class FeatureStore:
         """Frames T of an utterance."""
         return int(self._arrays["frames"][self._row(utterance)])
 
-    def num_samples(self, utterance: str) -> int:
-        """Samples of the waveform that an utterance's features were made from."""
-        return int(self._arrays["samples"][self._row(utterance)])
-
     def audio(self, utterance: str) -> Audio:
         """What an utterance's features were made from."""
         row = self._row(utterance)
@@ -134,11 +126,6 @@ class FeatureStore:
             mtime=int(self._arrays["audio_mtime"][row]),
             digest=self._arrays["audio_digest"][row].tobytes().hex(),
         )
-
-    def nbytes(self, utterance: str) -> int:
-        """Bytes that reading an utterance whole gives (for keeping it in memory)."""
-        width = 2 if self.dtype == np.int8 else self.dtype.itemsize
-        return self.num_frames(utterance) * self.num_layers * self.dim * width
 
     def digest(self, utterances: Iterable[str]) -> str:
         """Digest these utterances' features, whatever else the store holds.
@@ -170,14 +157,12 @@ class FeatureStore:
             UserError: It is damaged.
         """
         row = self._row(utterance)
-        self._verified[row] = False
-        states, scale = self._raw(row, 0, self.num_layers)
-        self._verify(row, 0, states, scale)
+        self._compare(row, 0, *self._raw(row, 0, self.num_layers))
 
     def is_whole(self) -> bool:
-        """Say whether every shard is there, in its full size."""
+        """Tell whether every shard is there, in its full size."""
         for number in np.unique(self._arrays["shard"]).tolist():
-            path = self.path / SHARDS_NAME / f"{number:05d}.safetensors"
+            path = shard_path(self.path, number)
             due = int(self._arrays["shard_size"][number])
             if not path.is_file() or path.stat().st_size != due:
                 return False
@@ -186,7 +171,7 @@ class FeatureStore:
     def shard_path(self, utterance: str) -> Path:
         """File that holds an utterance."""
         number = int(self._arrays["shard"][self._row(utterance)])
-        return self.path / SHARDS_NAME / f"{number:05d}.safetensors"
+        return shard_path(self.path, number)
 
     def _row(self, utterance: str) -> int:
         try:
@@ -202,7 +187,7 @@ class FeatureStore:
         """Read the layers at places begin to end: (end - begin, T, D)."""
         states, scale = self._raw(row, begin, end)
         if self.verify == "first" and not self._verified[row, begin:end].all():
-            self._verify(row, begin, states, scale)
+            self._compare(row, begin, states, scale)
             self._verified[row, begin:end] = True
         if scale is None:
             return states
@@ -212,8 +197,8 @@ class FeatureStore:
     def _raw(
         self, row: int, begin: int, end: int
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        number = int(self._arrays["shard"][row])
-        data = self._map(number)
+        """Map layers as they are stored, and the scales (end - begin, D) of int8."""
+        data = self._map(int(self._arrays["shard"][row]))
         frames = int(self._arrays["frames"][row])
         offset = int(self._arrays["offset"][row])
         size = frames * self.dim
@@ -231,9 +216,10 @@ class FeatureStore:
     def _map(self, number: int) -> mmap.mmap:
         data = self._maps.get(number)
         if data is None:
-            path = self.path / SHARDS_NAME / f"{number:05d}.safetensors"
+            path = shard_path(self.path, number)
             try:
-                data = map_file(path)
+                with open(path, "rb") as stream:
+                    data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
             except (FileNotFoundError, ValueError):  # missing; empty
                 raise UserError(
                     f"{path}: missing or empty; run ser_extract again"
@@ -247,9 +233,10 @@ class FeatureStore:
             self._maps[number] = data
         return data
 
-    def _verify(
+    def _compare(
         self, row: int, begin: int, states: np.ndarray, scale: np.ndarray | None
     ) -> None:
+        """Compare layers from place `begin` on with their checksums."""
         for place, layer in enumerate(states):
             checksum = zlib.crc32(layer)
             if scale is not None:
@@ -263,36 +250,19 @@ class FeatureStore:
                 )
 
 
-class HasShapes(Protocol):
-    """One store, or several read as one."""
-
-    num_layers: int
-    dim: int
-
-    def num_frames(self, utterance: str) -> int:
-        """Frames T of an utterance."""
-        ...
-
-
-def write_shape_file(store: HasShapes, ids: Iterable[str], path: Path | str) -> None:
-    """Write ESPnet's shape file, in one step.
+def write_shape_file(store: "AnyStore", ids: Iterable[str], path: Path | str) -> None:
+    """Write ESPnet's shape file of `ids`, in their order and in one step.
 
     Lines are ``utt T,D``, or ``utt T,L,D`` where the store holds several layers.
-
-    Args:
-        store: An open store.
-        ids: Utterances, in the order of the file.
-        path: The file.
 
     Raises:
         UserError: The store lacks one of them.
     """
-    tail = f"{store.dim}"
-    if store.num_layers > 1:
-        tail = f"{store.num_layers},{store.dim}"
+    layers = f"{store.num_layers}," if store.num_layers > 1 else ""
     with atomic_file(path) as temporary, open(temporary, "w") as stream:
         for utterance in ids:
-            stream.write(f"{utterance} {store.num_frames(utterance)},{tail}\n")
+            frames = store.num_frames(utterance)
+            stream.write(f"{utterance} {frames},{layers}{store.dim}\n")
 
 
 def _read_ahead(data: mmap.mmap, start: int, size: int) -> None:

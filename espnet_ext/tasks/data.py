@@ -13,7 +13,7 @@ from espnet2.fileio.read_text import load_num_sequence_text, read_2columns_text
 from espnet2.tasks.abs_task import IteratorOptions
 
 from espnet_ext.errors import UserError
-from espnet_ext.features.joint import open_store
+from espnet_ext.features.joint_store import open_store
 from espnet_ext.features.loader import NAME as FEATURES_TYPE
 from espnet_ext.features.resident import ResidentFeatures, Room, hold
 from espnet_ext.ser.losses import MISSING_CLASS

@@ -5,7 +5,7 @@ sixth printed decimal. So features are made for each utterance alone, and everyt
 after them runs in float64.
 
 Memory grows with the frames of a batch: hidden states are read from their file piece by
-piece (`features.weighted`), attention is computed in blocks
+piece (`features.layer_sum`), attention is computed in blocks
 (`encoders.block_attention`).
 """
 

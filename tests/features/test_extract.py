@@ -21,10 +21,8 @@ from transformers import HubertModel
 
 from espnet_ext.bin import ser_make_sets
 from espnet_ext.bin.ser_extract import main
-from espnet_ext.bin.ser_verify_store import main as verify
 from espnet_ext.corpora.datadir import read_data_dir, write_data_dir
-from espnet_ext.features import batches as batching
-from espnet_ext.features import extract
+from espnet_ext.features import extract, waveform_batches
 from espnet_ext.features.store import FeatureStore
 from espnet_ext.features.upstream import ExactUpstream
 from espnet_ext.mini.upstream import write_tiny_hubert
@@ -45,6 +43,10 @@ def shards_of(corpus):
         path.name: path.read_bytes()
         for path in (corpus.store / "shards").glob("*.safetensors")
     }
+
+
+def verify(options):
+    main(["--verify", "true", *options])
 
 
 def fails_with(corpus, capsys, text, **changes):
@@ -219,7 +221,7 @@ def test_a_lost_plan_costs_nothing(corpus):
 def test_batches_are_of_similar_lengths_whatever_the_shards(corpus, monkeypatch):
     """Sorted over the corpus, read ahead, and gone when the next one is computed."""
     batches, loaded, alive = [], [], []
-    load, compute = batching._load, ExactUpstream.extract
+    load, compute = waveform_batches._load, ExactUpstream.extract
 
     def note_load(utterance, path):
         loaded.append(utterance)
@@ -237,7 +239,7 @@ def test_batches_are_of_similar_lengths_whatever_the_shards(corpus, monkeypatch)
         alive[:] = [weakref.ref(state) for state in states]
         return states
 
-    monkeypatch.setattr(batching, "_load", note_load)
+    monkeypatch.setattr(waveform_batches, "_load", note_load)
     monkeypatch.setattr(ExactUpstream, "extract", note_compute)
     main(corpus.command(shard_mb=0.02, shard_seconds=100, batch_seconds=2.5))
     assert len(shards_of(corpus)) > len(batches)
@@ -257,7 +259,7 @@ def test_too_little_space(corpus, capsys, monkeypatch):
 
 
 def test_disk_full_on_the_way(corpus, capsys, monkeypatch):
-    from espnet_ext.features.format import ShardWriter
+    from espnet_ext.features.store_files import ShardWriter
 
     add, calls = ShardWriter.add, []
 
@@ -279,7 +281,7 @@ def test_disk_full_on_the_way(corpus, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"layer": "all"}, "unknown key 'layer'; did you mean 'layers'?"),
+        ({"layer": "all"}, "layer is unknown; the nearest key is layers"),
         ({"layers": [7]}, "7 is outside of the upstream's 3 hidden states"),
         ({"layers": "first"}, "'all', 'last' or a list"),
         ({"dtype": "float8"}, "dtype is one of float16, float32, int8"),
@@ -340,13 +342,13 @@ def test_verify_names_a_damaged_header(corpus, capsys):
         content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
     )
     with pytest.raises(SystemExit):
-        verify(["--store", str(corpus.store)])
+        verify(["--output", str(corpus.store)])
     assert f"rm {path}" in capsys.readouterr().err
 
 
 def test_verify_names_what_is_damaged(corpus, capsys):
     main(corpus.command())
-    verify(["--store", str(corpus.store)])
+    verify(["--output", str(corpus.store)])
     assert f"{len(corpus.lengths)} utterances, all of them sound" in (
         capsys.readouterr().out
     )
@@ -355,16 +357,16 @@ def test_verify_names_what_is_damaged(corpus, capsys):
     content[-5] ^= 1
     path.write_bytes(content)
     with pytest.raises(SystemExit):
-        verify(["--store", str(corpus.store)])
+        verify(["--output", str(corpus.store)])
     message = capsys.readouterr().err
     assert f"rm {path}" in message
     path.unlink()
     main(corpus.command())
-    verify(["--store", str(corpus.store)])
+    verify(["--output", str(corpus.store)])
 
 
 def recompute(corpus, *options):
-    places = ["--store", str(corpus.store), "--data", str(corpus.data)]
+    places = ["--output", str(corpus.store), "--data", str(corpus.data)]
     verify([*places, "--recompute", "5", *options])
 
 
@@ -402,7 +404,7 @@ def test_recomputing_states_the_error_of_the_precision(corpus, capsys):
 )
 def test_recomputing_refuses_what_means_nothing(corpus, capsys, options, message):
     with pytest.raises(SystemExit):
-        verify(["--store", str(corpus.store), *options])
+        verify(["--output", str(corpus.store), *options])
     assert message in capsys.readouterr().err
 
 

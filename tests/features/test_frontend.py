@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from espnet2.train.dataset import ESPnetDataset
+from espnet2.train.dataset import DATA_TYPES, ESPnetDataset
 
 from espnet_ext.bin.ser_extract import main
 from espnet_ext.errors import UserError
-from espnet_ext.features import weighted
+from espnet_ext.features import layer_sum
 from espnet_ext.features.frontend import CachedFeatures, OnlineUpstream
-from espnet_ext.features.loader import FeatureLoader
+from espnet_ext.features.loader import NAME
 from espnet_ext.features.store import FeatureStore
 
 
@@ -90,7 +90,7 @@ def test_weighted_sum_in_pieces(monkeypatch):
     states = torch.randn(2, 9, 3, 4)
     frontend = CachedFeatures(4, 3)
     whole, _ = frontend(states, torch.tensor([9, 5]))
-    monkeypatch.setattr(weighted, "_PIECE_ON_CPU", 24)  # two frames
+    monkeypatch.setattr(layer_sum, "_PIECE_ON_CPU", 24)  # two frames
     pieces, _ = frontend(states, torch.tensor([9, 5]))
     torch.testing.assert_close(pieces, whole)
     assert (whole[1, 5:] == 0).all()
@@ -180,14 +180,14 @@ def test_too_short_a_waveform(corpus):
 def test_loader_in_espnet_dataset(corpus):
     main(corpus.command())
     store = FeatureStore(corpus.store)
-    loader = FeatureLoader(str(corpus.store))
+    loader = DATA_TYPES[NAME]["func"](str(corpus.store))
     assert list(loader) == list(store.ids)
     assert list(loader.keys()) == list(store.ids)
     assert len(loader) == len(store)
     assert "u01" in loader
     assert "nobody" not in loader
     assert loader["u01"].dtype == np.float16
-    dataset = ESPnetDataset([(str(corpus.store), "speech", "ser_features")])
+    dataset = ESPnetDataset([(str(corpus.store), "speech", NAME)])
     utterance, data = dataset["u01"]
     assert utterance == "u01"
     np.testing.assert_array_equal(data["speech"], store["u01"].astype(np.float32))

@@ -8,9 +8,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from espnet_ext.errors import UserError
-from espnet_ext.features.filling import Filling
-from espnet_ext.features.format import Audio, read_shard
 from espnet_ext.features.store import FeatureStore, write_shape_file
+from espnet_ext.features.store_files import Audio, read_shard
+from espnet_ext.features.store_writer import StoreWriter
 
 DIM = 8
 FRAMES = {"a": 1, "b": 7, "c/d": 30, "ü": 4, "e": 11}
@@ -40,7 +40,7 @@ def audio_of(utterance):
 
 
 def fill(path, ids=tuple(FRAMES), layers=3, dtype="float16"):
-    filling = Filling(path, description_of(layers, dtype))
+    filling = StoreWriter(path, description_of(layers, dtype))
     filling.plan(dict.fromkeys(ids, 1.0), 10**9, 2.0)
     claimed = (shard for block in filling.claim(set(ids)) for shard in block)
     for members, writer in claimed:
@@ -169,7 +169,7 @@ def test_a_digest_tells_other_features(tmp_path, monkeypatch):
 def test_no_store(tmp_path):
     with pytest.raises(UserError, match="no feature store"):
         FeatureStore(tmp_path)
-    Filling(tmp_path / "store", description_of())
+    StoreWriter(tmp_path / "store", description_of())
     with pytest.raises(UserError, match="not finished"):
         FeatureStore(tmp_path / "store")
 
@@ -181,13 +181,13 @@ def test_no_store(tmp_path):
 def test_store_of_something_else(tmp_path, key, value):
     fill(tmp_path / "store")
     with pytest.raises(UserError, match=f"made with {key}"):
-        Filling(tmp_path / "store", {**description_of(), key: value})
+        StoreWriter(tmp_path / "store", {**description_of(), key: value})
 
 
 def test_folder_of_something_else(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match=r"notes\.txt"):
-        Filling(tmp_path, description_of())
+        StoreWriter(tmp_path, description_of())
 
 
 def test_a_flipped_bit_in_any_place_of_a_shard_is_never_read(tmp_path):
@@ -271,13 +271,13 @@ def test_other_formats_are_named(tmp_path, other):
         )
     else:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("espnet_ext.features.format.FORMAT", 3)
-            patch.setattr("espnet_ext.features.filling.FORMAT", 3)
+            patch.setattr("espnet_ext.features.store_files.FORMAT", 3)
+            patch.setattr("espnet_ext.features.store_writer.FORMAT", 3)
             store = fill(tmp_path / "new")
     with pytest.raises(UserError, match=f"of store format {other}, and this version"):
         FeatureStore(store.path)
     with pytest.raises(UserError, match=f"made with format {other} and you ask for 2"):
-        Filling(store.path, description_of())
+        StoreWriter(store.path, description_of())
 
 
 @pytest.mark.parametrize("cut", [0, 5, 100, -1])
@@ -291,7 +291,7 @@ def test_truncated_shard(tmp_path, cut):
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
-    filling = Filling(tmp_path / "store", description_of())
+    filling = StoreWriter(tmp_path / "store", description_of())
     filling.plan({"a": 1.0}, 10**9, 2.0)
     claim = filling.claim({"a"})
     ((_, writer),) = next(claim)

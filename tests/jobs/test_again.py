@@ -64,7 +64,7 @@ def edit(package, name):
     [
         ("ser/decoder.py", {"ser_train", "ser_infer"}),
         ("corpora/sets.py", {"ser_make_sets"}),
-        ("features/extractor.py", {"ser_extract", "ser_train", "ser_infer"}),
+        ("features/packed_convolutions.py", {"ser_extract", "ser_train", "ser_infer"}),
         ("scoring/html.py", {"ser_tabulate"}),
         ("bin/ser_infer.py", {"ser_infer"}),
         ("jobs/cluster.py", set()),

@@ -9,8 +9,8 @@ from espnet_ext.corpora.datadir import DataDir
 from espnet_ext.corpora.labels import load_class_map
 from espnet_ext.corpora.sets import write_set
 from espnet_ext.corpora.utterance import Utterance
-from espnet_ext.features.filling import Filling
-from espnet_ext.features.format import Audio
+from espnet_ext.features.store_files import Audio
+from espnet_ext.features.store_writer import StoreWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = ROOT / "conf" / "labels" / "paper5.yaml"
@@ -29,7 +29,7 @@ def write_store(path, features):
         "compute": "float32",
         "normalize": True,
     }
-    filling = Filling(path, description)
+    filling = StoreWriter(path, description)
     filling.plan(dict.fromkeys(features, 1.0), 10**9, 10**9)
     audio = Audio(samples=16000, size=1, mtime=0, digest="0" * 32)
     for ids, writer in itertools.chain.from_iterable(filling.claim(set(features))):

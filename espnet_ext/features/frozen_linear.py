@@ -1,9 +1,12 @@
 """A frozen linear layer with its weights in the order that the processor wants.
 
-oneDNN computes a matrix product from weights in blocks. A plain layer brings them into
-blocks at every call, or (in fp32) does without and leaves a fifth of the processor
-unused; weights that never change are rearranged once. The result is the same product,
-summed in another order.
+oneDNN computes a matrix product from weights in blocks. A plain layer rearranges them
+at every call, or (in fp32) does without and leaves a fifth of the processor unused;
+weights that never change are rearranged once. The result is the same product, summed
+in another order.
+
+The operators are private to torch (torch.compile freezes models with them), and only
+this module uses them. Where they are missing, `F.linear` computes instead.
 """
 
 import functools
@@ -27,29 +30,25 @@ class Linear(nn.Module):
         gelu: Apply the (exact, erf) GELU to the result.
     """
 
+    weight: Tensor | None
+    bias: Tensor | None
+
     def __init__(
         self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, gelu: bool
     ) -> None:
         super().__init__()
         self.dtype = dtype
         self.gelu = gelu
-        self.weight: Tensor | None
-        self.bias: Tensor | None
         self.register_buffer("weight", weight.to(dtype).contiguous())
         self.register_buffer("bias", None if bias is None else bias.to(dtype))
-        self._blocks: Tensor | None = (
-            None  # the weight, rearranged; then `weight` is None
-        )
+        # The weight in blocks; `weight` is None then.
+        self._blocks: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute (N, out) in `dtype` from (N, in)."""
         x = x.to(self.dtype)
-        if self._blocks is None and x.device.type == "cpu" and _has_blocks(self.dtype):
-            assert self.weight is not None
-            self._blocks = torch.ops.mkldnn._reorder_linear_weight(
-                self.weight, _TYPICAL_ROWS
-            )
-            self.weight = None
+        if self.weight is not None and x.device.type == "cpu" and _can(self.dtype):
+            self._blocks, self.weight = _in_blocks(self.weight), None
         if self._blocks is not None:
             return _blocked_product(x, self._blocks, self.bias, self.gelu)
         assert self.weight is not None
@@ -59,10 +58,13 @@ class Linear(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Linear":
         """Undo the rearrangement before the layer moves to another device."""
         if self._blocks is not None:
-            self.weight = self._blocks.to_dense()
-            self._blocks = None
+            self.weight, self._blocks = self._blocks.to_dense(), None
         super()._apply(fn, recurse)
         return self
+
+
+def _in_blocks(weight: Tensor) -> Tensor:
+    return torch.ops.mkldnn._reorder_linear_weight(weight, _TYPICAL_ROWS)
 
 
 def _blocked_product(
@@ -73,16 +75,13 @@ def _blocked_product(
 
 
 @functools.cache
-def _has_blocks(dtype: torch.dtype) -> bool:
-    """Say whether this processor and this torch can do it, by trying.
-
-    The operators are those that torch.compile uses for frozen models.
-    """
+def _can(dtype: torch.dtype) -> bool:
+    """Try whether this processor and this torch can compute with blocks."""
     if not torch.backends.mkldnn.is_available():
         return False
     weight = torch.eye(16, dtype=dtype)
     try:
-        blocks = torch.ops.mkldnn._reorder_linear_weight(weight, _TYPICAL_ROWS)
-        return torch.equal(_blocked_product(weight, blocks, None, False), weight)
+        product = _blocked_product(weight, _in_blocks(weight), None, False)
     except (AttributeError, RuntimeError):  # unknown operator; not with this precision
         return False
+    return torch.equal(product, weight)

@@ -11,7 +11,7 @@ import numpy as np
 
 from espnet_ext.corpora.audio import load_waveform
 from espnet_ext.errors import UserError
-from espnet_ext.features.format import Audio
+from espnet_ext.features.store_files import Audio
 
 RATE = 16000
 

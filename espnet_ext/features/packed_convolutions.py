@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from espnet_ext.features.architecture import Architecture
-from espnet_ext.features.linear import Linear
+from espnet_ext.features.frozen_linear import Linear
 
 # Of the norms in the extractor, in all published models.
 EPS = 1e-5
@@ -29,14 +29,13 @@ CHUNK_ON_CPU = 100
 CHUNK_ON_GPU = 2000
 
 
-class Extractor(nn.Module):
+class PackedConvolutions(nn.Module):
     """Turns waveforms into the frames of the last convolution.
 
     Args:
-        weights: Tensors under the names of `convert.canonical_shapes`.
+        weights: Tensors under the names of `canonical_weights.canonical_shapes`.
         architecture: Sizes and variants.
         dtype: Precision of all convolutions but the first.
-        chunk_frames: Frames computed at a time; None leaves it to the device.
     """
 
     def __init__(
@@ -44,11 +43,9 @@ class Extractor(nn.Module):
         weights: Mapping[str, Tensor],
         architecture: Architecture,
         dtype: torch.dtype,
-        chunk_frames: int | None = None,
     ) -> None:
         super().__init__()
         self.architecture = architecture
-        self.chunk_frames = chunk_frames
         # The first sees the waveform itself: hardly any work, and the most to lose.
         self.layers = nn.ModuleList(
             Convolution(weights, i, architecture, torch.float32 if i == 0 else dtype)
@@ -56,25 +53,15 @@ class Extractor(nn.Module):
         )
 
     def forward(self, waves: Sequence[Tensor]) -> Tensor:
-        """Compute frames.
-
-        Args:
-            waves: (n,) fp32 each.
-
-        Returns:
-            (N, C) fp32, frames of all waveforms in their order.
-        """
+        """Compute frames (N, C), fp32, of waveforms (n,), fp32, in their order."""
         stride = self.architecture.stride
         frames = [self.architecture.num_frames(len(wave)) for wave in waves]
         slots = [-(-self.architecture.samples_of(count) // stride) for count in frames]
+        starts = [sum(slots[:i]) for i in range(len(slots))]  # in frames
         stream = waves[0].new_zeros(sum(slots) * stride)
-        starts = []  # in frames
-        start = 0
-        for wave, count, slot in zip(waves, frames, slots, strict=True):
+        for wave, count, start in zip(waves, frames, starts, strict=True):
             used = self.architecture.samples_of(count)
             stream[start * stride : start * stride + used] = wave[:used]
-            starts.append(start)
-            start += slot
         x = self._convolve(stream, waves, starts)  # (N + some, C)
         return torch.cat([x[s : s + n] for s, n in zip(starts, frames, strict=True)])
 
@@ -82,13 +69,11 @@ class Extractor(nn.Module):
         self, stream: Tensor, waves: Sequence[Tensor], starts: Sequence[int]
     ) -> Tensor:
         """Compute all frames of the stream, those between waveforms included."""
-        scales = None
-        if self.architecture.extractor_norm == "group":
-            scales = [self._group_scale(wave) for wave in waves]
+        group = self.architecture.extractor_norm == "group"
+        scales = [self._group_scale(wave) for wave in waves] if group else None
         total = self.architecture.num_frames(len(stream))
-        channels = self.architecture.conv_layers[-1][0]
-        out = stream.new_empty(total, channels)
-        chunk = self._chunk(stream.device)
+        out = stream.new_empty(total, self.architecture.conv_layers[-1][0])
+        chunk = _chunk_frames(stream)
         for start in range(0, total, chunk):
             stop = min(start + chunk, total)
             begin = start * self.architecture.stride
@@ -103,11 +88,6 @@ class Extractor(nn.Module):
             out[start:stop] = x
         return out
 
-    def _chunk(self, device: torch.device) -> int:
-        if self.chunk_frames is not None:
-            return self.chunk_frames
-        return CHUNK_ON_CPU if device.type == "cpu" else CHUNK_ON_GPU
-
     def _scale_waves(
         self,
         x: Tensor,
@@ -118,8 +98,8 @@ class Extractor(nn.Module):
         """Apply in place each waveform's group norm to its rows of a chunk.
 
         Args:
-            x: (rows, C), the first convolution's output from frame `start` on.
-            start: As said.
+            x: (rows, C), the first convolution's output.
+            start: Frame of the stream with which `x` begins.
             starts: First frame of each waveform.
             scales: Factor and offset (C,) of each.
         """
@@ -140,16 +120,15 @@ class Extractor(nn.Module):
         first = self.layers[0]
         assert isinstance(first, Convolution)
         assert first.norm is not None
-        wave = wave[:, None]  # (n, 1)
         total = (len(wave) - first.kernel) // first.stride + 1
-        block = self._chunk(wave.device) * self.architecture.stride // first.stride
+        block = _chunk_frames(wave) * self.architecture.stride // first.stride
         count = 0
         mean = square = torch.zeros((), dtype=torch.float64, device=wave.device)
         for start in range(0, total, block):
             size = min(block, total - start)
             begin = start * first.stride
             end = begin + (size - 1) * first.stride + first.kernel
-            x = first.convolve(wave[begin:end])  # (size, C)
+            x = first.convolve(wave[begin:end, None])  # (size, C)
             var, mu = torch.var_mean(x, dim=0, correction=0)
             var, mu = var.double(), mu.double()
             delta = mu - mean
@@ -204,7 +183,9 @@ class Convolution(nn.Module):
             assert self.norm is not None
             if x.device.type != "cpu":  # only a CPU takes weights of another precision
                 x = x.to(self.norm.weight.dtype)
-            x = F.layer_norm(
-                x, x.shape[1:], self.norm.weight, self.norm.bias, self.norm.eps
-            )
+            x = self.norm(x)
         return F.gelu(x)
+
+
+def _chunk_frames(x: Tensor) -> int:
+    return CHUNK_ON_CPU if x.device.type == "cpu" else CHUNK_ON_GPU

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from espnet_ext.errors import UserError
-from espnet_ext.features.joint import JointStore, open_store, write_store_list
-from espnet_ext.features.loader import FeatureLoader
+from espnet_ext.features.joint_store import JointStore, open_store, write_store_list
 from espnet_ext.features.store import FeatureStore, write_shape_file
 from features.test_store import fill, states_of
 
@@ -34,10 +33,10 @@ def test_an_id_leads_to_the_store_of_its_corpus(listed):
 
 
 def test_the_loader_and_shape_files_take_it(listed, tmp_path):
-    loader = pickle.loads(pickle.dumps(FeatureLoader(str(listed))))
+    loader = pickle.loads(pickle.dumps(open_store(str(listed))))
     assert "x-a" in loader
     assert loader["x-a"].shape == (1, 3, 8)
-    write_shape_file(loader.store, ["y-e", "x-b"], tmp_path / "shape")
+    write_shape_file(loader, ["y-e", "x-b"], tmp_path / "shape")
     assert (tmp_path / "shape").read_text() == "y-e 11,3,8\nx-b 7,3,8\n"
 
 

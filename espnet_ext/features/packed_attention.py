@@ -1,9 +1,9 @@
 """Attention of packed utterances, each within itself.
 
 Utterances of similar lengths go through one call: padded to the longest of the group,
-with a mask that gives no weight at all to what is not the utterance's own. That changes
-no number beyond rounding. How similar they must be is a question of speed: a GPU wants
-few calls, a CPU no padding.
+with a mask that gives no weight to what is not the utterance's own. That changes no
+number beyond rounding. How similar they must be is a question of speed: a GPU wants few
+calls, a CPU no padding.
 """
 
 from collections.abc import Sequence
@@ -55,9 +55,8 @@ def group_lengths(
             frames; 1 groups equal lengths only.
         device: Where the groups are needed.
     """
-    starts = [0]
-    for length in lengths:
-        starts.append(starts[-1] + length)
+    count = torch.tensor(lengths)
+    starts = count.cumsum(0) - count
     groups: list[list[int]] = []
     for number in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         longest = lengths[groups[-1][0]] if groups else 0
@@ -68,25 +67,19 @@ def group_lengths(
         ):
             groups.append([])
         groups[-1].append(number)
-    return [
-        _make_group([starts[i] for i in group], [lengths[i] for i in group], device)
-        for group in groups
-    ]
+    return [_make_group(starts[group], count[group], device) for group in groups]
 
 
-def _make_group(
-    starts: Sequence[int], lengths: Sequence[int], device: torch.device
-) -> Group:
-    count = torch.tensor(lengths)[:, None]  # (B, 1)
-    place = torch.arange(max(lengths))  # (T,)
-    rows = torch.tensor(starts)[:, None] + torch.minimum(place, count - 1)  # (B, T)
-    own = place < count  # (B, T)
-    whole = min(lengths) == max(lengths)
+def _make_group(starts: Tensor, count: Tensor, device: torch.device) -> Group:
+    """Make the group of utterances with these first rows (B,) and frames (B,)."""
+    place = torch.arange(int(count.max()))  # (T,)
+    rows = starts[:, None] + torch.minimum(place, count[:, None] - 1)  # (B, T)
+    own = place < count[:, None]  # (B, T)
     places = own.flatten().nonzero()[:, 0]  # here, since a GPU would have to wait
     return Group(
-        starts[0],
+        int(starts[0]),
         rows.to(device),
-        None if whole else own.to(device),
+        None if bool(own.all()) else own.to(device),
         places.to(device),
     )
 
@@ -105,28 +98,22 @@ def attend(
     Returns:
         (N, H * d).
     """
-    with sdpa_kernel(BACKENDS):
-        return _attend_groups(qkv, groups, gate, bias).flatten(1)
-
-
-def _attend_groups(
-    qkv: Tensor, groups: Sequence[Group], gate: Tensor | None, bias: Tensor | None
-) -> Tensor:
-    """Attend as `attend` does: (N, H, d)."""
     y = qkv.new_empty(len(qkv), *qkv.shape[2:])  # (N, H, d)
-    for group in groups:
-        if len(group.rows) == 1:  # without a copy
+    with sdpa_kernel(BACKENDS):
+        for group in groups:
+            single = len(group.rows) == 1  # a slice, which copies nothing
             here = slice(group.start, group.start + group.rows.shape[1])
-            part = qkv[None, here]  # (1, T, 3, H, d)
-            gates = None if gate is None else gate[None, here]
-            y[here] = _attend_group(part, group.own, gates, bias)[0]
-            continue
-        part = qkv[group.rows]  # (B, T, 3, H, d)
-        gates = None if gate is None else gate[group.rows]  # (B, T, H)
-        z = _attend_group(part, group.own, gates, bias)  # (B, T, H, d)
-        target = group.rows.flatten()[group.places]
-        y[target] = z.flatten(0, 1)[group.places]
-    return y
+            part = qkv[None, here] if single else qkv[group.rows]  # (B, T, 3, H, d)
+            gates = None
+            if gate is not None:
+                gates = gate[None, here] if single else gate[group.rows]  # (B, T, H)
+            z = _attend_group(part, group.own, gates, bias)  # (B, T, H, d)
+            if single:
+                y[here] = z[0]
+            else:
+                target = group.rows.flatten()[group.places]
+                y[target] = z.flatten(0, 1)[group.places]
+    return y.flatten(1)
 
 
 def _attend_group(

@@ -19,37 +19,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from espnet_ext.features.architecture import Architecture
-from espnet_ext.features.attention import Group, attend, group_lengths
-from espnet_ext.features.extractor import Extractor
-from espnet_ext.features.linear import Linear
-from espnet_ext.features.position import PositionEmbedding
+from espnet_ext.features.frozen_linear import Linear
+from espnet_ext.features.packed_attention import Group, attend, group_lengths
+from espnet_ext.features.packed_convolutions import PackedConvolutions
+from espnet_ext.features.position_embedding import PositionEmbedding
 
-# fairseq's and so s3prl's normalisation of a waveform is a layer norm over it. The
-# epsilon counts for quiet recordings, so it is the same whatever the source.
+# fairseq and so s3prl normalize a waveform by a layer norm over it. The epsilon counts
+# for quiet recordings, so it is the same whatever the source.
 WAVEFORM_EPS = 1e-5
-# A GPU is slow at many small calls: there, utterances attend together when the shortest
-# has at least this share of the longest one's frames. A CPU loses by any padding.
+# Utterances attend together when the shortest has at least this share of the longest
+# one's frames: a GPU is slow at many small calls, a CPU loses by any padding.
+SIMILAR_ON_CPU = 1.0
 SIMILAR_ON_GPU = 0.75
 
 
-class PackedUpstream(nn.Module):
+class PackedEncoder(nn.Module):
     """A frozen encoder that computes on concatenated frames.
 
     It has no gradients, no dropout and no state that changes; `train()` does nothing.
 
     Args:
         architecture: Sizes and variants.
-        weights: Tensors under the names of `convert.canonical_shapes`.
+        weights: Tensors under the names of `canonical_weights.canonical_shapes`.
         normalize: Bring each waveform to zero mean and unit variance first.
         compute: ``torch.float32`` or ``torch.bfloat16``, for linear layers and
             attention; the residual stream and the norms are in fp32.
         convolutions: The same for the extractor's convolutions but the first.
-        chunk_frames: Frames that the extractor computes at a time; it bounds the
-            memory and changes no result. None leaves it to the device.
-        similar: Utterances attend together, with a mask, when the shortest has at
-            least this share of the longest one's frames; it changes no result. None
-            leaves it to the device.
     """
+
+    bias_embedding: Tensor | None  # (buckets, heads)
 
     def __init__(
         self,
@@ -58,38 +56,28 @@ class PackedUpstream(nn.Module):
         normalize: bool,
         compute: torch.dtype = torch.float32,
         convolutions: torch.dtype = torch.float32,
-        chunk_frames: int | None = None,
-        similar: float | None = None,
     ) -> None:
         super().__init__()
         self.architecture = architecture
         self.normalize = normalize
-        self.compute = compute
-        self.similar = similar
-        self.extractor = Extractor(weights, architecture, convolutions, chunk_frames)
-        width = architecture.conv_layers[-1][0]
-        name = "feature_projection."
-        self.projection_norm = (
-            _norm(weights, f"{name}layer_norm", width, architecture.eps)
-            if architecture.projection_norm
-            else None
-        )
-        self.projection = _linear(weights, (f"{name}projection",), compute)
+        self.convolutions = PackedConvolutions(weights, architecture, convolutions)
+        self.projection_norm = None
+        if architecture.projection_norm:
+            name = "feature_projection.layer_norm"
+            self.projection_norm = _norm(weights, name, architecture.eps)
+        self.projection = _linear(weights, ("feature_projection.projection",), compute)
         self.position = _position(weights, architecture)
-        self.norm = _norm(
-            weights, "encoder.layer_norm", architecture.hidden, architecture.eps
-        )
+        self.norm = _norm(weights, "encoder.layer_norm", architecture.eps)
         self.layers = nn.ModuleList(
-            _Layer(weights, i, architecture, compute)
+            _Layer(weights, f"encoder.layers.{i}.", architecture, compute)
             for i in range(architecture.layers)
         )
-        self.bias_embedding: Tensor | None  # (buckets, heads)
         embedding = weights.get("encoder.layers.0.attention.rel_attn_embed.weight")
         self.register_buffer("bias_embedding", embedding)
         self.requires_grad_(False)
         super().train(False)
 
-    def train(self, mode: bool = True) -> "PackedUpstream":
+    def train(self, mode: bool = True) -> "PackedEncoder":
         """Stay in evaluation mode: frozen means that nothing is random either."""
         return self
 
@@ -98,7 +86,7 @@ class PackedUpstream(nn.Module):
         """Give the hidden states 0 to `last`, one after the other.
 
         Args:
-            waves: Waveforms (n,), fp32, 16 kHz, each at least `min_samples` long.
+            waves: Waveforms (n,), fp32, 16 kHz, each long enough for a frame.
             last: Number of the last state that is wanted; later layers are not
                 computed.
 
@@ -109,7 +97,7 @@ class PackedUpstream(nn.Module):
         lengths = [self.architecture.num_frames(len(wave)) for wave in waves]
         if self.normalize:
             waves = [F.layer_norm(w, w.shape, eps=WAVEFORM_EPS) for w in waves]
-        x = self.extractor(waves)  # (N, C)
+        x = self.convolutions(waves)  # (N, C)
         if self.projection_norm is not None:
             x = self.projection_norm(x)
         x = self.projection(x).float()  # (N, D)
@@ -117,9 +105,7 @@ class PackedUpstream(nn.Module):
         first = self.architecture.norm_first
         if not first:
             x = self.norm(x)
-        similar = self.similar
-        if similar is None:
-            similar = 1.0 if x.device.type == "cpu" else SIMILAR_ON_GPU
+        similar = SIMILAR_ON_CPU if x.device.type == "cpu" else SIMILAR_ON_GPU
         groups = group_lengths(lengths, similar, x.device)
         bias = self._bias_by_distance(max(lengths), x.device)
         for number in range(last + 1):
@@ -150,43 +136,37 @@ class PackedUpstream(nn.Module):
 
 
 class _Layer(nn.Module):
-    """A transformer layer on packed frames."""
+    """A transformer layer on packed frames; its weights' names begin with `name`."""
 
     def __init__(
         self,
         weights: Mapping[str, Tensor],
-        index: int,
+        name: str,
         architecture: Architecture,
         compute: torch.dtype,
     ) -> None:
         super().__init__()
-        name = f"encoder.layers.{index}."
         self.heads = architecture.heads
         self.first = architecture.norm_first
         projections = [f"{name}attention.{part}_proj" for part in "qkv"]
         self.qkv = _linear(weights, projections, compute)
         self.out = _linear(weights, (f"{name}attention.out_proj",), compute)
-        hidden, eps = architecture.hidden, architecture.eps
-        self.attention_norm = _norm(weights, f"{name}layer_norm", hidden, eps)
-        inner, outer = "intermediate_dense", "output_dense"
-        self.inner = _linear(weights, (f"{name}feed_forward.{inner}",), compute, True)
-        self.outer = _linear(weights, (f"{name}feed_forward.{outer}",), compute)
-        self.final_norm = _norm(weights, f"{name}final_layer_norm", hidden, eps)
-        self.gate = None
-        if architecture.buckets:
-            self.gate = _Gate(weights, f"{name}attention.", architecture)
+        self.attention_norm = _norm(weights, f"{name}layer_norm", architecture.eps)
+        forward = f"{name}feed_forward."
+        self.inner = _linear(weights, (f"{forward}intermediate_dense",), compute, True)
+        self.outer = _linear(weights, (f"{forward}output_dense",), compute)
+        self.final_norm = _norm(weights, f"{name}final_layer_norm", architecture.eps)
+        buckets = architecture.buckets
+        self.gate = _Gate(weights, f"{name}attention.") if buckets else None
 
     def forward(
         self, x: Tensor, groups: Sequence[Group], bias: Tensor | None
     ) -> Tensor:
         if self.first:
             x = x + self._attend(self.attention_norm(x), groups, bias)
-            return x + self._feed_forward(self.final_norm(x))
+            return x + self.outer(self.inner(self.final_norm(x))).float()
         x = self.attention_norm(x + self._attend(x, groups, bias))
-        return self.final_norm(x + self._feed_forward(x))
-
-    def _feed_forward(self, x: Tensor) -> Tensor:
-        return self.outer(self.inner(x)).float()
+        return self.final_norm(x + self.outer(self.inner(x)).float())
 
     def _attend(
         self, x: Tensor, groups: Sequence[Group], bias: Tensor | None
@@ -199,9 +179,7 @@ class _Layer(nn.Module):
 class _Gate(nn.Module):
     """WavLM's gate of the position bias: a number per head and query frame."""
 
-    def __init__(
-        self, weights: Mapping[str, Tensor], name: str, architecture: Architecture
-    ) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], name: str) -> None:
         super().__init__()
         # Eight outputs, of which each half is summed at once: sum the weights instead.
         weight = weights[f"{name}gru_rel_pos_linear.weight"]  # (8, d)
@@ -240,11 +218,9 @@ def _position(
     return PositionEmbedding(weight, weights[f"{name}bias"], architecture.pos_groups)
 
 
-def _norm(
-    weights: Mapping[str, Tensor], name: str, size: int, eps: float
-) -> nn.LayerNorm:
+def _norm(weights: Mapping[str, Tensor], name: str, eps: float) -> nn.LayerNorm:
     """Make a norm with the weights of that name."""
-    norm = nn.LayerNorm(size, eps=eps)
+    norm = nn.LayerNorm(len(weights[f"{name}.weight"]), eps=eps)
     norm.weight = nn.Parameter(weights[f"{name}.weight"], requires_grad=False)
     norm.bias = nn.Parameter(weights[f"{name}.bias"], requires_grad=False)
     return norm

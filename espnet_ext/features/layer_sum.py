@@ -25,11 +25,10 @@ def weighted_sum(
     """Compute ``sum_l w_l h_l`` of each frame; gradients reach the weights only.
 
     Args:
-        rows: B arrays (t, L, D), any float precision; they are read piece by piece and
-            never copied as a whole.
+        rows: B arrays (t, L, D), any float precision.
         frames: T, at least the longest t.
         weights: (L,) fp32.
-        layer_norm: Normalise each state over D first.
+        layer_norm: Normalize each state over D first.
 
     Returns:
         (B, T, D) fp32, zero behind a row's end.
@@ -68,8 +67,7 @@ def _pieces(
     rows: Sequence[Tensor], layer_norm: bool
 ) -> Iterator[tuple[int, slice, Tensor]]:
     """Give row, frames and their states (t, L, D) in fp32, piece by piece."""
-    on_cpu = rows[0].device.type == "cpu"
-    most = _PIECE_ON_CPU if on_cpu else _PIECE_ON_GPU
+    most = _PIECE_ON_CPU if rows[0].device.type == "cpu" else _PIECE_ON_GPU
     step = max(1, most // (rows[0].shape[1] * rows[0].shape[2]))
     for row, states in enumerate(rows):
         for start in range(0, len(states), step):

@@ -1,14 +1,15 @@
-"""Weights of Hugging Face, s3prl (fairseq) and torchaudio under one set of names.
+"""Weights of Hugging Face and s3prl (fairseq) under one set of names.
 
 The names are those of Hugging Face's HubertModel, which its Wav2Vec2Model and
 WavLMModel share, with the position embedding's weight norm as ``weight_g`` and
 ``weight_v``. Each function returns the architecture and the fp32 tensors under these
-names; a checksum of them (`weights_hash`) is therefore the same whatever the source.
+names; their hash (`weights_hash`) is therefore the same whatever the source.
 """
 
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,39 @@ from espnet_ext.features.architecture import Architecture
 
 HUGGINGFACE_FAMILIES = ("hubert", "wav2vec2", "wavlm")
 
+# ``config.json``'s name of each size, and its default (HuBERT-base's).
+_SIZES = {
+    "conv_bias": ("conv_bias", False),
+    "extractor_norm": ("feat_extract_norm", "group"),
+    "projection_norm": ("feat_proj_layer_norm", True),
+    "hidden": ("hidden_size", 768),
+    "heads": ("num_attention_heads", 12),
+    "ffn": ("intermediate_size", 3072),
+    "layers": ("num_hidden_layers", 12),
+    "norm_first": ("do_stable_layer_norm", False),
+    "pos_kernel": ("num_conv_pos_embeddings", 128),
+    "pos_groups": ("num_conv_pos_embedding_groups", 16),
+    "eps": ("layer_norm_eps", 1e-5),
+}
+_WAVLM_SIZES = {
+    "buckets": ("num_buckets", 320),
+    "max_distance": ("max_bucket_distance", 800),
+}
+_CONV_SIZES = {
+    "conv_dim": (512,) * 7,
+    "conv_kernel": (10, 3, 3, 3, 3, 2, 2),
+    "conv_stride": (5, 2, 2, 2, 2, 2, 2),
+}
+# What the exact path computes of a ``config.json``'s variants.
+_SUPPORTED = {
+    "conv_pos_batch_norm": False,
+    "adapter_attn_dim": None,
+    "hidden_act": "gelu",
+    "feat_extract_activation": "gelu",
+}
+
 _CONV = "feature_extractor.conv_layers."
+_LAYER = r"(encoder\.layers\.\d+\.)"
 # Patterns are tried in order on the whole name; the first that matches is used.
 _FAIRSEQ_NAMES = (
     (rf"{_CONV}(\d+)\.0\.(\w+)", rf"{_CONV}\1.conv.\2"),
@@ -29,27 +62,33 @@ _FAIRSEQ_NAMES = (
     (r"layer_norm\.(\w+)", r"feature_projection.layer_norm.\1"),
     (r"encoder\.pos_conv\.0\.(\w+)", r"encoder.pos_conv_embed.conv.\1"),
     (r"encoder\.layer_norm\.(\w+)", r"encoder.layer_norm.\1"),
-    (r"(encoder\.layers\.\d+\.)self_attn_layer_norm\.(\w+)", r"\1layer_norm.\2"),
+    (rf"{_LAYER}self_attn_layer_norm\.(\w+)", r"\1layer_norm.\2"),
+    (rf"{_LAYER}self_attn\.grep_a", r"\1attention.gru_rel_pos_const"),
+    (rf"{_LAYER}self_attn\.grep_(linear\.\w+)", r"\1attention.gru_rel_pos_\2"),
     (
-        r"(encoder\.layers\.\d+\.)self_attn\.grep_a",
-        r"\1attention.gru_rel_pos_const",
-    ),
-    (
-        r"(encoder\.layers\.\d+\.)self_attn\.grep_linear\.(\w+)",
-        r"\1attention.gru_rel_pos_linear.\2",
-    ),
-    (
-        r"(encoder\.layers\.\d+\.)self_attn\.relative_attention_bias\.(\w+)",
+        rf"{_LAYER}self_attn\.relative_attention_bias\.(\w+)",
         r"\1attention.rel_attn_embed.\2",
     ),
-    (r"(encoder\.layers\.\d+\.)self_attn\.(\w+\.\w+)", r"\1attention.\2"),
-    (
-        r"(encoder\.layers\.\d+\.)fc1\.(\w+)",
-        r"\1feed_forward.intermediate_dense.\2",
-    ),
-    (r"(encoder\.layers\.\d+\.)fc2\.(\w+)", r"\1feed_forward.output_dense.\2"),
-    (r"(encoder\.layers\.\d+\.)final_layer_norm\.(\w+)", r"\1final_layer_norm.\2"),
+    (rf"{_LAYER}self_attn\.(\w+\.\w+)", r"\1attention.\2"),
+    (rf"{_LAYER}fc1\.(\w+)", r"\1feed_forward.intermediate_dense.\2"),
+    (rf"{_LAYER}fc2\.(\w+)", r"\1feed_forward.output_dense.\2"),
+    (rf"{_LAYER}final_layer_norm\.(\w+)", r"\1final_layer_norm.\2"),
 )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights for the exact path.
+
+    Attributes:
+        architecture: Sizes and variants.
+        weights: Tensors under canonical names.
+        normalize: Whether the model was trained on normalized waveforms.
+    """
+
+    architecture: Architecture
+    weights: Mapping[str, Tensor]
+    normalize: bool
 
 
 def from_huggingface(
@@ -71,13 +110,7 @@ def from_huggingface(
             f"{where}: config.json names model_type {family!r}; the exact path knows "
             f"{', '.join(HUGGINGFACE_FAMILIES)}. Other upstreams run with source s3prl"
         )
-    unsupported = {
-        "conv_pos_batch_norm": False,
-        "adapter_attn_dim": None,
-        "hidden_act": "gelu",
-        "feat_extract_activation": "gelu",
-    }
-    for key, plain in unsupported.items():
+    for key, plain in _SUPPORTED.items():
         if config.get(key, plain) != plain:
             raise UserError(
                 f"{where}: config.json has {key}: {config[key]!r}, which the exact "
@@ -91,64 +124,37 @@ def from_huggingface(
             f"{where}: config.json has sizes that do not go together ({error}); "
             "download it again"
         ) from None
-    prefix = f"{family}."
-    bare = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return architecture, _collect(architecture, _modern_weight_norm(bare), where)
+    bare = {_plain_name(name, family): tensor for name, tensor in tensors.items()}
+    return architecture, _collect(architecture, bare, where)
+
+
+def _plain_name(name: str, family: str) -> str:
+    """Take a head's prefix off, and name a weight norm's parts as older torch did."""
+    for new, old in (("original0", "weight_g"), ("original1", "weight_v")):
+        name = name.replace(f"parametrizations.weight.{new}", old)
+    return name.removeprefix(f"{family}.")
 
 
 def _read_architecture(config: Mapping[str, Any]) -> Architecture:
-    """Read the sizes in a ``config.json``; what is left out has HuBERT's default."""
-    wavlm = config["model_type"] == "wavlm"
+    """Read the sizes in a ``config.json``."""
+    sizes = _SIZES | (_WAVLM_SIZES if config["model_type"] == "wavlm" else {})
+    conv = [config.get(key, default) for key, default in _CONV_SIZES.items()]
     return Architecture(
-        conv_layers=tuple(
-            zip(
-                config.get("conv_dim", (512,) * 7),
-                config.get("conv_kernel", (10, 3, 3, 3, 3, 2, 2)),
-                config.get("conv_stride", (5, 2, 2, 2, 2, 2, 2)),
-                strict=True,
-            )
-        ),
-        conv_bias=config.get("conv_bias", False),
-        extractor_norm=config.get("feat_extract_norm", "group"),
-        projection_norm=config.get("feat_proj_layer_norm", True),
-        hidden=config.get("hidden_size", 768),
-        heads=config.get("num_attention_heads", 12),
-        ffn=config.get("intermediate_size", 3072),
-        layers=config.get("num_hidden_layers", 12),
-        norm_first=config.get("do_stable_layer_norm", False),
-        pos_kernel=config.get("num_conv_pos_embeddings", 128),
-        pos_groups=config.get("num_conv_pos_embedding_groups", 16),
-        eps=config.get("layer_norm_eps", 1e-5),
-        buckets=config.get("num_buckets", 320) if wavlm else 0,
-        max_distance=config.get("max_bucket_distance", 800) if wavlm else 0,
+        conv_layers=tuple(zip(*conv, strict=True)),
+        **{field: config.get(key, default) for field, (key, default) in sizes.items()},
     )
 
 
 def to_huggingface_config(architecture: Architecture) -> dict[str, Any]:
     """Describe an architecture as ``config.json`` does; see `from_huggingface`."""
-    channels, kernels, strides = zip(*architecture.conv_layers, strict=True)
-    config = {
+    sizes = _SIZES | (_WAVLM_SIZES if architecture.buckets else {})
+    conv = zip(*architecture.conv_layers, strict=True)
+    return {
         "model_type": "wavlm" if architecture.buckets else "hubert",
-        "conv_dim": channels,
-        "conv_kernel": kernels,
-        "conv_stride": strides,
-        "conv_bias": architecture.conv_bias,
-        "num_feat_extract_layers": len(channels),
-        "feat_extract_norm": architecture.extractor_norm,
-        "feat_proj_layer_norm": architecture.projection_norm,
-        "hidden_size": architecture.hidden,
-        "num_attention_heads": architecture.heads,
-        "intermediate_size": architecture.ffn,
-        "num_hidden_layers": architecture.layers,
-        "do_stable_layer_norm": architecture.norm_first,
-        "num_conv_pos_embeddings": architecture.pos_kernel,
-        "num_conv_pos_embedding_groups": architecture.pos_groups,
-        "layer_norm_eps": architecture.eps,
+        **dict(zip(_CONV_SIZES, conv, strict=True)),
+        "num_feat_extract_layers": len(architecture.conv_layers),
+        **{key: getattr(architecture, field) for field, (key, _) in sizes.items()},
     }
-    if architecture.buckets:
-        config["num_buckets"] = architecture.buckets
-        config["max_bucket_distance"] = architecture.max_distance
-    return config
 
 
 def from_fairseq(
@@ -210,53 +216,6 @@ def from_fairseq(
     return architecture, _collect(architecture, renamed, where)
 
 
-def from_torchaudio(
-    params: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str
-) -> tuple[Architecture, dict[str, Tensor]]:
-    """Convert a torchaudio model.
-
-    Args:
-        params: Arguments of ``torchaudio.models.wav2vec2_model`` or ``wavlm_model``.
-        tensors: The model's state dict.
-        where: Name of the bundle, for messages.
-
-    Raises:
-        UserError: A tensor is missing.
-    """
-    wavlm = "encoder_num_buckets" in params
-    conv = params["extractor_conv_layer_config"] or (
-        [(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512, 2, 2)] * 2
-    )
-    architecture = Architecture(
-        conv_layers=tuple((a, b, c) for a, b, c in conv),
-        conv_bias=params["extractor_conv_bias"],
-        extractor_norm=(
-            "group" if params["extractor_mode"] == "group_norm" else "layer"
-        ),
-        hidden=params["encoder_embed_dim"],
-        heads=params["encoder_num_heads"],
-        ffn=params["encoder_ff_interm_features"],
-        layers=params["encoder_num_layers"],
-        norm_first=params["encoder_layer_norm_first"],
-        pos_kernel=params["encoder_pos_conv_kernel"],
-        pos_groups=params["encoder_pos_conv_groups"],
-        buckets=params["encoder_num_buckets"] if wavlm else 0,
-        max_distance=params["encoder_max_distance"] if wavlm else 0,
-    )
-    renamed: dict[str, Tensor] = {}
-    for name, tensor in _modern_weight_norm(tensors).items():
-        name = name.replace("encoder.transformer.", "encoder.")
-        name = name.replace("encoder.feature_projection.", "feature_projection.")
-        if ".attention.attention.in_proj_" in name:
-            # WavLM's torch.nn.MultiheadAttention joins the three projections.
-            stem, kind = name.split("attention.in_proj_")
-            for part, piece in zip("qkv", tensor.chunk(3), strict=True):
-                renamed[f"{stem}{part}_proj.{kind}"] = piece
-        else:
-            renamed[name.replace(".attention.attention.", ".attention.")] = tensor
-    return architecture, _collect(architecture, renamed, where)
-
-
 def canonical_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Name the tensors that an architecture has, with their shapes."""
     shapes: dict[str, tuple[int, ...]] = {}
@@ -308,19 +267,6 @@ def weights_hash(weights: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {array.shape} {array.dtype}\n".encode())
         digest.update(array.data)
     return digest.hexdigest()
-
-
-def _modern_weight_norm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give both forms of torch's weight norm the older one's names."""
-    new = {"original0": "weight_g", "original1": "weight_v"}
-    return {
-        re.sub(
-            r"parametrizations\.weight\.(original[01])",
-            lambda match: new[match.group(1)],
-            name,
-        ): tensor
-        for name, tensor in tensors.items()
-    }
 
 
 def _collect(

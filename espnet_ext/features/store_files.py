@@ -14,21 +14,23 @@ never changed afterwards.
 The first metadata of every header, at a fixed place, is a CRC-32: of the header (with
 zeros in that place), and in the index of all that follows too.
 
-Any safetensors library can read these files. Ours does it itself, since the format is
-short (8 bytes of header length, a JSON header, the bytes) and torch need not be there.
+Any safetensors library can read these files. The library itself writes neither in
+pieces nor metadata at a fixed place, and does not tell where a tensor lies; so headers
+(8 bytes of length, JSON) are made and read here.
 """
 
 import json
-import mmap
 import os
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from safetensors import numpy as safetensors_numpy
 
 from espnet_ext.errors import UserError
 from espnet_ext.utils.atomic import atomic_file
@@ -50,10 +52,10 @@ _CODES = {
     "uint32": "U32",
     "int64": "I64",
 }
-_DTYPES = {code: np.dtype(name) for name, code in _CODES.items()}
 _ALIGNMENT = 64
 _PREFIX = b'{"__metadata__":{"crc32":"'
 _BLANK = b"0" * 8
+_SEAL = slice(8 + len(_PREFIX), 8 + len(_PREFIX) + len(_BLANK))
 _AGAIN = "remove this file and run ser_extract again, which makes only what is missing"
 _REASON_LENGTH = 300
 
@@ -87,10 +89,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Shard:
-    """What a complete shard says about itself."""
+    """What a complete shard holds, and why it lacks what was planned for it."""
 
     entries: Mapping[str, Entry]
     unusable: Mapping[str, str]
+
+
+def shard_path(store: Path, number: int) -> Path:
+    """File of a store's shard."""
+    return store / SHARDS_NAME / f"{number:05d}.safetensors"
 
 
 class ShardWriter:
@@ -110,21 +117,22 @@ class ShardWriter:
     ) -> None:
         self.path = path
         self.dtype = np.dtype(dtype)
-        self._room = _header_room(ids, num_layers)
+        # The header is written last but stands first: room that surely suffices. An id
+        # is in up to two tensors' names and, escaped twice, in the metadata.
+        room = sum(5 * len(json.dumps(utterance)) for utterance in ids) + 1000
+        room += len(ids) * (500 + 2 * _REASON_LENGTH + 12 * num_layers)
+        self._room = _aligned(room)
         self._header: dict[str, Any] = {}
-        self._records: dict[str, list[Any]] = {}
+        self._records: dict[str, tuple] = {}
         self._unusable: dict[str, str] = {}
         self._position = 0
-        self._context = atomic_file(path)
 
     def __enter__(self) -> Self:
-        temporary = self._context.__enter__()
-        try:
-            self._stream = open(temporary, "wb")
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic_file(self.path))
+            self._stream = stack.enter_context(open(temporary, "wb"))
             self._stream.seek(8 + self._room)
-        except BaseException as error:
-            self._context.__exit__(type(error), error, error.__traceback__)
-            raise
+            self._context = stack.pop_all()
         return self
 
     def add(
@@ -143,17 +151,10 @@ class ShardWriter:
         self._append(utterance, states)
         if scale is not None:
             scale = np.ascontiguousarray(scale, dtype=np.float32)
-            checksums = [
-                zlib.crc32(row, crc) for row, crc in zip(scale, checksums, strict=True)
-            ]
+            rows = zip(scale, checksums, strict=True)
+            checksums = [zlib.crc32(row, checksum) for row, checksum in rows]
             self._append(f"{utterance}/scale", scale)
-        self._records[utterance] = [
-            audio.samples,
-            audio.size,
-            audio.mtime,
-            audio.digest,
-            checksums,
-        ]
+        self._records[utterance] = (*astuple(audio), checksums)
 
     def refuse(self, utterance: str, reason: str) -> None:
         """Note that an utterance cannot be used."""
@@ -165,43 +166,22 @@ class ShardWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if error is None:
-                self._write_header()
-            self._stream.close()
-        except BaseException as late:
-            self._context.__exit__(type(late), late, late.__traceback__)
-            raise
-        self._context.__exit__(kind, error, trace)
+        if error is not None:
+            self._context.__exit__(kind, error, trace)
+            return
+        with self._context:
+            metadata = {
+                "utterances": json.dumps(self._records, separators=(",", ":")),
+                "unusable": json.dumps(self._unusable, separators=(",", ":")),
+            }
+            head = _make_head(metadata, self._header, self._room)
+            self._stream.seek(0)
+            self._stream.write(_seal(head, zlib.crc32(head)))
 
     def _append(self, name: str, array: np.ndarray) -> None:
         self._stream.write(array.data)
-        end = self._position + array.nbytes
-        self._header[name] = {
-            "dtype": _CODES[array.dtype.name],
-            "shape": array.shape,
-            "data_offsets": [self._position, end],
-        }
-        self._position = end
-
-    def _write_header(self) -> None:
-        metadata = {
-            "utterances": json.dumps(self._records, separators=(",", ":")),
-            "unusable": json.dumps(self._unusable, separators=(",", ":")),
-        }
-        head = _make_head(metadata, self._header, self._room)
-        self._stream.seek(0)
-        self._stream.write(_seal(head, zlib.crc32(head)))
-
-
-def _header_room(ids: Sequence[str], num_layers: int) -> int:
-    """Bytes that surely hold the header: it is written last but stands first."""
-    room = 1000
-    for utterance in ids:
-        # The id occurs in up to two tensor names and, escaped twice, in the metadata.
-        room += 5 * len(json.dumps(utterance)) + 500 + 2 * _REASON_LENGTH
-        room += 12 * num_layers
-    return (room + 8 + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT - 8
+        self._header[name] = _describe(array, self._position)
+        self._position += array.nbytes
 
 
 def read_shard(path: Path) -> Shard:
@@ -210,21 +190,22 @@ def read_shard(path: Path) -> Shard:
     Raises:
         UserError: The file is not a whole shard, or its header is damaged.
     """
-    header, start, size = _read_header(path)
-    metadata = header.pop("__metadata__")
+    header, data = _read_sealed(path, header_only=True)
+    metadata, start = header.pop("__metadata__"), len(data)
     entries = {}
-    for utterance, record in json.loads(metadata["utterances"]).items():
+    for utterance, (*audio, checksums) in json.loads(metadata["utterances"]).items():
         tensor = header[utterance]
-        samples, length, mtime, digest, checksums = record
         entries[utterance] = Entry(
             offset=start + tensor["data_offsets"][0],
             frames=tensor["shape"][1],
-            audio=Audio(samples, length, mtime, digest),
+            audio=Audio(*audio),
             checksums=tuple(checksums),
         )
-    end = max((item["data_offsets"][1] for item in header.values()), default=0)
-    if size != start + end:
-        raise UserError(f"{path}: {size} bytes where {start + end} are due; {_AGAIN}")
+    due = start + max((x["data_offsets"][1] for x in header.values()), default=0)
+    if path.stat().st_size != due:
+        raise UserError(
+            f"{path}: {path.stat().st_size} bytes where {due} are due; {_AGAIN}"
+        )
     return Shard(entries, json.loads(metadata["unusable"]))
 
 
@@ -233,51 +214,39 @@ def write_arrays(
 ) -> None:
     """Write a small safetensors file in one step."""
     header: dict[str, Any] = {}
-    position = 0
+    body = b""
     # Wide types first, so that all are aligned.
-    ordered = sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize)
-    for name, array in ordered:
-        header[name] = {
-            "dtype": _CODES[array.dtype.name],
-            "shape": array.shape,
-            "data_offsets": [position, position + array.nbytes],
-        }
-        position += array.nbytes
+    for name, array in sorted(arrays.items(), key=lambda x: -x[1].dtype.itemsize):
+        header[name] = _describe(array, len(body))
+        body += array.tobytes()
     head = _make_head(metadata, header)
-    parts = [np.ascontiguousarray(array).reshape(-1) for _, array in ordered]
-    checksum = zlib.crc32(head)
-    for part in parts:
-        checksum = zlib.crc32(part, checksum)
-    with atomic_file(path) as temporary, open(temporary, "wb") as stream:
-        stream.write(_seal(head, checksum))
-        for part in parts:
-            stream.write(part.data)
+    with atomic_file(path) as temporary:
+        sealed = _seal(head, zlib.crc32(body, zlib.crc32(head)))
+        temporary.write_bytes(sealed + body)
 
 
 def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Map a safetensors file: its arrays (read-only) and its metadata.
+    """Read a small safetensors file: its arrays (read-only) and its metadata.
 
     Raises:
         UserError: The file is not whole, does not have its checksum, or is of another
             format.
     """
-    data = map_file(path) if path.stat().st_size else b""
-    header, start, _ = _read_header(path, memoryview(data))
-    metadata = header.pop("__metadata__")
-    arrays = {}
-    for name, item in header.items():
-        dtype = _DTYPES[item["dtype"]]
-        begin, stop = item["data_offsets"]
-        count = (stop - begin) // dtype.itemsize
-        array = np.frombuffer(data, dtype, count, start + begin)
-        arrays[name] = array.reshape(item["shape"])
-    return arrays, metadata
+    header, data = _read_sealed(path, header_only=False)
+    return safetensors_numpy.load(data), header["__metadata__"]
 
 
-def map_file(path: Path) -> mmap.mmap:
-    """Map a file for reading. The map stays valid after the file is closed."""
-    with open(path, "rb") as stream:
-        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+def _describe(array: np.ndarray, position: int) -> dict[str, Any]:
+    return {
+        "dtype": _CODES[array.dtype.name],
+        "shape": array.shape,
+        "data_offsets": [position, position + array.nbytes],
+    }
+
+
+def _aligned(room: int) -> int:
+    """Room of a header with which the data begins at a round place."""
+    return (room + 8 + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT - 8
 
 
 def _make_head(
@@ -293,52 +262,40 @@ def _make_head(
     first = {"crc32": _BLANK.decode(), "format": str(FORMAT)}
     content = {"__metadata__": {**first, **metadata}, **header}
     text = json.dumps(content, separators=(",", ":")).encode()
-    if room is None:
-        room = (len(text) + 8 + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT - 8
+    room = _aligned(len(text)) if room is None else room
     assert len(text) <= room, (len(text), room)
     return room.to_bytes(8, "little") + text.ljust(room)
 
 
 def _seal(head: bytes, checksum: int) -> bytes:
     """Put the checksum where it belongs."""
-    place = 8 + len(_PREFIX)
-    return b"%b%08x%b" % (head[:place], checksum, head[place + len(_BLANK) :])
+    return b"%b%08x%b" % (head[: _SEAL.start], checksum, head[_SEAL.stop :])
 
 
-def _read_header(
-    path: Path, data: memoryview | None = None
-) -> tuple[dict[str, Any], int, int]:
-    """Return the header, where the data starts, and the size of the file.
-
-    Args:
-        path: The file.
-        data: All of it, where its checksum is of all of it.
+def _read_sealed(path: Path, header_only: bool) -> tuple[dict[str, Any], bytes]:
+    """Return a file's header, and the bytes that its checksum is of.
 
     Raises:
-        UserError: It does not have its checksum, or is of another format.
+        UserError: They do not have that checksum, or are of another format.
     """
     with open(path, "rb") as stream:
+        data = stream.read(8)
+        length = int.from_bytes(data, "little")
         size = os.fstat(stream.fileno()).st_size
-        length = int.from_bytes(stream.read(8), "little")
-        text = stream.read(length) if length <= size - 8 else b""
-    if text.startswith(b'{"__metadata__":{"format":"1"'):
-        raise UserError(_other_format(path, "1"))
-    place = len(_PREFIX)
-    seal = text[place : place + len(_BLANK)]
-    head = length.to_bytes(8, "little") + text[:place] + _BLANK + text[place + 8 :]
-    checksum = zlib.crc32(head)
-    if data is not None:
-        checksum = zlib.crc32(data[len(head) :], checksum)
-    if not text.startswith(_PREFIX) or seal != b"%08x" % checksum:
-        raise UserError(f"{path}: damaged, or not of a feature store; {_AGAIN}")
-    header = json.loads(text)
-    if header["__metadata__"]["format"] != str(FORMAT):
-        raise UserError(_other_format(path, header["__metadata__"]["format"]))
-    return header, len(head), size
-
-
-def _other_format(path: Path, found: str) -> str:
-    return (
-        f"{path}: of store format {found}, and this version reads {FORMAT}. Extract "
-        "into another folder, or remove this one"
+        data += stream.read(min(length, size) if header_only else size)
+    checksum = zlib.crc32(
+        memoryview(data)[_SEAL.stop :], zlib.crc32(data[: _SEAL.start] + _BLANK)
     )
+    # Format 1 had no checksum of its header.
+    first = data[8:].startswith(b'{"__metadata__":{"format":"1"')
+    sound = data[8 : _SEAL.start] == _PREFIX and data[_SEAL] == b"%08x" % checksum
+    if not (first or sound):
+        raise UserError(f"{path}: damaged, or not of a feature store; {_AGAIN}")
+    header = json.loads(data[8 : 8 + length]) if sound else {}
+    found = header["__metadata__"]["format"] if sound else "1"
+    if found != str(FORMAT):
+        raise UserError(
+            f"{path}: of store format {found}, and this version reads {FORMAT}. "
+            "Extract into another folder, or remove this one"
+        )
+    return header, data

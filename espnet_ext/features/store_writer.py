@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from espnet_ext.errors import UserError
-from espnet_ext.features.format import (
+from espnet_ext.features.store_files import (
     FORMAT,
     IDENTITY,
     INDEX_NAME,
@@ -26,15 +26,16 @@ from espnet_ext.features.format import (
     SHARDS_NAME,
     STORE_NAME,
     Audio,
-    Shard,
     ShardWriter,
     read_shard,
+    shard_path,
     write_arrays,
 )
 from espnet_ext.utils.atomic import atomic_write_text
 
-# What else may lie in the folder: reports for people and other tools.
-EXTRAS = ("unusable.txt", "speech_shape")
+# What else may lie in the folder: reports for people and other tools. Dot files are
+# locks, the plan's records and what a killed job left behind.
+KNOWN = {STORE_NAME, PLAN_NAME, INDEX_NAME, SHARDS_NAME, "unusable.txt", "speech_shape"}
 _POLL_SECONDS = 0.5
 # A shard's utterances, and its writer unless it is complete or not wanted.
 Claimed = tuple[Sequence[str], ShardWriter | None]
@@ -47,23 +48,22 @@ def read_description(path: Path) -> dict[str, Any] | None:
         UserError: ``store.json`` is damaged.
     """
     try:
-        text = (path / STORE_NAME).read_text(encoding="utf-8")
+        return json.loads((path / STORE_NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    try:
-        return json.loads(text)
     except ValueError:
         raise UserError(
             f"{path / STORE_NAME}: damaged; remove the folder and extract again"
         ) from None
 
 
-class Filling:
+class StoreWriter:
     """A store that is being filled.
 
     Args:
         path: The store's folder; made if it is not there.
-        description: What the store holds; the keys of `format.IDENTITY` and any others.
+        description: What the store holds; the keys of `store_files.IDENTITY` and any
+            others.
 
     Raises:
         UserError: The folder holds a store of something else, or no store at all.
@@ -73,15 +73,18 @@ class Filling:
         self.path = Path(path)
         self.description = {"format": FORMAT, **description}
         self.shards = self.path / SHARDS_NAME
-        if self.path.is_dir() and any(self.path.iterdir()):
-            self._refuse_foreign_folder()
+        for item in self.path.iterdir() if self.path.is_dir() else ():
+            if item.name not in KNOWN and not item.name.startswith("."):
+                raise UserError(
+                    f"{self.path}: holds {item.name}, which is not of a feature store; "
+                    "choose another folder for --output"
+                )
         self.shards.mkdir(parents=True, exist_ok=True)
-        with self._lock(self.path / ".lock"):
+        with self._lock():
             held = read_description(self.path)
             if held is None:
-                atomic_write_text(
-                    self.path / STORE_NAME, json.dumps(self.description, indent=2)
-                )
+                text = json.dumps(self.description, indent=2)
+                atomic_write_text(self.path / STORE_NAME, text)
             else:
                 self._refuse_other(held)
                 self.description = held
@@ -91,7 +94,7 @@ class Filling:
         audio: dict[str, Audio] = {}
         unusable: dict[str, str] = {}
         for number in self._complete():
-            shard = self._shard(number)
+            shard = read_shard(shard_path(self.path, number))
             audio.update((utt, entry.audio) for utt, entry in shard.entries.items())
             unusable.update(shard.unusable)
         return audio, {utt: why for utt, why in unusable.items() if utt not in audio}
@@ -109,9 +112,9 @@ class Filling:
                 can cost.
             shard_seconds: Bound on the speech in a block of shards.
         """
-        with self._lock(self.path / ".lock"):
+        with self._lock():
             blocks = self._planned()
-            complete = set(self._complete())
+            complete = self._complete()
             covered = set(self.present()[0])
             planned = [ids for block in blocks for ids in block]
             for number, ids in enumerate(planned):
@@ -135,7 +138,7 @@ class Filling:
         dies leaves its block to the others.
 
         Args:
-            wanted: Shards without any of these utterances are another run's affair.
+            wanted: Shards without any of these utterances are left to other runs.
 
         Yields:
             The shards of a block, in order. Where there is a writer, the utterances
@@ -149,8 +152,7 @@ class Filling:
                 if not self._lacking(block, numbers, wanted):
                     continue
                 left += 1
-                claim = self.shards / f".claim-{numbers.start:05d}"
-                with self._try_lock(claim) as mine:
+                with _lock_or_not(self.shards / f".claim-{numbers.start:05d}") as mine:
                     held += not mine
                     lacking = self._lacking(block, numbers, wanted) if mine else ()
                     if lacking:
@@ -170,11 +172,11 @@ class Filling:
         return [
             n
             for n, ids in zip(numbers, block, strict=True)
-            if not wanted.isdisjoint(ids) and not self._shard_path(n).exists()
+            if not wanted.isdisjoint(ids) and not shard_path(self.path, n).exists()
         ]
 
     def _writer(self, number: int, ids: Sequence[str]) -> ShardWriter:
-        path = self._shard_path(number)
+        path = shard_path(self.path, number)
         for stale in self.shards.glob(f".tmp-{path.name}-*"):
             stale.unlink()  # of a process that was killed
         layers = len(self.description["layers"])
@@ -182,28 +184,25 @@ class Filling:
 
     def finish(self) -> None:
         """Write the index of all complete shards; a store without one is unfinished."""
-        with self._lock(self.path / ".lock"):
+        with self._lock():
+            paths = {n: shard_path(self.path, n) for n in self._complete()}
+            sizes = np.zeros(max(paths, default=-1) + 1, dtype=np.int64)
             rows = []
-            numbers = self._complete()
-            sizes = np.zeros(max(numbers, default=-1) + 1, dtype=np.int64)
-            for number in numbers:
-                sizes[number] = self._shard_path(number).stat().st_size
-                for utterance, entry in self._shard(number).entries.items():
-                    rows.append((utterance, number, entry))
+            for number, path in paths.items():
+                sizes[number] = path.stat().st_size
+                rows += [(u, number, e) for u, e in read_shard(path).entries.items()]
             rows.sort(key=lambda row: row[0])
             entries = [entry for _, _, entry in rows]
-            layers = len(self.description["layers"])
             ids = "\n".join(utterance for utterance, _, _ in rows).encode()
             digests = b"".join(bytes.fromhex(e.audio.digest) for e in entries)
+            crc = np.array([e.checksums for e in entries], np.uint32)
             arrays: dict[str, np.ndarray] = {
                 "ids": np.frombuffer(ids, np.uint8),
                 "shard": np.array([number for _, number, _ in rows], np.int32),
                 "shard_size": sizes,
                 "offset": np.array([e.offset for e in entries], np.int64),
                 "frames": np.array([e.frames for e in entries], np.int32),
-                "crc": np.array([e.checksums for e in entries], np.uint32).reshape(
-                    -1, layers
-                ),
+                "crc": crc.reshape(-1, len(self.description["layers"])),
                 "samples": np.array([e.audio.samples for e in entries], np.int64),
                 "audio_size": np.array([e.audio.size for e in entries], np.int64),
                 "audio_mtime": np.array([e.audio.mtime for e in entries], np.int64),
@@ -218,17 +217,9 @@ class Filling:
                 claim.unlink(missing_ok=True)
 
     def _complete(self) -> list[int]:
-        return sorted(
-            int(path.stem)
-            for path in self.shards.glob("[0-9]*.safetensors")
-            if path.stem.isdigit()
-        )
-
-    def _shard_path(self, number: int) -> Path:
-        return self.shards / f"{number:05d}.safetensors"
-
-    def _shard(self, number: int) -> Shard:
-        return read_shard(self._shard_path(number))
+        """Numbers of the shards that are there."""
+        names = [path.stem for path in self.shards.glob("[0-9]*.safetensors")]
+        return sorted(int(name) for name in names if name.isdigit())
 
     def _planned(self) -> list[list[list[str]]]:
         """Read the plan: blocks of shards of utterances."""
@@ -242,16 +233,6 @@ class Filling:
                 f"{path}: damaged; remove it and run ser_extract again"
             ) from None
 
-    def _refuse_foreign_folder(self) -> None:
-        # Dot files are the plan's records, locks and what a killed job left behind.
-        known = {STORE_NAME, PLAN_NAME, INDEX_NAME, SHARDS_NAME, *EXTRAS}
-        for item in self.path.iterdir():
-            if item.name not in known and not item.name.startswith("."):
-                raise UserError(
-                    f"{self.path}: holds {item.name}, which is not of a feature store; "
-                    "choose another folder for --output"
-                )
-
     def _refuse_other(self, held: Mapping[str, Any]) -> None:
         """Refuse to mix what was made differently."""
         for key in ("format", *IDENTITY):
@@ -264,27 +245,28 @@ class Filling:
                 )
 
     @contextmanager
-    def _lock(self, path: Path) -> Iterator[None]:
-        with open(path, "a") as stream:
+    def _lock(self) -> Iterator[None]:
+        with open(self.path / ".lock", "a") as stream:
             _flock(stream.fileno(), fcntl.LOCK_EX)
             yield
-
-    @contextmanager
-    def _try_lock(self, path: Path) -> Iterator[bool]:
-        with open(path, "a") as stream:
-            try:
-                _flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
 
 
 def bytes_per_second(description: Mapping[str, Any]) -> float:
     """Bytes of features for a second of speech."""
-    width = {"float16": 2, "float32": 4, "int8": 1}[description["dtype"]]
-    frames = 16000 / description.get("stride", 320)
-    return frames * len(description["layers"]) * description["dim"] * width
+    width = np.dtype(description["dtype"]).itemsize
+    return 16000 / 320 * len(description["layers"]) * description["dim"] * width
+
+
+@contextmanager
+def _lock_or_not(path: Path) -> Iterator[bool]:
+    """Lock a file unless another process holds it; give whether that worked."""
+    with open(path, "a") as stream:
+        try:
+            _flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def _flock(descriptor: int, operation: int) -> None:

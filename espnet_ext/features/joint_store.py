@@ -24,10 +24,10 @@ from espnet_ext.features.store import FeatureStore
 from espnet_ext.utils.atomic import atomic_write_text
 
 
-class JointStore:
+class JointStore(Mapping[str, np.ndarray]):
     """Several stores of one kind of features behind one set of ids.
 
-    ``store["CORPUS-ID"]`` is what CORPUS' own store has under ID.
+    ``store["CORPUS-ID"]`` is what the store of CORPUS has under ID.
 
     Args:
         stores: The open store of each corpus.
@@ -49,10 +49,11 @@ class JointStore:
         self.num_layers = first.num_layers
         self.dim = first.dim
         self._places = {
-            f"{corpus}-{utterance}": (store, utterance)
+            f"{corpus}-{utterance}": (corpus, utterance)
             for corpus, store in self.stores.items()
             for utterance in store
         }
+        self.ids: tuple[str, ...] = tuple(self._places)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -64,31 +65,24 @@ class JointStore:
         return utterance in self._places
 
     def __getitem__(self, utterance: str) -> np.ndarray:
-        store, own = self._place(utterance)
-        return store[own]
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """All utterances, corpus by corpus."""
-        return tuple(self._places)
+        corpus, own = self._place(utterance)
+        return self.stores[corpus][own]
 
     def num_frames(self, utterance: str) -> int:
         """Frames T of an utterance."""
-        store, own = self._place(utterance)
-        return store.num_frames(own)
+        corpus, own = self._place(utterance)
+        return self.stores[corpus].num_frames(own)
 
     def digest(self, utterances: Iterable[str]) -> str:
         """Digest these utterances' features as `FeatureStore.digest` does."""
         own: dict[str, list[str]] = {}
-        for utterance in utterances:
-            _, name = self._place(utterance)
-            corpus = utterance.removesuffix(f"-{name}")
+        for corpus, name in map(self._place, utterances):
             own.setdefault(corpus, []).append(name)
         parts = {corpus: self.stores[corpus].digest(ids) for corpus, ids in own.items()}
         text = json.dumps(parts, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
-    def _place(self, utterance: str) -> tuple[FeatureStore, str]:
+    def _place(self, utterance: str) -> tuple[str, str]:
         try:
             return self._places[utterance]
         except KeyError:

@@ -4,17 +4,22 @@ import collections
 
 import pytest
 import torch
-import torchaudio
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchaudio.models.wav2vec2.utils import import_huggingface_model
 
-from espnet_ext.features import attention, convert, linear
-from espnet_ext.features.packed import PackedUpstream
-from espnet_ext.features.position import PositionEmbedding
-from espnet_ext.features.upstream import _PRECISIONS
+from espnet_ext.features import (
+    canonical_weights,
+    frozen_linear,
+    packed_attention,
+    packed_convolutions,
+    packed_encoder,
+)
+from espnet_ext.features.packed_encoder import PackedEncoder
+from espnet_ext.features.position_embedding import PositionEmbedding
+from espnet_ext.features.upstream import PRECISIONS
 
 from .models import (
     FAMILIES,
@@ -34,10 +39,10 @@ TOLERANCE = 1e-5
 
 
 def packed_of(model, normalize=True, **options):
-    architecture, weights = convert.from_huggingface(
+    architecture, weights = canonical_weights.from_huggingface(
         model.config.to_dict(), model.state_dict(), "test"
     )
-    return PackedUpstream(architecture, weights, normalize, **options)
+    return PackedEncoder(architecture, weights, normalize, **options)
 
 
 def states_of(upstream, waves):
@@ -74,9 +79,11 @@ def test_large_shape_equals_transformers_alone(family, form):
         assert worst_frame(found, expected) < TOLERANCE
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_equals_torchaudio(form):
-    model = random_model("wav2vec2", form, SMALL)
+@pytest.mark.parametrize(
+    ("form", "shape"), [("layer", SMALL), ("group", SMALL), ("layer", LARGE)]
+)
+def test_equals_torchaudio(form, shape):
+    model = random_model("wav2vec2", form, shape)
     theirs = import_huggingface_model(model).eval()
     (wave,) = random_waves((20001,))
     (found,) = states_of(packed_of(model), [wave])
@@ -88,36 +95,20 @@ def test_equals_torchaudio(form):
     assert worst_frame(found[1 : last + 1], expected) < TOLERANCE
 
 
-def test_large_shape_equals_torchaudio_hubert_large():
-    params = {**torchaudio.pipelines.HUBERT_LARGE._params, "encoder_num_layers": 2}
-    torch.manual_seed(0)
-    theirs = torchaudio.models.wav2vec2_model(**params).eval()
-    upstream = PackedUpstream(
-        *convert.from_torchaudio(params, theirs.state_dict(), "test"), normalize=True
-    )
-    waves = random_waves((400, 7777, 16000))
-    for wave, found in zip(waves, states_of(upstream, waves), strict=True):
-        with torch.no_grad():
-            expected, _ = theirs.extract_features(normalized(wave)[None])
-        assert worst_frame(found[1:2], expected[0]) < TOLERANCE
-        with torch.no_grad():
-            final = theirs.encoder.transformer.layer_norm(expected[-1])
-        assert worst_frame(found[2:], final) < TOLERANCE
-
-
 @pytest.mark.parametrize("form", FORMS)
-def test_chunks_of_the_extractor_change_nothing(form):
+def test_chunks_of_the_extractor_change_nothing(form, monkeypatch):
     model = random_model("hubert", form, SMALL)
     waves = random_waves((33001, 3000))
     whole = states_of(packed_of(model), waves)
-    pieces = states_of(packed_of(model, chunk_frames=7), waves)
+    monkeypatch.setattr(packed_convolutions, "CHUNK_ON_CPU", 7)
+    pieces = states_of(packed_of(model), waves)
     for a, b in zip(pieces, whole, strict=True):
         assert worst_frame(a, b) < TOLERANCE
 
 
 def test_wavlm_bias_in_blocks_of_queries(monkeypatch):
     model = random_model("wavlm", "layer", SMALL)
-    monkeypatch.setattr(attention, "MASK_PAIRS", 1000)  # 103 frames: 9 queries
+    monkeypatch.setattr(packed_attention, "MASK_PAIRS", 1000)  # 103 frames: 9 queries
     (wave,) = random_waves((33001,))
     (found,) = states_of(packed_of(model), [wave])
     assert worst_frame(found, reference_states(model, normalized(wave))) < TOLERANCE
@@ -157,10 +148,11 @@ def test_bfloat16_error_is_what_the_docs_say(convolutions, most):
 
 @pytest.mark.parametrize("family", ["hubert", "wavlm"])
 @pytest.mark.parametrize("similar", [0.0, 0.75, 1.0])
-def test_attention_in_groups_as_on_a_gpu(family, similar):
+def test_attention_in_groups_as_on_a_gpu(family, similar, monkeypatch):
     model = random_model(family, "layer", SMALL)
     waves = random_waves((*LENGTHS, 16000, 33001, 400))
-    found = states_of(packed_of(model, similar=similar), waves)
+    monkeypatch.setattr(packed_encoder, "SIMILAR_ON_CPU", similar)
+    found = states_of(packed_of(model), waves)
     for wave, states in zip(waves, found, strict=True):
         expected = reference_states(model, normalized(wave))
         assert worst_frame(states, expected) < TOLERANCE
@@ -185,7 +177,7 @@ class Calls(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("compute", _PRECISIONS)
+@pytest.mark.parametrize("compute", PRECISIONS)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_operation_mixes_precisions_off_the_cpu(family, form, compute):
@@ -193,7 +185,7 @@ def test_no_operation_mixes_precisions_off_the_cpu(family, form, compute):
 
     The meta device takes the same way through the code, without numbers.
     """
-    linears, convolutions = _PRECISIONS[compute]
+    linears, convolutions = PRECISIONS[compute]
     model = random_model(family, form, SMALL)
     upstream = packed_of(model, compute=linears, convolutions=convolutions).to("meta")
     waves = [wave.to("meta") for wave in random_waves((16000, 15000, 5000, 400))]
@@ -231,10 +223,11 @@ def allowed_kernels():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_attention_is_never_cudnns(family):
+def test_attention_is_never_cudnns(family, monkeypatch):
     """It builds a graph for each new shape, and hardly two calls have the same."""
     model = random_model(family, "layer", SMALL)
-    upstream = packed_of(model, compute=torch.bfloat16, similar=0.75)
+    monkeypatch.setattr(packed_encoder, "SIMILAR_ON_CPU", 0.75)
+    upstream = packed_of(model, compute=torch.bfloat16)
     before = allowed_kernels()
     assert "cudnn" in before
     with Attentions() as calls:
@@ -247,7 +240,7 @@ def test_attention_is_never_cudnns(family):
 def test_groups_cover_every_row_once():
     lengths = [5, 9, 8, 9, 1, 2]
     for similar, count in ((1.0, 5), (0.85, 4), (0.0, 1)):
-        groups = attention.group_lengths(lengths, similar, torch.device("cpu"))
+        groups = packed_attention.group_lengths(lengths, similar, torch.device("cpu"))
         rows = torch.cat([group.rows.flatten()[group.places] for group in groups])
         assert sorted(rows.tolist()) == list(range(sum(lengths)))
         assert len(groups) == count
@@ -257,7 +250,7 @@ def test_without_rearranged_weights(monkeypatch):
     """Where oneDNN or its operators are missing, and on other devices."""
     model = random_model("hubert", "layer", SMALL)
     waves = random_waves((5000, 16079))
-    monkeypatch.setattr(linear, "_has_blocks", lambda dtype: False)
+    monkeypatch.setattr(frozen_linear, "_can", lambda dtype: False)
     for wave, found in zip(waves, states_of(packed_of(model), waves), strict=True):
         expected = reference_states(model, normalized(wave))
         assert worst_frame(found, expected) < TOLERANCE
@@ -265,7 +258,7 @@ def test_without_rearranged_weights(monkeypatch):
 
 def test_moving_gives_the_weights_back():
     weight, x = torch.randn(24, 40), torch.randn(7, 40)
-    layer = linear.Linear(weight, None, torch.float32, gelu=False)
+    layer = frozen_linear.Linear(weight, None, torch.float32, gelu=False)
     first = layer(x)
     layer.to("cpu")
     assert torch.equal(layer.weight, weight)

@@ -4,8 +4,7 @@
 operations). Overlap-save (Stockham 1966) takes blocks of twice the taps, multiplies
 their spectra with those of the taps, channel group by channel group, and keeps the
 outputs that no wrap-around touched: the same numbers to fp32's rounding, for a
-fiftieth of the operations. It is also free of the reduced precision that GPUs use in
-convolutions unless told otherwise.
+fiftieth of the operations, and free of the reduced precision of a GPU's convolutions.
 """
 
 from collections.abc import Sequence
@@ -26,6 +25,9 @@ class PositionEmbedding(nn.Module):
         groups: Groups of channels.
     """
 
+    spectra: Tensor
+    bias: Tensor
+
     def __init__(self, weight: Tensor, bias: Tensor, groups: int) -> None:
         super().__init__()
         channels, inputs, self.taps = weight.shape
@@ -35,8 +37,6 @@ class PositionEmbedding(nn.Module):
         spectra = spectra.view(groups, channels // groups, inputs, -1)
         spectra = spectra.permute(3, 0, 2, 1).contiguous()  # (S, g, in, out)
         # Real and imaginary parts, since a module's cast takes complex numbers amiss.
-        self.spectra: Tensor
-        self.bias: Tensor
         self.register_buffer("spectra", torch.view_as_real(spectra))
         self.register_buffer("bias", bias)
 

@@ -1,0 +1,123 @@
+"""Is a store whole, and is it of these recordings?
+
+Reading it from end to end compares everything with its checksums. Computing some
+utterances again in fp32 shows what checksums cannot: that the features are those of
+these recordings and these weights, and what the store's precision costs on them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from espnet_ext.errors import UserError
+from espnet_ext.features.config import parse_feature_config
+from espnet_ext.features.store import FeatureStore
+from espnet_ext.features.store_files import read_shard
+
+
+def verify_checksums(store: FeatureStore) -> None:
+    """Compare everything in a store with its checksums.
+
+    Raises:
+        UserError: Something is damaged; names the shards to remove.
+    """
+    damaged: dict[Path, str] = {}
+    shards = {}
+    for utterance in tqdm(store.ids, desc=f"verify {store.path}", unit="utt"):
+        shard = shards[utterance] = store.shard_path(utterance)
+        try:
+            store.check(utterance)
+        except UserError as error:
+            damaged.setdefault(shard, str(error))
+    for shard in sorted(set(shards.values()) - damaged.keys()):
+        try:
+            read_shard(shard)
+        except UserError as error:
+            damaged[shard] = str(error)
+    if damaged:
+        lines = "\n".join(f"  {message}" for message in damaged.values())
+        remove = "\n".join(f"  rm {shard}" for shard in damaged)
+        raise UserError(
+            f"{store.path}: {len(damaged)} damaged shards:\n{lines}\nRemove them and "
+            f"run ser_extract again, which makes these only:\n{remove}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StateError:
+    """How far a hidden state in a store is from the one in fp32.
+
+    Attributes:
+        state: Its number.
+        mean: Relative L2 distance of a frame, mean over all frames.
+        worst: The largest of them.
+    """
+
+    state: int
+    mean: float
+    worst: float
+
+
+def recompute(
+    store: FeatureStore,
+    paths: Mapping[str, str],
+    count: int,
+    upstream_name: str | None = None,
+    device: str = "cpu",
+) -> tuple[int, list[StateError]]:
+    """Compute utterances again in fp32 and compare.
+
+    Args:
+        store: What to compare.
+        paths: Utterance id -> its recording.
+        count: How many utterances, evenly spaced among those of the store.
+        upstream_name: Where the weights are now, if not where they were then.
+        device: Where to compute.
+
+    Returns:
+        How many utterances there were, and the error of each of ``store.layers``.
+
+    Raises:
+        UserError: The store has none of them, was made with other weights, or a
+            recording gives another number of frames.
+    """
+    import torch
+
+    from espnet_ext.corpora.audio import load_waveform
+    from espnet_ext.features.upstream import load_upstream
+
+    ids = [u for u in store.ids if u in paths]
+    if not ids:
+        raise UserError(f"{store.path}: has none of these utterances")
+    count = min(count, len(ids))
+    chosen = [ids[(2 * i + 1) * len(ids) // (2 * count)] for i in range(count)]
+    values = store.description["request"]["config"]
+    config = replace(parse_feature_config(values, str(store.path)), compute="float32")
+    if upstream_name is not None:
+        config = replace(config, upstream=replace(config.upstream, name=upstream_name))
+    upstream = load_upstream(config).to(device)
+    if upstream.weights != store.description["weights"]:
+        raise UserError(
+            f"{store.path}: was made with other weights than {config.upstream.name} "
+            f"({config.upstream.source}) has now"
+        )
+    errors = []
+    for utterance in tqdm(chosen, desc="compute again", unit="utt"):
+        wave = torch.from_numpy(load_waveform(paths[utterance])).to(device)
+        (expected,) = upstream.extract([wave], store.layers, torch.float32)
+        expected = expected.cpu()  # (L, T, D)
+        held = torch.from_numpy(store[utterance].copy()).float()
+        held = (held[:, None] if held.dim() == 2 else held).transpose(0, 1)  # (L, T, D)
+        if held.shape != expected.shape:
+            raise UserError(
+                f"{store.path}: {utterance} has {held.shape[1]} frames, but "
+                f"{paths[utterance]} gives {expected.shape[1]}"
+            )
+        errors.append((held - expected).norm(dim=-1) / expected.norm(dim=-1))  # (L, T)
+    joined = torch.cat(errors, dim=1)  # (L, all frames)
+    return count, [
+        StateError(state, row.mean().item(), row.max().item())
+        for state, row in zip(store.layers, joined, strict=True)
+    ]
