@@ -8,9 +8,6 @@ UNKNOWN = "<unk>"
 
 GENDERS = ("f", "m", UNKNOWN)
 
-ATTRIBUTES = ("valence", "arousal", "dominance")
-"""The continuous dimensions, in the order of every output."""
-
 
 @dataclass(frozen=True, slots=True)
 class Utterance:

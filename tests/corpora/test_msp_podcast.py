@@ -7,7 +7,8 @@ import pytest
 from corpora import msp_tree as tree
 from corpora.msp_tree import Row, rows, write_audio, write_csv, write_json, write_text
 from espnet_ext.corpora import msp_podcast
-from espnet_ext.corpora.audio import check_audio, load_waveform
+from espnet_ext.corpora.audio import load_waveform
+from espnet_ext.corpora.audio_check import check_audio
 from espnet_ext.corpora.splits import SplitOptions, make_split
 from espnet_ext.corpora.summary import check_release
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
