@@ -1,6 +1,5 @@
 import math
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -277,9 +276,3 @@ def test_subset_is_drawn_once_and_for_all():
     assert set(fewer.train) < set(split.train)
     with pytest.raises(UserError, match="cannot draw 9000"):
         make_split(scheme, data, SplitOptions(subset_train=9000))
-
-
-def test_labels_are_those_of_the_class_maps():
-    path = Path(__file__).parents[2] / "conf" / "labels" / "msp8.yaml"
-    assert path.is_file()
-    assert "".join(msp_podcast.LABELS) == "ASHUFDCNOX"
