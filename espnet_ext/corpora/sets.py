@@ -25,7 +25,27 @@ from espnet_ext.errors import UserError
 MODES = ("discrete", "continuous", "both")
 """Kinds of labels: the emotion, the attributes, or the two of them."""
 
+SWAPPED = ", ".join(c.name for c in CORPORA.values() if c.paper_swapped_va)
+LEGACY_WARNING = (
+    f"!!! WARNING: --legacy_va_order is on: valence and arousal of {SWAPPED} are "
+    "EXCHANGED in these sets, as in the paper's released preparation. What is called "
+    "valence there is arousal."
+)
+
 _NAN = math.nan
+
+
+def parse_hide(items: Sequence[str]) -> dict[str, str]:
+    """Turn ``CORPUS=MODE`` items into a mapping; UserError if one has another form."""
+    hide = {}
+    for item in items:
+        corpus, _, mode = item.partition("=")
+        if mode not in MODES:
+            raise UserError(
+                f"--hide {item}: write CORPUS=MODE, MODE {', '.join(MODES)}"
+            )
+        hide[corpus] = mode
+    return hide
 
 
 def keep_classes(data: DataDir, class_map: ClassMap) -> DataDir:
@@ -265,9 +285,9 @@ def _match_schemes(
     like = options.subset_like
     if like is not None and like not in schemes:
         raise UserError(f"--subset_like {like}: there is no --data of it")
-    swapped = [c.name for c in CORPORA.values() if c.paper_swapped_va]
-    if options.legacy_va_order and schemes.keys().isdisjoint(swapped):
-        raise UserError(f"--legacy_va_order: there is no data of {', '.join(swapped)}")
+    swapped = any(CORPORA[corpus].paper_swapped_va for corpus in schemes)
+    if options.legacy_va_order and not swapped:
+        raise UserError(f"--legacy_va_order: there is no data of {SWAPPED}")
     folds = max(scheme.folds for scheme in schemes.values())
     if options.split.fold > folds:
         raise UserError(
