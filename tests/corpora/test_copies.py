@@ -116,6 +116,31 @@ def test_names_of_folders(corpus, change):
     assert labels(module.read(root)) == expected
 
 
+@pytest.mark.parametrize("change", [str.upper, str.lower])
+@pytest.mark.parametrize("name", ["iemocap", "msp_podcast", "meld"])
+def test_whole_trees_in_another_letter_case(tmp_path, name, change):
+    module, make = TREES[name]
+    root = make(tmp_path / "corpus")
+    expected = labels(module.read(root))
+    for path in sorted(root.rglob("*"), key=lambda p: -len(p.parts)):
+        path.rename(path.with_name(change(path.name)))
+    reading = module.read(root)
+    assert labels(reading) == expected
+    assert all(Path(u.wav).is_file() for u in reading.utterances.values())
+
+
+def test_second_downloads(corpus):
+    module, root = corpus
+    expected = labels(module.read(root))
+    first, *others = audio_files(root)
+    first.rename(first.with_name(f"{first.stem} (1).wav"))  # the only one of its name
+    for path in others[:3]:
+        path.with_name(f"{path.stem} (2).wav").write_bytes(b"RIFF")
+    reading = module.read(root)
+    assert labels(reading) == expected
+    assert not any(report.fault for report in check_audio(reading.utterances).values())
+
+
 def test_links_to_folders(corpus, tmp_path):
     module, root = corpus
     expected = labels(module.read(root))
