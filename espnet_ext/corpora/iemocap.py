@@ -295,20 +295,19 @@ CORPUS = Corpus(
     attribute_scale=(1.0, 5.0),
     releases={"IEMOCAP_full_release": _known_counts()},
     schemes={
-        "iemocap_5fold": Scheme(
-            five_fold,
-            folds=5,
-            description="test session k, valid recordings Ses0{k-1}M",
-        ),
-        "iemocap_5fold_random20": Scheme(
-            five_fold_random20,
-            folds=5,
-            description="test session k, valid a random 20 % of the other sessions",
-        ),
-        "iemocap_5fold_speaker_disjoint": Scheme(
-            five_fold_speaker_disjoint,
-            folds=5,
-            description="test session k, valid session k-1, no speaker shared",
-        ),
+        name: Scheme(split, folds=5, description=f"test session k, valid {valid}")
+        for name, split, valid in (
+            ("iemocap_5fold", five_fold, "recordings Ses0{k-1}M"),
+            (
+                "iemocap_5fold_random20",
+                five_fold_random20,
+                "a random 20 % of the other sessions",
+            ),
+            (
+                "iemocap_5fold_speaker_disjoint",
+                five_fold_speaker_disjoint,
+                "session k-1, no speaker shared",
+            ),
+        )
     },
 )

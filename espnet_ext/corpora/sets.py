@@ -55,30 +55,16 @@ def keep_classes(data: DataDir, class_map: ClassMap) -> DataDir:
 
 
 def hide_labels(utterance: Utterance, mode: str) -> Utterance:
-    """Return the utterance without its labels of one kind.
-
-    Args:
-        utterance: With its labels.
-        mode: ``discrete`` hides the emotion, ``continuous`` the attributes, ``both``
-            hides both.
+    """Return the utterance without its emotion, its attributes or both, as `mode` says.
 
     Raises:
-        UserError: The mode is none of these.
+        UserError: The mode is none of `MODES`.
     """
     if mode not in MODES:
         raise UserError(f"{mode!r} is no kind of labels; there are {', '.join(MODES)}")
     if mode != "continuous":
         utterance = replace(utterance, emotion=UNKNOWN)
     return utterance if mode == "discrete" else utterance.with_attributes(*3 * [_NAN])
-
-
-def swap_valence_arousal(utterance: Utterance) -> Utterance:
-    """Return the utterance with valence and arousal exchanged (``legacy_va_order``).
-
-    The paper's released MSP-Podcast preparation used [arousal, valence, dominance]
-    where it used [valence, arousal, dominance] for IEMOCAP; this shows the effect.
-    """
-    return replace(utterance, valence=utterance.arousal, arousal=utterance.valence)
 
 
 def map_attributes(
@@ -303,7 +289,8 @@ def _with_options(data: DataDir, corpus: str, options: SetOptions) -> DataDir:
     if options.unit_attributes:
         data = unit_attributes(data)
     if options.legacy_va_order and CORPORA[corpus].paper_swapped_va:
-        data = data.map(swap_valence_arousal)
+        # It had [arousal, valence, dominance] where IEMOCAP's had valence first.
+        data = data.map(lambda u: u.with_attributes(u.arousal, u.valence, u.dominance))
     return data
 
 
@@ -333,15 +320,9 @@ def write_sets(
 ) -> dict[str, Any]:
     """Write the set directories, the manifests and ``split.json`` into a folder.
 
-    A manifest has a line with id, speaker and own label of each utterance.
-
-    Args:
-        sets: The parts.
-        class_map: Gives each utterance its class.
-        folder: Where to write.
-        options: How the sets were made.
-        unusable: The reason for each utterance that was left out before the split,
-            for there are no features of it.
+    A manifest has a line with id, speaker and own label of each utterance. `unusable`
+    has the reason for each one that was left out before the split, for there are no
+    features of it.
 
     Returns:
         The content of ``split.json``.

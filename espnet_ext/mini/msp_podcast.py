@@ -132,13 +132,7 @@ class Segment:
 def write_corpus(
     root: Path, seed: int, size: MiniSize, on_progress: Callable[[], object]
 ) -> None:
-    """Write the tree into an empty folder.
-
-    Args:
-        root: The folder that becomes ``MSP-PODCAST-1.8``.
-        seed: The same seed gives the same bytes.
-        size: How many utterances.
-        on_progress: Called once an utterance.
+    """Write the tree into an empty folder; `on_progress` is called once an utterance.
 
     Raises:
         UserError: The synthesizer is missing or fails.
