@@ -152,6 +152,8 @@ def read_sound(path: Path | str, dtype: str) -> Sound:
         promised = frames / rate
     elif (times := _times_too_short(log)) > 1:
         promised = times * held / rate
+    if samples is None:
+        samples = np.zeros((held, stream.channels), dtype)
     fault = detail = ""
     if promised is not None:
         fault, detail = _CUT, _lengths(promised, held / rate)
@@ -159,8 +161,6 @@ def read_sound(path: Path | str, dtype: str) -> Sound:
         fault = "empty"
     elif subtype in FLOATS and not np.isfinite((samples.min(), samples.max())).all():
         fault = "samples that are no numbers (NaN or infinite)"
-    if samples is None:
-        samples = np.zeros((held, stream.channels), dtype)
     return Sound(samples, rate, subtype, fault, detail, remark)
 
 
@@ -188,12 +188,11 @@ def _open(path: Path | str) -> Iterator[tuple[sf.SoundFile, Header | None]]:
 
 
 def _decoder(file: int, header: Header | None) -> sf.SoundFile:
-    is_riff = header is not None and bool(header.format)
-    if not is_riff or header.remark != UNFINISHED:
+    if header is None or not header.format or header.remark != UNFINISHED:
         try:
             return _Forward(file, closefd=False)
         except sf.LibsndfileError:
-            if not is_riff or not header.held:
+            if header is None or not header.format or not header.held:
                 raise
     return _Forward(rebuilt(file, header))
 

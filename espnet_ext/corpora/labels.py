@@ -94,11 +94,11 @@ def load_class_map(path: Path | str) -> ClassMap:
             raise UserError(f"{path}: class {name!r}: write the name in quotes")
     if not file.classes:
         raise UserError(f"{path}: 'classes' names no class")
-    for name, of_class in file.merge.items():
-        if of_class not in file.classes:
+    for name, target in file.merge.items():
+        if target not in file.classes:
             known = ", ".join(file.classes)
             raise UserError(
-                f"{path}: merge: {name}: unknown class {of_class!r}; there are {known}"
+                f"{path}: merge: {name}: unknown class {target!r}; there are {known}"
             )
     named: list[tuple[str, str | None]] = [(n, c) for c, n in file.classes.items()]
     named += [*file.merge.items(), *((name, None) for name in file.drop)]
