@@ -47,7 +47,6 @@ EXTRAS = {
 
 COMMANDS = [
     "ser_prepare",
-    "ser_check_audio",
     "ser_make_sets",
     "ser_make_mini",
     "ser_extract",

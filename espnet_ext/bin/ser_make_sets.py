@@ -2,55 +2,42 @@
 """Make the train, valid and test sets of one split."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from espnet2.utils.types import str2bool
 
 from espnet_ext.corpora import registry
 from espnet_ext.errors import UserError, exit_on_user_error
-
-if TYPE_CHECKING:
-    from espnet_ext.corpora.datadir import DataDir
+from espnet_ext.utils.arguments import boolean, make_parser
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser of the options of the sets."""
-    schemes = "\n".join(
-        f"  {name}: {scheme.description}"
+    schemes = "; ".join(
+        f"{name}: {scheme.description}"
         + (f" ({scheme.folds} folds)" if scheme.folds > 1 else "")
         for corpus in registry.CORPORA.values()
         for name, scheme in corpus.schemes.items()
     )
-    parser = argparse.ArgumentParser(
+    parser = make_parser(
+        "Apply a class map and a split scheme. Writes OUTPUT/{train,valid,test}, a "
+        "manifest of each (id, speaker, label) and split.json.",
         prog="ser_make_sets",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Apply a class map and a split scheme. Writes OUTPUT/{train,valid,"
-        "test}, a manifest\nof each (id, speaker, label) and split.json.",
-        epilog=f"schemes:\n{schemes}",
     )
-    parser.add_argument(
+    parser.epilog = f"schemes: {schemes}"
+    add = parser.add_argument
+    add(
         "--data",
         type=Path,
         nargs="+",
         required=True,
         help="data directory; of several, ids get the corpus as prefix (iemocap-...)",
     )
-    parser.add_argument(
-        "--labels", type=Path, required=True, help="class map, conf/labels/NAME.yaml"
-    )
-    parser.add_argument(
-        "--scheme", nargs="+", required=True, help="split scheme of each corpus"
-    )
-    parser.add_argument(
-        "--output", type=Path, required=True, help="folder to write; replaced as one"
-    )
-    parser.add_argument("--fold", type=int, default=1, help="counted from 1 [1]")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the schemes that draw at random [0]"
-    )
-    parser.add_argument(
+    add("--labels", type=Path, required=True, help="class map, conf/labels/NAME.yaml")
+    add("--scheme", nargs="+", required=True, help="split scheme of each corpus")
+    add("--output", type=Path, required=True, help="folder to write; replaced as one")
+    add("--fold", type=int, default=1, help="counted from 1")
+    add("--seed", type=int, default=0, help="of the schemes that draw at random")
+    add(
         "--hide",
         nargs="*",
         default=[],
@@ -58,54 +45,38 @@ def get_parser() -> argparse.ArgumentParser:
         help="labels that train and valid do not show: MODE discrete, continuous or "
         "both (both: the corpus is only tested)",
     )
-    parser.add_argument(
-        "--subset_train",
-        type=int,
-        default=3161,
-        help="training utterances of a subset scheme [3161]",
-    )
-    parser.add_argument(
-        "--subset_valid",
-        type=int,
-        default=389,
-        help="validation utterances of a subset scheme [389]",
-    )
-    parser.add_argument(
-        "--min_seconds",
-        type=float,
-        help="leave shorter clips out of train and valid [none]",
-    )
-    parser.add_argument(
-        "--max_seconds",
-        type=float,
-        help="leave longer clips out of train and valid [none]",
-    )
-    parser.add_argument(
+    for part, size in (("train", 3161), ("valid", 389)):
+        text = f"{part} utterances of a subset scheme"
+        add(f"--subset_{part}", type=int, default=size, help=text)
+    for limit, clips in (("min", "shorter"), ("max", "longer")):
+        text = f"leave {clips} clips out of train and valid"
+        add(f"--{limit}_seconds", type=float, help=text)
+    add(
         "--clip_attributes",
-        type=str2bool,
+        type=boolean,
         default=False,
-        help="whether to bring attributes into their scale [false]",
+        help="whether to bring attributes into their scale",
     )
-    parser.add_argument(
+    add(
         "--attribute_scale",
         choices=("raw", "unit"),
         default="raw",
-        help="unit maps each corpus' scale to [0, 1] [raw]",
+        help="unit maps each corpus' scale to [0, 1]",
     )
-    parser.add_argument(
+    add(
         "--legacy_va_order",
-        type=str2bool,
+        type=boolean,
         default=False,
-        help="whether to exchange valence and arousal of msp_podcast, as the paper's "
-        "released preparation did [false]",
+        help="whether to exchange valence and arousal where the paper's released "
+        "preparation did",
     )
-    parser.add_argument(
+    add(
         "--subset_like",
         metavar="CORPUS",
         help="a subset scheme draws as many utterances for train and valid as this "
         "corpus' own train and valid sets have, or all where there are fewer",
     )
-    parser.add_argument(
+    add(
         "--store",
         type=Path,
         nargs="+",
@@ -124,7 +95,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         raise UserError(
             f"--store: {len(args.store)} stores for {len(args.data)} data directories"
         )
-    # Late: --help must not wait for yaml.
+    # Late: --help must not wait for yaml and numpy.
     from espnet_ext.corpora import datadir, labels, sets
     from espnet_ext.corpora.splits import SplitOptions
 
@@ -132,7 +103,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         schemes=args.scheme,
         split=SplitOptions(args.fold, args.seed, args.subset_train, args.subset_valid),
         subset_like=args.subset_like,
-        hide=parse_hide(args.hide),
+        hide=sets.parse_hide(args.hide),
         min_seconds=args.min_seconds,
         max_seconds=args.max_seconds,
         clip_attributes=args.clip_attributes,
@@ -142,6 +113,9 @@ def main(cmd: Sequence[str] | None = None) -> None:
     class_map = labels.load_class_map(args.labels)
     corpora = [datadir.read_data_dir(path) for path in args.data]
     unusable: dict[str, str] = {}
+    if args.store:
+        from espnet_ext.features.sets import describe_features, leave_out_unusable
+
     for place, store in enumerate(args.store):
         usable, reasons = leave_out_unusable(corpora[place], store)
         kept = sets.keep_classes(corpora[place].select(reasons), class_map)
@@ -156,89 +130,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
             describe_features(stores, made.parts(), folder, args.output)
     print(sets.sets_text(description, class_map), end="")
     if args.legacy_va_order:
-        print(LEGACY_WARNING)
+        print(sets.LEGACY_WARNING)
     print(f"written to {args.output}")
-
-
-LEGACY_WARNING = (
-    "!!! WARNING: --legacy_va_order is on: valence and arousal of msp_podcast are "
-    "EXCHANGED in these sets, as in the paper's released preparation. What is called "
-    "valence there is arousal."
-)
-
-
-def parse_hide(items: Sequence[str]) -> dict[str, str]:
-    """Turn ``CORPUS=MODE`` items into a mapping.
-
-    Raises:
-        UserError: An item is not of that form, or names no kind of labels.
-    """
-    from espnet_ext.corpora.sets import MODES
-
-    hide = {}
-    for item in items:
-        corpus, _, mode = item.partition("=")
-        if mode not in MODES:
-            raise UserError(
-                f"--hide {item}: write CORPUS=MODE, MODE {', '.join(MODES)}"
-            )
-        hide[corpus] = mode
-    return hide
-
-
-def leave_out_unusable(data: "DataDir", path: Path) -> "tuple[DataDir, dict[str, str]]":
-    """Take out what a store has no features of because its audio cannot be used.
-
-    Returns:
-        The rest of the data, and the reason for each utterance that is left out.
-
-    Raises:
-        UserError: Nothing is left.
-    """
-    from espnet_ext.features.store import FeatureStore
-
-    store = FeatureStore(path)
-    reasons = {
-        id_: reason
-        for id_, reason in store.unusable.items()
-        if id_ in data.utterances and id_ not in store
-    }
-    rest = data.select(data.utterances.keys() - reasons.keys())
-    if not rest.utterances:
-        raise UserError(f"{path}: lists the audio of every utterance as unusable")
-    return rest, reasons
-
-
-def describe_features(
-    stores: Mapping[str, Path],
-    parts: Mapping[str, "DataDir"],
-    folder: Path,
-    output: Path,
-) -> None:
-    """Write what the features of each set are, and the list of several stores.
-
-    ``speech_shape`` is for ESPnet. ``features.digest`` is of the set's own utterances
-    alone: a store that has grown by others leaves it as it is.
-
-    Args:
-        stores: Feature store of each corpus.
-        parts: The sets by name.
-        folder: Where they lie now.
-        output: Where they will lie.
-    """
-    # Late: only recipes with cached features need it.
-    from espnet_ext.features.joint_store import AnyStore, JointStore, write_store_list
-    from espnet_ext.features.store import FeatureStore, write_shape_file
-
-    opened = {corpus: FeatureStore(path) for corpus, path in stores.items()}
-    features: AnyStore = next(iter(opened.values()))
-    if len(stores) > 1:
-        write_store_list(stores, folder / "stores", output)
-        features = JointStore(opened)
-    for name, data in parts.items():
-        write_shape_file(features, data.utterances, folder / name / "speech_shape")
-        digest = features.digest(data.utterances)
-        (folder / name / "features.digest").write_text(f"{digest}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

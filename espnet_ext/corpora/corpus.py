@@ -1,7 +1,7 @@
 """What a corpus module hands over: its records and its registration."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,54 +46,65 @@ class Reading:
     notes: list[str] = field(default_factory=list)
 
 
-def read_file_names(
-    files: Iterable[Path],
-    pattern: re.Pattern[str],
-    record: Callable[[Path, re.Match[str]], Utterance],
-) -> Reading:
-    """Read a corpus that has its labels in the names of its files.
-
-    Args:
-        files: The recordings.
-        pattern: Of a name without suffix. A file with another name is left out.
-        record: Makes the record of a file from its path and the match.
-
-    Raises:
-        UserError: Two files make the same utterance.
-    """
-    reading = Reading()
-    for path in sorted(files):
-        match = pattern.fullmatch(path.stem)
-        if match is None:
-            reading.left_out.append(
-                LeftOut(path.stem, "name does not tell a label", str(path))
-            )
-            continue
-        utterance = record(path, match)
-        if utterance.id in reading.utterances:
-            first = reading.utterances[utterance.id].wav
-            raise UserError(f"{path}: the same utterance as {first}; remove one")
-        reading.utterances[utterance.id] = utterance
-    return reading
-
-
 @dataclass(frozen=True)
 class Corpus:
     """A corpus' registration.
 
     Attributes:
-        name: As in ``--corpus``, ``utt2corpus`` and the class maps.
+        name: As in ``--corpus`` and ``utt2corpus``.
+        display: As in tables and plots.
         read: From the corpus root to its records.
-        labels: Every label that the corpus uses; a class map must name them all.
+        labels: Every label of the corpus, and the common name by which class maps know
+            it (``exc`` is excited).
         attribute_scale: Lowest and highest possible valence, arousal and dominance, or
             None where the corpus has no such labels.
         releases: Name of a release to its true counts, for the check after preparation.
         schemes: Name of a split scheme to the scheme.
+        paper_swapped_va: Whether the paper's released preparation exchanged valence and
+            arousal of this corpus.
     """
 
     name: str
+    display: str
     read: Callable[[Path], Reading]
-    labels: Sequence[str]
+    labels: Mapping[str, str]
     attribute_scale: tuple[float, float] | None = None
     releases: Mapping[str, Counts] = field(default_factory=dict)
     schemes: Mapping[str, Scheme] = field(default_factory=dict)
+    paper_swapped_va: bool = False
+
+
+def read_file_names(
+    files: Iterable[tuple[str, Path]],
+    pattern: re.Pattern[str],
+    record: Callable[[str, re.Match[str]], Utterance],
+) -> Reading:
+    """Read a corpus that has its labels in the names of its files.
+
+    Args:
+        files: Name without suffix and path of each recording.
+        pattern: Of a name. A file with another name is left out.
+        record: Makes the record of a file from its path and the match.
+
+    Raises:
+        UserError: There are no such files, or two make the same utterance.
+    """
+    reading = Reading()
+    for name, path in sorted(files, key=lambda file: file[1]):
+        match = pattern.fullmatch(name)
+        if match is None:
+            reason = "name does not tell a label"
+            reading.left_out.append(LeftOut(name, reason, str(path)))
+            continue
+        utterance = record(str(path), match)
+        first = reading.utterances.setdefault(utterance.id, utterance)
+        if first is not utterance:
+            raise UserError(f"{path}: the same utterance as {first.wav}; remove one")
+    return reading
+
+
+def check_label(label: str, labels: Iterable[str], where: str) -> None:
+    """Raise UserError for a label that the corpus does not have."""
+    if label not in labels:
+        known = ", ".join(labels)
+        raise UserError(f"{where}: unknown emotion {label!r}; there are {known}")

@@ -18,8 +18,6 @@ import csv
 import re
 from pathlib import Path
 
-import numpy as np
-
 from espnet_ext.corpora.corpus import Corpus, Reading, read_file_names
 from espnet_ext.corpora.listing import find_child, find_folder, list_files
 from espnet_ext.corpora.splits import (
@@ -34,7 +32,14 @@ from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 
 NAME = "crema_d"
-LABELS = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
+LABELS = {
+    "ANG": "angry",
+    "DIS": "disgusted",
+    "FEA": "fearful",
+    "HAP": "happy",
+    "NEU": "neutral",
+    "SAD": "sad",
+}
 
 _FILE = re.compile(rf"(\d{{4}})_[A-Z]{{3}}_({'|'.join(LABELS)})_[A-Z]{{1,2}}")
 _GENDERS = {"male": "m", "female": "f"}
@@ -54,20 +59,13 @@ def read(root: Path) -> Reading:
     """
     genders = _genders(find_child(root, "VideoDemographics.csv"))
 
-    def record(path: Path, match: re.Match[str]) -> Utterance:
+    def record(wav: str, match: re.Match[str]) -> Utterance:
         actor, emotion = match.groups()
-        return Utterance(
-            id=path.stem,
-            wav=str(path),
-            corpus=NAME,
-            speaker=actor,
-            gender=genders.get(actor, UNKNOWN),
-            split=UNKNOWN,
-            emotion=emotion,
-        )
+        gender = genders.get(actor, UNKNOWN)
+        return Utterance(match[0], wav, NAME, actor, gender, UNKNOWN, emotion)
 
     files = list_files(find_folder(root, "AudioWAV"))
-    reading = read_file_names(files.values(), _FILE, record)
+    reading = read_file_names(files.items(), _FILE, record)
     if not reading.utterances:
         raise UserError(f"{root}: no recordings like AudioWAV/1001_DFA_ANG_XX.wav")
     if not genders:
@@ -83,14 +81,10 @@ def _genders(path: Path | None) -> dict[str, str]:
     if not {"ActorID", "Sex"} <= set(names):
         raise UserError(f"{path}:1: no columns ActorID and Sex in {names}")
     try:
-        return {
-            row["ActorID"].strip(): _GENDERS.get(
-                (row["Sex"] or "").strip().lower(), UNKNOWN
-            )
-            for row in rows
-        }
+        sexes = {row["ActorID"].strip(): (row["Sex"] or "").strip() for row in rows}
     except csv.Error as error:
         raise UserError(f"{path}:{rows.line_num}: {error}") from error
+    return {actor: _GENDERS.get(sex.lower(), UNKNOWN) for actor, sex in sexes.items()}
 
 
 def usual(utterances: Utterances, options: SplitOptions) -> Split:
@@ -100,6 +94,8 @@ def usual(utterances: Utterances, options: SplitOptions) -> Split:
     emotions the parts have 5144, 738 and 1556 utterances.
     """
     del options
+    import numpy as np  # late: --help must not wait for it
+
     actors = sorted({u.speaker for u in utterances.values()})
     np.random.RandomState(0).shuffle(actors)
     first, second = int(0.7 * len(actors)), int(0.8 * len(actors))
@@ -109,6 +105,7 @@ def usual(utterances: Utterances, options: SplitOptions) -> Split:
 
 CORPUS = Corpus(
     name=NAME,
+    display="CREMA-D",
     read=read,
     labels=LABELS,
     releases={

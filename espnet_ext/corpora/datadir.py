@@ -9,7 +9,7 @@ One line an utterance, the same ids in every file, sorted::
     utt2split     utt Session1
     emotion       utt neu                 the corpus' own label
     attributes    utt V A D               on the corpus' own scale, nan where missing
-    utt2dur       utt seconds             once the audio is checked
+    utt2dur       utt seconds             where the audio is checked
     label_dur     utt seconds             where the labels tell a length
 
 and two files with other keys: ``spk2utt`` and ``attribute_scale`` (``iemocap 1 5``, a
@@ -25,7 +25,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from espnet_ext.corpora.textio import read_lines
+from espnet_ext.corpora.textio import read_lines, write_text
 from espnet_ext.corpora.utterance import GENDERS, UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 from espnet_ext.utils.atomic import atomic_dir
@@ -49,7 +49,7 @@ class DataDir:
 
     Attributes:
         utterances: By id, in sorted order.
-        durations: Seconds by id; empty before the audio check.
+        durations: Seconds by id; empty where the audio was not checked.
         scales: Lowest and highest attribute value by corpus.
     """
 
@@ -65,6 +65,11 @@ class DataDir:
             {id_: self.durations[id_] for id_ in chosen if id_ in self.durations},
             self.scales,
         )
+
+    def map(self, change: Callable[[Utterance], Utterance]) -> "DataDir":
+        """Return the data with every utterance changed."""
+        changed = {id_: change(u) for id_, u in self.utterances.items()}
+        return DataDir(changed, self.durations, self.scales)
 
 
 def write_data_dir(
@@ -85,10 +90,9 @@ def write_data_dir(
         UserError: Something that the files cannot hold or that is inconsistent, or
             `path` is a folder with other things in it.
     """
-    records = (
-        utterances.values() if isinstance(utterances, Mapping) else iter(utterances)
-    )
-    data = make_data_dir(records, durations, scales)
+    if isinstance(utterances, Mapping):
+        utterances = utterances.values()
+    data = make_data_dir(utterances, durations, scales)
     with replaced_dir(path, marker="wav.scp") as folder:
         write_data_files(folder, data)
 
@@ -110,11 +114,8 @@ def make_data_dir(
     if durations and durations.keys() != by_id.keys():
         odd = min(durations.keys() ^ by_id.keys())
         raise UserError(f"{odd}: has a duration but no utterance, or the other way")
-    return DataDir(
-        by_id,
-        {id_: durations[id_] for id_ in by_id} if durations else {},
-        dict(scales or {}),
-    )
+    ordered = {id_: durations[id_] for id_ in by_id} if durations else {}
+    return DataDir(by_id, ordered, dict(scales or {}))
 
 
 def _validate(utterance: Utterance) -> None:
@@ -131,19 +132,16 @@ def _validate(utterance: Utterance) -> None:
     wav = utterance.wav
     if wav.splitlines() != [wav] or wav != wav.strip():
         raise UserError(f"utterance {utterance.id}: audio path {utterance.wav!r}")
-    values = (utterance.valence, utterance.arousal, utterance.dominance)
-    if any(map(math.isinf, values)):
+    if any(map(math.isinf, utterance.attributes)):
         raise UserError(f"utterance {utterance.id}: an attribute is infinite")
 
 
 def replaced_dir(path: Path | str, marker: str) -> AbstractContextManager[Path]:
     """Yield a new folder that becomes `path`, like `atomic_dir`, but guard old content.
 
-    A folder that is not empty and lacks the file `marker` is none of ours, so it is not
-    replaced.
-
     Raises:
-        UserError: `path` is such a folder, or a file.
+        UserError: `path` is a file, or a folder with other things in it: it is not
+            empty and lacks the file `marker`.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
@@ -158,43 +156,28 @@ def replaced_dir(path: Path | str, marker: str) -> AbstractContextManager[Path]:
 def write_data_files(folder: Path, data: DataDir) -> None:
     """Write the files of a validated `DataDir` into a folder that is there."""
     records = data.utterances.values()
-    _write(folder / "wav.scp", (f"{u.id} {u.wav}" for u in records))
+
+    def write(name: str, lines: Iterable[str]) -> None:
+        write_text(folder / name, "".join(f"{line}\n" for line in lines))
+
+    write("wav.scp", (f"{u.id} {u.wav}" for u in records))
     for name, column in _COLUMNS.items():
-        _write(folder / name, (f"{u.id} {getattr(u, column)}" for u in records))
-    _write(
-        folder / "attributes",
-        # repr is the shortest text that reads back as the same number.
-        (f"{u.id} {u.valence!r} {u.arousal!r} {u.dominance!r}" for u in records),
+        write(name, (f"{u.id} {getattr(u, column)}" for u in records))
+    # repr is the shortest text that reads back as the same number.
+    write(
+        "attributes", (f"{u.id} {' '.join(map(repr, u.attributes))}" for u in records)
     )
     if not all(math.isnan(u.labelled_seconds) for u in records):
-        _write(
-            folder / "label_dur", (f"{u.id} {u.labelled_seconds:.4f}" for u in records)
-        )
+        write("label_dur", (f"{u.id} {u.labelled_seconds:.4f}" for u in records))
     speakers: dict[str, list[str]] = {}
-    for utterance in records:
-        speakers.setdefault(utterance.speaker, []).append(utterance.id)
-    _write(
-        folder / "spk2utt",
-        (f"{speaker} {' '.join(speakers[speaker])}" for speaker in sorted(speakers)),
-    )
+    for u in records:
+        speakers.setdefault(u.speaker, []).append(u.id)
+    write("spk2utt", (f"{s} {' '.join(ids)}" for s, ids in sorted(speakers.items())))
     if data.durations:
-        _write(
-            folder / "utt2dur",
-            (f"{id_} {seconds:.6f}" for id_, seconds in data.durations.items()),
-        )
+        write("utt2dur", (f"{id_} {s:.6f}" for id_, s in data.durations.items()))
     if data.scales:
-        _write(
-            folder / "attribute_scale",
-            (f"{name} {low:g} {high:g}" for name, (low, high) in data.scales.items()),
-        )
-
-
-def _write(path: Path, lines: Iterable[str]) -> None:
-    # Paths may have any bytes: surrogateescape keeps those that are no UTF-8.
-    with open(
-        path, "w", encoding="utf-8", errors="surrogateescape", newline="\n"
-    ) as stream:
-        stream.writelines(f"{line}\n" for line in lines)
+        scales = data.scales.items()
+        write("attribute_scale", (f"{n} {low:g} {high:g}" for n, (low, high) in scales))
 
 
 def read_data_dir(path: Path | str) -> DataDir:
@@ -209,31 +192,21 @@ def read_data_dir(path: Path | str) -> DataDir:
         raise UserError(f"{path}: no such data directory; prepare the corpus first")
     wavs = read_wav_scp(path / "wav.scp")
     ids = list(wavs)
-    columns = [_column(path / name, ids, sys.intern) for name in _COLUMNS]
+    columns: dict[str, list] = {"id": ids, "wav": list(wavs.values())}
+    for name, column in _COLUMNS.items():
+        columns[column] = _column(path / name, ids, sys.intern)
     attributes = _column(path / "attributes", ids, _three_numbers)
-    labelled = [math.nan] * len(ids)
     if (path / "label_dur").exists():
-        labelled = _column(path / "label_dur", ids, float)
+        columns["labelled_seconds"] = _column(path / "label_dur", ids, float)
     utterances = {
-        id_: Utterance(
-            id=id_,
-            wav=wav,
-            speaker=speaker,
-            gender=gender,
-            corpus=corpus,
-            split=split,
-            emotion=emotion,
+        row[0]: Utterance(
+            **dict(zip(columns, row, strict=True)),
             valence=valence,
             arousal=arousal,
             dominance=dominance,
-            labelled_seconds=labelled_seconds,
         )
-        for (id_, wav), speaker, gender, corpus, split, emotion, (
-            valence,
-            arousal,
-            dominance,
-        ), labelled_seconds in zip(
-            wavs.items(), *columns, attributes, labelled, strict=True
+        for row, (valence, arousal, dominance) in zip(
+            zip(*columns.values(), strict=True), attributes, strict=True
         )
     }
     durations = {}
@@ -299,10 +272,8 @@ def _three_numbers(text: str) -> tuple[float, float, float]:
 
 
 def _read_scales(path: Path) -> dict[str, Scale]:
-    if not path.exists():
-        return {}
     scales = {}
-    for number, text in read_lines(path):
+    for number, text in read_lines(path) if path.exists() else ():
         try:
             corpus, low, high = text.split()
             scales[corpus] = (float(low), float(high))
@@ -321,25 +292,11 @@ def combine(parts: Iterable[DataDir]) -> DataDir:
     durations: dict[str, float] = {}
     scales: dict[str, Scale] = {}
     for data in parts:
-        for utterance in data.utterances.values():
-            prefixed = _with_prefix(utterance)
-            utterances.append(prefixed)
-            if utterance.id in data.durations:
-                durations[prefixed.id] = data.durations[utterance.id]
+        for id_, u in data.utterances.items():
+            speaker = UNKNOWN if u.speaker == UNKNOWN else f"{u.corpus}-{u.speaker}"
+            utterances.append(replace(u, id=f"{u.corpus}-{id_}", speaker=speaker))
+            if id_ in data.durations:
+                durations[utterances[-1].id] = data.durations[id_]
         scales |= data.scales
     complete = len(durations) == len(utterances)
     return make_data_dir(utterances, durations if complete else None, scales)
-
-
-def _with_prefix(utterance: Utterance) -> Utterance:
-    speaker = utterance.speaker
-    return replace(
-        utterance,
-        id=prefixed_id(utterance.corpus, utterance.id),
-        speaker=speaker if speaker == UNKNOWN else f"{utterance.corpus}-{speaker}",
-    )
-
-
-def prefixed_id(corpus: str, id_: str) -> str:
-    """Return the id that an utterance has in a combination of corpora."""
-    return f"{corpus}-{id_}"

@@ -17,13 +17,7 @@ from pathlib import Path
 
 from espnet_ext.corpora.corpus import Corpus, Reading, read_file_names
 from espnet_ext.corpora.listing import find_folder, list_files
-from espnet_ext.corpora.splits import (
-    Scheme,
-    Split,
-    SplitOptions,
-    Utterances,
-    speaker_folds,
-)
+from espnet_ext.corpora.splits import speaker_folds
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 
@@ -37,9 +31,18 @@ EMOTIONS = {
     "T": "sad",
     "N": "neutral",
 }
+LABELS = {
+    "anger": "angry",
+    "boredom": "bored",
+    "disgust": "disgusted",
+    "fear": "fearful",
+    "happy": "happy",
+    "sad": "sad",
+    "neutral": "neutral",
+}
 # From the corpus' own documentation.
-MEN = frozenset({"03", "10", "11", "12", "15"})
-WOMEN = frozenset({"08", "09", "13", "14", "16"})
+_GENDERS = dict.fromkeys(("03", "10", "11", "12", "15"), "m")
+_GENDERS |= dict.fromkeys(("08", "09", "13", "14", "16"), "f")
 
 _FILE = re.compile(rf"(\d\d)[ab]\d\d([{''.join(EMOTIONS)}])[a-z]")
 
@@ -50,41 +53,24 @@ def read(root: Path) -> Reading:
     Raises:
         UserError: No recordings.
     """
-    reading = read_file_names(
-        list_files(find_folder(root, "wav")).values(), _FILE, _record
-    )
+    files = list_files(find_folder(root, "wav"))
+    reading = read_file_names(files.items(), _FILE, _record)
     if not reading.utterances:
         raise UserError(f"{root}: no recordings like wav/03a01Fa.wav")
     return reading
 
 
-def _record(path: Path, match: re.Match[str]) -> Utterance:
+def _record(wav: str, match: re.Match[str]) -> Utterance:
     speaker, emotion = match.groups()
-    return Utterance(
-        id=path.stem,
-        wav=str(path),
-        corpus=NAME,
-        speaker=speaker,
-        gender="m" if speaker in MEN else "f" if speaker in WOMEN else UNKNOWN,
-        split=UNKNOWN,
-        emotion=EMOTIONS[emotion],
-    )
-
-
-def five_fold(utterances: Utterances, options: SplitOptions) -> Split:
-    """Test on a man and a woman, validate on the two before them."""
-    return speaker_folds(utterances, 5, options.fold)
-
-
-def leave_one_speaker_out(utterances: Utterances, options: SplitOptions) -> Split:
-    """Test on one speaker, validate on the one before."""
-    return speaker_folds(utterances, len(MEN | WOMEN), options.fold)
+    gender = _GENDERS.get(speaker, UNKNOWN)
+    return Utterance(match[0], wav, NAME, speaker, gender, UNKNOWN, EMOTIONS[emotion])
 
 
 CORPUS = Corpus(
     name=NAME,
+    display="EmoDB",
     read=read,
-    labels=tuple(EMOTIONS.values()),
+    labels=LABELS,
     releases={
         "EmoDB": {
             (): 535,
@@ -98,13 +84,7 @@ CORPUS = Corpus(
         }
     },
     schemes={
-        "emodb_5fold": Scheme(
-            five_fold, folds=5, description="test a man and a woman, valid two others"
-        ),
-        "emodb_loso": Scheme(
-            leave_one_speaker_out,
-            folds=10,
-            description="test one speaker, valid another",
-        ),
+        "emodb_5fold": speaker_folds(5, "test a man and a woman, valid two others"),
+        "emodb_loso": speaker_folds(10, "test one speaker, valid another"),
     },
 )

@@ -30,10 +30,11 @@ database", Language Resources and Evaluation 42(4), 2008.
 """
 
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from espnet_ext.corpora.corpus import Corpus, LeftOut, Reading
+from espnet_ext.corpora.corpus import Corpus, LeftOut, Reading, check_label
 from espnet_ext.corpora.listing import find_folder, list_files
 from espnet_ext.corpora.splits import (
     Scheme,
@@ -41,6 +42,7 @@ from espnet_ext.corpora.splits import (
     SplitOptions,
     Utterances,
     sample,
+    split_by,
 )
 from espnet_ext.corpora.textio import ends_with_newline, read_lines
 from espnet_ext.corpora.utterance import Utterance
@@ -48,7 +50,19 @@ from espnet_ext.errors import UserError
 
 NAME = "iemocap"
 SESSIONS = (1, 2, 3, 4, 5)
-LABELS = ("neu", "ang", "hap", "exc", "sad", "fru", "fea", "sur", "dis", "oth", "xxx")
+LABELS = {
+    "neu": "neutral",
+    "ang": "angry",
+    "hap": "happy",
+    "exc": "excited",
+    "sad": "sad",
+    "fru": "frustrated",
+    "fea": "fearful",
+    "sur": "surprised",
+    "dis": "disgusted",
+    "oth": "other",
+    "xxx": "no_agreement",
+}
 
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
 _LABEL_LINE = re.compile(
@@ -98,22 +112,27 @@ def _find_root(root: Path) -> Path:
 def _read_session(folder: Path, session: int, reading: Reading) -> None:
     label_folder = _needed(folder, "dialog", "EmoEvaluation")
     wav_folder = _needed(folder, "sentences", "wav")
-    # What is no dialog by its name is not of the release.
+    # What is no dialog by its name is not of the release. Copies may have changed the
+    # case of names; ids are taken from the label files' lines.
     audio = {
-        path.name.strip(): path
+        path.name.strip().lower(): path
         for path in sorted(wav_folder.iterdir())
-        if path.is_dir() and path.name.startswith("Ses")
+        if path.is_dir() and path.name.lower().startswith("ses")
     }
     # Sub-folders hold .txt files of other formats: the folder itself only.
-    labels = list_files(label_folder, (".txt",))
+    labels = {
+        name.lower(): path
+        for name, path in list_files(label_folder, (".txt",)).items()
+        if name.lower().startswith("ses")
+    }
     for dialog, path in labels.items():
-        if dialog.startswith("Ses"):
-            wavs = audio.get(dialog, wav_folder / dialog)
-            _read_dialog(path, session, wavs, reading)
+        wavs = audio.get(dialog, wav_folder / dialog)
+        _read_dialog(dialog, path, session, wavs, reading)
     for dialog, path in audio.items():
         if dialog not in labels:
             raise UserError(
-                f"{label_folder / dialog}.txt: no label file for the audio in {path}"
+                f"{label_folder / path.name.strip()}.txt: no label file for the audio "
+                f"in {path}"
             )
 
 
@@ -126,9 +145,11 @@ def _needed(folder: Path, *parts: str) -> Path:
     return found
 
 
-def _read_dialog(path: Path, session: int, wav_folder: Path, reading: Reading) -> None:
+def _read_dialog(
+    dialog: str, path: Path, session: int, wav_folder: Path, reading: Reading
+) -> None:
     """Add the utterances of one label file, compared with the dialog's audio."""
-    audio = list_files(wav_folder)
+    audio = {name.lower(): wav for name, wav in list_files(wav_folder).items()}
     number = 0
     last_line_fits = True
     labelled = set()
@@ -138,13 +159,14 @@ def _read_dialog(path: Path, session: int, wav_folder: Path, reading: Reading) -
             continue
         last_line_fits = True
         where = f"{path}:{number}"
-        utterance = _parse_label(text, path.stem, session, where)
+        utterance = _parse_label(text, dialog, session, where)
         # Its id names this dialog, so no other file can hold the same utterance.
-        if utterance.id in labelled:
+        file = utterance.id.lower()
+        if file in labelled:
             raise UserError(f"{where}: {utterance.id} has a label line already")
-        labelled.add(utterance.id)
-        if utterance.id in audio:
-            wav = str(audio[utterance.id])
+        labelled.add(file)
+        if file in audio:
+            wav = str(audio[file])
             reading.utterances[utterance.id] = replace(utterance, wav=wav)
         else:
             reading.left_out.append(
@@ -178,14 +200,11 @@ def _parse_label(text: str, dialog: str, session: int, where: str) -> Utterance:
     start, end, id_, emotion, valence, arousal, dominance = match.groups()
     turn = _UTTERANCE.fullmatch(id_)
     # Compared as a whole: Ses05M_script01_1 and Ses05M_script01_1b are two dialogs.
-    if turn is None or turn[1] != dialog:
-        raise UserError(f"{where}: {id_} is no utterance of dialog {dialog}")
+    if turn is None or turn[1].lower() != dialog:
+        raise UserError(f"{where}: {id_} is no utterance of this file's dialog")
     if int(turn[2]) != session:
         raise UserError(f"{where}: {id_} lies in the folder of session {session}")
-    if emotion not in LABELS:
-        raise UserError(
-            f"{where}: unknown emotion {emotion!r}; IEMOCAP has {', '.join(LABELS)}"
-        )
+    check_label(emotion, LABELS, where)
     return Utterance(
         id=id_,
         wav="",
@@ -211,15 +230,9 @@ def five_fold(utterances: Utterances, options: SplitOptions) -> Split:
     Fold 1 validates on Ses05M. The letter is the recording's (who wore motion capture),
     so both speakers of that session are in valid, and, in other dialogs, in train.
     """
-    test = f"Session{options.fold}"
-    valid = f"Ses0{_previous(options.fold)}M"
-    parts: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
-    for id_, utterance in utterances.items():
-        if utterance.split == test:
-            parts["test"].append(id_)
-        else:
-            parts["valid" if id_.startswith(valid) else "train"].append(id_)
-    return Split(*(tuple(sorted(ids)) for ids in parts.values()))
+    recordings = f"Ses0{_previous(options.fold)}M"
+    valid = {id_ for id_ in utterances if id_.startswith(recordings)}
+    return _split(utterances, valid, options.fold)
 
 
 def five_fold_random20(utterances: Utterances, options: SplitOptions) -> Split:
@@ -227,7 +240,7 @@ def five_fold_random20(utterances: Utterances, options: SplitOptions) -> Split:
     test = f"Session{options.fold}"
     rest = [id_ for id_, utterance in utterances.items() if utterance.split != test]
     valid = sample(rest, round(0.2 * len(rest)), options.seed)
-    return _split(utterances, valid, test)
+    return _split(utterances, set(valid), options.fold)
 
 
 def five_fold_speaker_disjoint(utterances: Utterances, options: SplitOptions) -> Split:
@@ -235,21 +248,20 @@ def five_fold_speaker_disjoint(utterances: Utterances, options: SplitOptions) ->
 
     No speaker and no dialog is in two parts.
     """
-    valid_session = f"Session{_previous(options.fold)}"
-    valid = [
-        id_ for id_, utterance in utterances.items() if utterance.split == valid_session
-    ]
-    return _split(utterances, tuple(sorted(valid)), f"Session{options.fold}")
+    session = f"Session{_previous(options.fold)}"
+    valid = {id_ for id_, u in utterances.items() if u.split == session}
+    return _split(utterances, valid, options.fold)
 
 
-def _split(utterances: Utterances, valid: tuple[str, ...], test: str) -> Split:
-    taken = set(valid)
-    rest = sorted(utterances.keys() - taken)
-    return Split(
-        train=tuple(id_ for id_ in rest if utterances[id_].split != test),
-        valid=valid,
-        test=tuple(id_ for id_ in rest if utterances[id_].split == test),
-    )
+def _split(utterances: Utterances, valid: set[str], test: int) -> Split:
+    """Give session `test` to test, the ids of `valid` to valid, the rest to train."""
+
+    def part_of(utterance: Utterance) -> str:
+        if utterance.split == f"Session{test}":
+            return "test"
+        return "valid" if utterance.id in valid else "train"
+
+    return split_by(utterances, part_of)
 
 
 # Counts of the release: a row a session, the columns in the order of LABELS.
@@ -263,14 +275,13 @@ _EMOTIONS = (
 _GENDERS = ((873, 946), (859, 952), (1048, 1088), (987, 1116), (1033, 1137))
 
 
-def _known_counts() -> dict[tuple[str, ...], int]:
-    counts: dict[tuple[str, ...], int] = {(): sum(map(sum, _EMOTIONS))}
+def _known_counts() -> Counter[tuple[str, ...]]:
+    counts: Counter[tuple[str, ...]] = Counter()
     for session, emotions, genders in zip(SESSIONS, _EMOTIONS, _GENDERS, strict=True):
         split = f"Session{session}"
-        counts[split,] = sum(emotions)
         for emotion, count in zip(LABELS, emotions, strict=True):
-            counts[split, emotion] = count
-            counts[emotion,] = counts.get((emotion,), 0) + count
+            for key in ((), (split,), (split, emotion), (emotion,)):
+                counts[key] += count
         for gender, count in zip("fm", genders, strict=True):
             counts[split, gender] = count
     return counts
@@ -278,25 +289,25 @@ def _known_counts() -> dict[tuple[str, ...], int]:
 
 CORPUS = Corpus(
     name=NAME,
+    display="IEMOCAP",
     read=read,
     labels=LABELS,
     attribute_scale=(1.0, 5.0),
     releases={"IEMOCAP_full_release": _known_counts()},
     schemes={
-        "iemocap_5fold": Scheme(
-            five_fold,
-            folds=5,
-            description="test session k, valid recordings Ses0{k-1}M",
-        ),
-        "iemocap_5fold_random20": Scheme(
-            five_fold_random20,
-            folds=5,
-            description="test session k, valid a random 20 % of the other sessions",
-        ),
-        "iemocap_5fold_speaker_disjoint": Scheme(
-            five_fold_speaker_disjoint,
-            folds=5,
-            description="test session k, valid session k-1, no speaker shared",
-        ),
+        name: Scheme(split, folds=5, description=f"test session k, valid {valid}")
+        for name, split, valid in (
+            ("iemocap_5fold", five_fold, "recordings Ses0{k-1}M"),
+            (
+                "iemocap_5fold_random20",
+                five_fold_random20,
+                "a random 20 % of the other sessions",
+            ),
+            (
+                "iemocap_5fold_speaker_disjoint",
+                five_fold_speaker_disjoint,
+                "session k-1, no speaker shared",
+            ),
+        )
     },
 )

@@ -1,25 +1,23 @@
 """Class maps: which label of which corpus is which class.
 
-``conf/labels/NAME.yaml``::
+``conf/labels/NAME.yaml``, for all corpora at once::
 
-    classes: [neu, ang, hap, sad, dis]      # the order of the model's outputs
-    corpora:
-      iemocap: {neu: neu, ang: ang, hap: hap, sad: sad, dis: dis, exc: null, ...}
+    classes: {neu: neutral, ang: angry}     # in the order of the model's outputs
+    merge: {frustrated: ang}                # more labels of a class; may be absent
+    drop: [excited, other]                  # labels whose utterances are left out
 
-Every label of a corpus is listed; null drops its utterances. So nothing is dropped or
-merged that the file does not say.
+Each corpus module gives its labels these common names (IEMOCAP's ``exc`` is excited). A
+label that a map does not name is an error: nothing is dropped or merged silently.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from espnet_ext.corpora.registry import get_corpus
+from espnet_ext.corpora.registry import CORPORA, get_corpus
 from espnet_ext.corpora.utterance import Utterance
 from espnet_ext.errors import UserError
+from espnet_ext.utils.yaml_files import build, read_yaml, unknown_key
 
 NO_CLASS = -1
 """Class index of an utterance whose class is unknown or hidden."""
@@ -30,14 +28,21 @@ class ClassMap:
     """A checked class map.
 
     Attributes:
-        name: The file's name without suffix.
+        path: Its file.
         classes: In the order of the model's outputs.
-        corpora: For each corpus, label to class (None: dropped).
+        of_name: Common name of a label to its class (None: dropped).
+        corpora: For each corpus whose labels are all named, label to class.
     """
 
-    name: str
+    path: Path
     classes: tuple[str, ...]
+    of_name: Mapping[str, str | None]
     corpora: Mapping[str, Mapping[str, str | None]]
+
+    @property
+    def name(self) -> str:
+        """The file's name without suffix."""
+        return self.path.stem
 
     def class_of(self, utterance: Utterance) -> str | None:
         """Return the class of an utterance, None if the map drops it.
@@ -45,14 +50,21 @@ class ClassMap:
         An utterance without a label (``<unk>``) has no class either.
 
         Raises:
-            UserError: The map does not know the corpus.
+            UserError: The map does not name every label of the corpus.
         """
-        if utterance.corpus not in self.corpora:
+        corpus = utterance.corpus
+        if corpus not in self.corpora:
+            labels = get_corpus(corpus).labels.items()
+            missing = [
+                f"{name} ({label})"
+                for label, name in labels
+                if name not in self.of_name
+            ]
             raise UserError(
-                f"class map {self.name}: no entry for corpus {utterance.corpus}; add "
-                f"it under 'corpora:' in conf/labels/{self.name}.yaml"
+                f"{self.path}: does not name {', '.join(missing)} of {corpus}; put it "
+                "under 'classes', 'merge' or 'drop'"
             )
-        return self.corpora[utterance.corpus].get(utterance.emotion)
+        return self.corpora[corpus].get(utterance.emotion)
 
     def index_of(self, utterance: Utterance) -> int:
         """Return the class index of an utterance, -1 where it has no class."""
@@ -60,95 +72,47 @@ class ClassMap:
         return NO_CLASS if name is None else self.classes.index(name)
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    classes: dict[str, str]
+    merge: dict[str, str] = field(default_factory=dict)
+    drop: tuple[str, ...] = ()
+
+
 def load_class_map(path: Path | str) -> ClassMap:
     """Read and check a class map.
 
     Raises:
-        UserError: The file is no class map, or it names a corpus, label or class that
-            does not exist, or leaves out a label of a corpus that it names.
+        UserError: The file is no class map, names a label or class that does not exist,
+            or a label twice.
     """
     path = Path(path)
-    content = _load_yaml(path)
-    if set(content) != {"classes", "corpora"}:
-        raise UserError(f"{path}: a class map has the keys 'classes' and 'corpora'")
-    classes = content["classes"]
-    if not isinstance(classes, list) or not classes:
-        raise UserError(f"{path}: 'classes' must be a list of names")
-    classes = tuple(map(str, classes))
-    if len(set(classes)) < len(classes):
-        raise UserError(f"{path}: a class is listed twice in {list(classes)}")
-    if not isinstance(content["corpora"], dict) or not content["corpora"]:
-        raise UserError(f"{path}: 'corpora' must map corpus names to labels")
-    for corpus, labels in content["corpora"].items():
-        _check_labels(path, corpus, labels, classes)
-    return ClassMap(path.stem, classes, content["corpora"])
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that is written twice; keeps every scalar but null as text.
-
-    YAML reads a bare ``N`` as text but ``no`` as false, and the later of two equal keys
-    would silently win.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for index, ((key_node, _), key) in enumerate(
-            zip(node.value, keys, strict=True)
-        ):
-            if key in keys[:index]:
-                raise yaml.MarkedYAMLError(
-                    problem=f"key {key!r} is written twice",
-                    problem_mark=key_node.start_mark,
-                )
-        return super().construct_mapping(node, deep)
-
-
-_StrictLoader.add_constructor(
-    "tag:yaml.org,2002:bool", lambda loader, node: str(node.value)
-)
-
-
-def _load_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror}; class maps are in conf/labels"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text") from error
-    try:
-        content = yaml.load(text, Loader=_StrictLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}:{line}: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not a mapping with 'classes' and 'corpora'")
-    return content
-
-
-def _check_labels(
-    path: Path, corpus: str, labels: object, classes: tuple[str, ...]
-) -> None:
-    known = get_corpus(corpus).labels
-    if not isinstance(labels, dict):
-        raise UserError(f"{path}: {corpus}: must map labels to classes or null")
-    for label, name in labels.items():
-        if label not in known:
+    content = read_yaml(path)
+    file = build(_File, content, str(path))
+    for name in content["classes"]:
+        if not isinstance(name, str):  # YAML reads a bare no as false
+            raise UserError(f"{path}: class {name!r}: write the name in quotes")
+    if not file.classes:
+        raise UserError(f"{path}: 'classes' names no class")
+    for name, target in file.merge.items():
+        if target not in file.classes:
+            known = ", ".join(file.classes)
             raise UserError(
-                f"{path}: {corpus}: unknown label {label!r}; it has {', '.join(known)}"
+                f"{path}: merge: {name}: unknown class {target!r}; there are {known}"
             )
-        if name is not None and name not in classes:
-            raise UserError(
-                f"{path}: {corpus}: {label}: unknown class {name!r}; the file's "
-                f"classes are {', '.join(classes)}"
-            )
-    missing = [label for label in known if label not in labels]
-    if missing:
-        raise UserError(
-            f"{path}: {corpus}: no line for {', '.join(missing)}; write null to drop "
-            "their utterances"
-        )
+    named: list[tuple[str, str | None]] = [(n, c) for c, n in file.classes.items()]
+    named += [*file.merge.items(), *((name, None) for name in file.drop)]
+    known_names = {name for c in CORPORA.values() for name in c.labels.values()}
+    of_name: dict[str, str | None] = {}
+    for name, of_class in named:
+        if name not in known_names:
+            raise unknown_key(name, known_names, path)
+        if name in of_name:
+            raise UserError(f"{path}: {name} is named twice")
+        of_name[name] = of_class
+    corpora = {
+        corpus.name: {label: of_name[name] for label, name in corpus.labels.items()}
+        for corpus in CORPORA.values()
+        if of_name.keys() >= set(corpus.labels.values())
+    }
+    return ClassMap(path, tuple(file.classes), of_name, corpora)

@@ -1,23 +1,26 @@
 """Find the files of a corpus among what file systems and archivers leave beside them.
 
-Copies pass through macOS, Windows and network storage: names come back in capitals or
-with a blank at the end, folders are links, the audio has become flac, and beside it lie
-``@eaDir``, ``__MACOSX``, ``.AppleDouble``, ``#recycle``, ``._x.wav``, ``Thumbs.db``.
+Copies pass through macOS, Windows and network storage: names come back in another
+letter case or with a blank at the end, folders are links, the audio has become flac,
+and beside it lie ``@eaDir``, ``__MACOSX``, ``.AppleDouble``, ``#recycle``,
+``._x.wav``, ``Thumbs.db``, and ``x (1).wav`` of a second download.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 AUDIO = (".wav", ".flac", ".aiff", ".aif", ".sph", ".w64", ".ogg", ".opus", ".mp3")
 """Suffixes of audio; of two files of one name the earlier suffix is taken."""
 
-_JUNK_STARTS = (".", "@", "#", "$", "~", "__MACOSX", "lost+found", "System Volume")
+_JUNK_STARTS = (".", "@", "#", "$", "~", "__macosx", "lost+found", "system volume")
+_DOWNLOADED_AGAIN = re.compile(r" \(\d+\)$")
 
 
 def is_junk(name: str) -> bool:
     """Whether a file or folder is none of a corpus' own, by its name."""
-    return name.lower().startswith(tuple(start.lower() for start in _JUNK_STARTS))
+    return name.lower().startswith(_JUNK_STARTS)
 
 
 def find_child(folder: Path, *names: str) -> Path | None:
@@ -49,25 +52,22 @@ def list_names(
 ) -> dict[str, str]:
     """Return the names of the files of these kinds, by name without suffix, sorted.
 
-    Suffixes are compared without regard to case. A link to a file that is missing
-    counts as a file, for the audio check names it.
+    Suffixes are compared without regard to case, and ``x (1).wav`` is taken for ``x``
+    where there is no ``x.wav``. A link to a file that is missing counts as a file, for
+    the audio check names it.
     """
     if folder is None or not folder.is_dir():
         return {}
-    found: dict[str, str] = {}
+    found: dict[str, tuple[bool, int, str]] = {}  # the best is the smallest
     with os.scandir(folder) as entries:
         for entry in entries:
-            stem, suffix = os.path.splitext(entry.name)
+            name, suffix = os.path.splitext(entry.name)
             if suffix.lower() not in suffixes or is_junk(entry.name) or entry.is_dir():
                 continue
-            if stem in found:
-                both = (found[stem], entry.name)
-                found[stem] = min(
-                    both, key=lambda name: suffixes.index(Path(name).suffix.lower())
-                )
-            else:
-                found[stem] = entry.name
-    return dict(sorted(found.items()))
+            stem = _DOWNLOADED_AGAIN.sub("", name)
+            rank = (stem != name, suffixes.index(suffix.lower()), entry.name)
+            found[stem] = min(rank, found.get(stem, rank))
+    return {stem: found[stem][2] for stem in sorted(found)}
 
 
 def list_files(
@@ -97,9 +97,6 @@ def walk_folders(root: Path, depth: int = 3) -> Iterator[Path]:
                 continue
             seen.add(real)
             yield folder
-            below += sorted(
-                path
-                for path in folder.iterdir()
-                if path.is_dir() and not is_junk(path.name)
-            )
+            children = sorted(p for p in folder.iterdir() if p.is_dir())
+            below += [path for path in children if not is_junk(path.name)]
         level = below

@@ -25,21 +25,23 @@ import csv
 import re
 from pathlib import Path
 
-from espnet_ext.corpora.corpus import Corpus, LeftOut, Reading
+from espnet_ext.corpora.corpus import Corpus, LeftOut, Reading, check_label
 from espnet_ext.corpora.listing import AUDIO, find_child, find_folder, list_files
-from espnet_ext.corpora.splits import (
-    Scheme,
-    Split,
-    SplitOptions,
-    Utterances,
-    split_by_part,
-)
+from espnet_ext.corpora.splits import published_parts
 from espnet_ext.corpora.textio import read_table
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 
 NAME = "meld"
-LABELS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear")
+LABELS = {
+    "neutral": "neutral",
+    "joy": "happy",
+    "surprise": "surprised",
+    "anger": "angry",
+    "sadness": "sad",
+    "disgust": "disgusted",
+    "fear": "fearful",
+}
 FOLDERS = {
     "train": "train_splits",
     "dev": "dev_splits_complete",
@@ -47,7 +49,7 @@ FOLDERS = {
 }
 
 _COLUMNS = ("Emotion", "Dialogue_ID", "Utterance_ID")
-_FILE = re.compile(r"dia\d+_utt\d+")
+_FILE = re.compile(r"dia\d+_utt\d+", re.IGNORECASE)
 
 
 def read(root: Path) -> Reading:
@@ -64,22 +66,23 @@ def read(root: Path) -> Reading:
             raise UserError(
                 f"{root / name}: no such folder; unpack {split}.tar.gz of MELD"
             )
-        table = _find_table(root, folder, split)
+        name = f"{split}_sent_emo.csv"
+        table = find_child(root, name) or find_child(folder, name)
+        if table is None:
+            raise UserError(
+                f"{root / name}: no such file; it comes with MELD's repository"
+            )
         _read_split(table, folder, split, reading)
     return reading
 
 
-def _find_table(root: Path, folder: Path, split: str) -> Path:
-    name = f"{split}_sent_emo.csv"
-    for place in (root, folder):
-        path = find_child(place, name)
-        if path is not None:
-            return path
-    raise UserError(f"{root / name}: no such file; it comes with MELD's repository")
-
-
 def _read_split(table: Path, folder: Path, split: str, reading: Reading) -> None:
-    audio = _audio_files(folder)
+    # The test folder also has whole scenes, final_videos_testdia0_utt0.mp4.
+    audio = {
+        name.lower(): path
+        for name, path in list_files(folder, (*AUDIO, ".mp4")).items()
+        if _FILE.fullmatch(name)
+    }
     rows, names = read_table(table)
     seen: set[str] = set()
     try:
@@ -88,34 +91,27 @@ def _read_split(table: Path, folder: Path, split: str, reading: Reading) -> None
             raise UserError(f"{table}:1: no column {', '.join(missing)} in {names}")
         for row in rows:
             where = f"{table}:{rows.line_num}"
-            stem = _stem(row, where)
-            if stem in seen:
-                raise UserError(f"{where}: {stem} has a label already")
-            seen.add(stem)
-            path = audio.get(stem)
-            utterance = _utterance(row, split, stem, path or folder / stem, where)
-            if path is None:
+            name = _name(row, where)
+            if name in seen:
+                raise UserError(f"{where}: {name} has a label already")
+            seen.add(name)
+            wav = str(audio.get(name, folder / name))
+            utterance = _utterance(row, split, name, wav, where)
+            if name in audio:
+                reading.utterances[utterance.id] = utterance
+            else:
                 reading.left_out.append(
                     LeftOut(utterance.id, "label without audio", where, utterance)
                 )
-            else:
-                reading.utterances[utterance.id] = utterance
     except csv.Error as error:
         raise UserError(f"{table}:{rows.line_num}: {error}") from error
-    for stem in sorted(audio.keys() - seen):
+    for name in sorted(audio.keys() - seen):
         reading.left_out.append(
-            LeftOut(f"{split}_{stem}", "audio without a label", str(audio[stem]))
+            LeftOut(f"{split}_{name}", "audio without a label", str(audio[name]))
         )
 
 
-def _audio_files(folder: Path) -> dict[str, Path]:
-    """Return the file of each utterance: audio before a video."""
-    files = list_files(folder, (*AUDIO, ".mp4"))
-    # The test folder also has whole scenes, final_videos_testdia0_utt0.mp4.
-    return {stem: path for stem, path in files.items() if _FILE.fullmatch(stem)}
-
-
-def _stem(row: dict[str, str], where: str) -> str:
+def _name(row: dict[str, str], where: str) -> str:
     """Return the name that a row's file has, without suffix."""
     numbers = [(row[name] or "").strip() for name in ("Dialogue_ID", "Utterance_ID")]
     if not all(number.isdecimal() for number in numbers):
@@ -127,30 +123,14 @@ def _stem(row: dict[str, str], where: str) -> str:
 
 
 def _utterance(
-    row: dict[str, str], split: str, stem: str, path: Path, where: str
+    row: dict[str, str], split: str, name: str, wav: str, where: str
 ) -> Utterance:
     emotion = (row["Emotion"] or "").strip()
-    if emotion not in LABELS:
-        raise UserError(
-            f"{where}: unknown emotion {emotion!r}; there are {', '.join(LABELS)}"
-        )
+    check_label(emotion, LABELS, where)
     # "Mrs. Green" is a speaker: an id in the data directory has no blanks.
-    speaker = "_".join((row.get("Speaker") or "").split())
-    return Utterance(
-        id=f"{split}_{stem}",
-        wav=str(path),
-        corpus=NAME,
-        speaker=speaker or UNKNOWN,
-        gender=UNKNOWN,
-        split=split,
-        emotion=emotion,
-    )
-
-
-def official(utterances: Utterances, options: SplitOptions) -> Split:
-    """Train, dev and test as published."""
-    del options
-    return split_by_part(utterances, "train", "dev", "test")
+    speaker = "_".join((row.get("Speaker") or "").split()) or UNKNOWN
+    id_ = f"{split}_{name}"
+    return Utterance(id_, wav, NAME, speaker, UNKNOWN, split, emotion)
 
 
 # Utterances with a video, in the order neutral joy surprise anger sadness disgust fear.
@@ -163,6 +143,7 @@ _COUNTS = {
 
 CORPUS = Corpus(
     name=NAME,
+    display="MELD",
     read=read,
     labels=LABELS,
     releases={
@@ -177,11 +158,8 @@ CORPUS = Corpus(
         }
     },
     schemes={
-        "meld": Scheme(
-            official,
-            folds=1,
-            description="official train, dev and test (they share speakers)",
-            unseen_test_speakers=False,
+        "meld": published_parts(
+            "train", "dev", "test", "official train, dev and test (they share speakers)"
         ),
     },
 )

@@ -18,13 +18,7 @@ from pathlib import Path
 
 from espnet_ext.corpora.corpus import Corpus, Reading, read_file_names
 from espnet_ext.corpora.listing import list_files, walk_folders
-from espnet_ext.corpora.splits import (
-    Scheme,
-    Split,
-    SplitOptions,
-    Utterances,
-    speaker_folds,
-)
+from espnet_ext.corpora.splits import speaker_folds
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 
@@ -39,7 +33,6 @@ EMOTIONS = {
     "07": "disgust",
     "08": "surprised",
 }
-FOLDS = 6
 
 _FILE = re.compile(rf"03-01-({'|'.join(EMOTIONS)})-\d\d-\d\d-\d\d-(\d\d)")
 _FOLDER = re.compile(r"actor_\d\d", re.IGNORECASE)
@@ -54,11 +47,11 @@ def read(root: Path) -> Reading:
             folder).
     """
     files = [
-        path
+        (name, path)
         for folder in walk_folders(root)
         if _FOLDER.fullmatch(folder.name.strip())
-        for path in list_files(folder).values()
-        if not path.name.startswith(_SONG)
+        for name, path in list_files(folder).items()
+        if not name.startswith(_SONG)
     ]
     reading = read_file_names(files, _FILE, _record)
     if not reading.utterances:
@@ -66,11 +59,11 @@ def read(root: Path) -> Reading:
     return reading
 
 
-def _record(path: Path, match: re.Match[str]) -> Utterance:
+def _record(wav: str, match: re.Match[str]) -> Utterance:
     emotion, actor = match.groups()
     return Utterance(
-        id=path.stem,
-        wav=str(path),
+        id=match[0],
+        wav=wav,
         corpus=NAME,
         speaker=f"Actor_{actor}",
         gender="m" if int(actor) % 2 else "f",
@@ -79,15 +72,12 @@ def _record(path: Path, match: re.Match[str]) -> Utterance:
     )
 
 
-def six_fold(utterances: Utterances, options: SplitOptions) -> Split:
-    """Test on actors 4k-3 to 4k, validate on the four before them."""
-    return speaker_folds(utterances, FOLDS, options.fold)
-
-
 CORPUS = Corpus(
     name=NAME,
+    display="RAVDESS",
     read=read,
-    labels=tuple(EMOTIONS.values()),
+    # All but one are common names already.
+    labels={label: label for label in EMOTIONS.values()} | {"disgust": "disgusted"},
     releases={
         "RAVDESS (speech)": {
             (): 1440,
@@ -96,8 +86,6 @@ CORPUS = Corpus(
         }
     },
     schemes={
-        "ravdess_6fold": Scheme(
-            six_fold, folds=FOLDS, description="test four actors, valid four others"
-        ),
+        "ravdess_6fold": speaker_folds(6, "test four actors, valid four others"),
     },
 )

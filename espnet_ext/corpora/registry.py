@@ -1,30 +1,13 @@
 """All corpora. To add one, write its module and name its registration here."""
 
-from collections.abc import Iterable
-
-from espnet_ext.corpora import (
-    crema_d,
-    emodb,
-    iemocap,
-    meld,
-    msp_podcast,
-    ravdess,
-)
+from espnet_ext.corpora import crema_d, emodb, iemocap, meld, msp_podcast, ravdess
 from espnet_ext.corpora.corpus import Corpus
 from espnet_ext.corpora.splits import Scheme
 from espnet_ext.errors import UserError
 
-CORPORA: dict[str, Corpus] = {
-    corpus.name: corpus
-    for corpus in (
-        iemocap.CORPUS,
-        msp_podcast.CORPUS,
-        crema_d.CORPUS,
-        ravdess.CORPUS,
-        emodb.CORPUS,
-        meld.CORPUS,
-    )
-}
+_MODULES = (iemocap, msp_podcast, crema_d, ravdess, emodb, meld)
+
+CORPORA: dict[str, Corpus] = {module.CORPUS.name: module.CORPUS for module in _MODULES}
 
 
 def get_corpus(name: str) -> Corpus:
@@ -34,8 +17,13 @@ def get_corpus(name: str) -> Corpus:
         UserError: No corpus has this name.
     """
     if name not in CORPORA:
-        raise UserError(f"no corpus is named {name!r}; there are {_names(CORPORA)}")
+        raise UserError(f"no corpus is named {name!r}; there are {', '.join(CORPORA)}")
     return CORPORA[name]
+
+
+def display_name(name: str) -> str:
+    """Return a corpus' name as tables and plots write it; an unknown one as it is."""
+    return CORPORA[name].display if name in CORPORA else name
 
 
 def get_scheme(name: str) -> tuple[str, Scheme]:
@@ -47,13 +35,5 @@ def get_scheme(name: str) -> tuple[str, Scheme]:
     for corpus in CORPORA.values():
         if name in corpus.schemes:
             return corpus.name, corpus.schemes[name]
-    raise UserError(f"no split scheme is named {name!r}; there are {scheme_names()}")
-
-
-def scheme_names() -> str:
-    """List the schemes of all corpora."""
-    return _names(name for corpus in CORPORA.values() for name in corpus.schemes)
-
-
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(names)
+    known = ", ".join(name for corpus in CORPORA.values() for name in corpus.schemes)
+    raise UserError(f"no split scheme is named {name!r}; there are {known}")

@@ -14,66 +14,57 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from espnet_ext.corpora.datadir import (
-    DataDir,
-    Scale,
-    combine,
-    replaced_dir,
-    write_data_files,
-)
+from espnet_ext.corpora.datadir import DataDir, combine, replaced_dir, write_data_files
 from espnet_ext.corpora.labels import ClassMap
-from espnet_ext.corpora.registry import get_scheme
-from espnet_ext.corpora.splits import (
-    Scheme,
-    SplitOptions,
-    make_split,
-    shared_speakers,
-)
+from espnet_ext.corpora.registry import CORPORA, get_scheme
+from espnet_ext.corpora.splits import Scheme, SplitOptions, make_split, shared_speakers
+from espnet_ext.corpora.textio import write_text
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 
 MODES = ("discrete", "continuous", "both")
 """Kinds of labels: the emotion, the attributes, or the two of them."""
 
-_SWAPPED = "msp_podcast"  # the corpus that `legacy_va_order` is about
+SWAPPED = ", ".join(c.name for c in CORPORA.values() if c.paper_swapped_va)
+LEGACY_WARNING = (
+    f"!!! WARNING: --legacy_va_order is on: valence and arousal of {SWAPPED} are "
+    "EXCHANGED in these sets, as in the paper's released preparation. What is called "
+    "valence there is arousal."
+)
+
+_NAN = math.nan
+
+
+def parse_hide(items: Sequence[str]) -> dict[str, str]:
+    """Turn ``CORPUS=MODE`` items into a mapping; UserError if one has another form."""
+    hide = {}
+    for item in items:
+        corpus, _, mode = item.partition("=")
+        if mode not in MODES:
+            raise UserError(
+                f"--hide {item}: write CORPUS=MODE, MODE {', '.join(MODES)}"
+            )
+        hide[corpus] = mode
+    return hide
 
 
 def keep_classes(data: DataDir, class_map: ClassMap) -> DataDir:
     """Keep the utterances to which the map gives a class."""
-    utterances = data.utterances
-    return data.select(
-        id_ for id_, u in utterances.items() if class_map.class_of(u) is not None
-    )
+    utterances = data.utterances.items()
+    return data.select(i for i, u in utterances if class_map.class_of(u) is not None)
 
 
 def hide_labels(utterance: Utterance, mode: str) -> Utterance:
-    """Return the utterance without its labels of one kind.
-
-    Args:
-        utterance: With its labels.
-        mode: ``discrete`` hides the emotion, ``continuous`` the attributes, ``both``
-            hides both.
+    """Return the utterance without its emotion, its attributes or both, as `mode` says.
 
     Raises:
-        UserError: The mode is none of these.
+        UserError: The mode is none of `MODES`.
     """
     if mode not in MODES:
         raise UserError(f"{mode!r} is no kind of labels; there are {', '.join(MODES)}")
     if mode != "continuous":
         utterance = replace(utterance, emotion=UNKNOWN)
-    if mode != "discrete":
-        nan = math.nan
-        utterance = replace(utterance, valence=nan, arousal=nan, dominance=nan)
-    return utterance
-
-
-def swap_valence_arousal(utterance: Utterance) -> Utterance:
-    """Return the utterance with valence and arousal exchanged (``legacy_va_order``).
-
-    The paper's released MSP-Podcast preparation used [arousal, valence, dominance]
-    where it used [valence, arousal, dominance] for IEMOCAP; this shows the effect.
-    """
-    return replace(utterance, valence=utterance.arousal, arousal=utterance.valence)
+    return utterance if mode == "discrete" else utterance.with_attributes(*3 * [_NAN])
 
 
 def map_attributes(
@@ -87,21 +78,18 @@ def map_attributes(
         UserError: A corpus has attributes but no scale.
     """
 
-    def changed(utterance: Utterance) -> Utterance:
-        values = (utterance.valence, utterance.arousal, utterance.dominance)
-        if all(map(math.isnan, values)):
-            return utterance
-        if utterance.corpus not in data.scales:
+    def changed(u: Utterance) -> Utterance:
+        if all(map(math.isnan, u.attributes)):
+            return u
+        if u.corpus not in data.scales:
             raise UserError(
-                f"{utterance.corpus}: its attribute scale is not known; add a line "
-                f"'{utterance.corpus} LOW HIGH' to attribute_scale"
+                f"{u.corpus}: its attribute scale is not known; add a line "
+                f"'{u.corpus} LOW HIGH' to attribute_scale"
             )
-        low, high = data.scales[utterance.corpus]
-        valence, arousal, dominance = (change(value, low, high) for value in values)
-        return replace(utterance, valence=valence, arousal=arousal, dominance=dominance)
+        scale = data.scales[u.corpus]
+        return u.with_attributes(*(change(value, *scale) for value in u.attributes))
 
-    utterances = {id_: changed(u) for id_, u in data.utterances.items()}
-    return DataDir(utterances, data.durations, data.scales)
+    return data.map(changed)
 
 
 def clip_attributes(data: DataDir) -> DataDir:
@@ -113,8 +101,7 @@ def clip_attributes(data: DataDir) -> DataDir:
 def unit_attributes(data: DataDir) -> DataDir:
     """Map each corpus' attribute scale to [0, 1]."""
     mapped = map_attributes(data, lambda value, low, high: (value - low) / (high - low))
-    unit: dict[str, Scale] = dict.fromkeys(data.scales, (0.0, 1.0))
-    return DataDir(mapped.utterances, mapped.durations, unit)
+    return replace(mapped, scales=dict.fromkeys(data.scales, (0.0, 1.0)))
 
 
 def write_set(
@@ -145,16 +132,10 @@ def write_set(
     chosen = _hide(chosen, hidden[labels])
     with replaced_dir(output, marker="utt2class") as folder:
         write_data_files(folder, chosen)
-        (folder / "utt2class").write_text(
-            "".join(
-                f"{id_} {class_map.index_of(utterance)}\n"
-                for id_, utterance in chosen.utterances.items()
-            ),
-            encoding="utf-8",
-        )
-        (folder / "classes").write_text(
-            "".join(f"{name}\n" for name in class_map.classes), encoding="utf-8"
-        )
+        indices = ((i, class_map.index_of(u)) for i, u in chosen.utterances.items())
+        rows = (f"{id_} {index}\n" for id_, index in indices)
+        write_text(folder / "utt2class", "".join(rows))
+        write_text(folder / "classes", "".join(f"{c}\n" for c in class_map.classes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +153,8 @@ class SetOptions:
         max_seconds: Longer clips are not in train and valid.
         clip_attributes: Bring attributes outside the scale to its ends.
         unit_attributes: Map attributes to [0, 1].
-        legacy_va_order: Exchange valence and arousal of MSP-Podcast.
+        legacy_va_order: Exchange valence and arousal where the paper's released
+            preparation did.
     """
 
     schemes: Sequence[str]
@@ -215,23 +197,19 @@ def make_sets(
         UserError: The options do not fit the data, or a part is empty.
     """
     schemes = _match_schemes(corpora, options)
-    split_options = _with_sizes(
-        dict(zip(schemes, corpora, strict=True)), schemes, class_map, options
-    )
+    kept = {
+        corpus: keep_classes(data, class_map)
+        for corpus, data in zip(schemes, corpora, strict=True)
+    }
     parts: dict[str, list[DataDir]] = {"train": [], "valid": [], "test": []}
-    for corpus, data in zip(schemes, corpora, strict=True):
-        data = keep_classes(data, class_map)
-        split = make_split(
-            schemes[corpus],
-            data.utterances,
-            _within_reach(split_options, corpus, schemes, data, options),
-        )
+    for corpus, data in kept.items():
+        sizes = _subset_sizes(corpus, kept, schemes, options)
+        split = make_split(schemes[corpus], data.utterances, sizes).parts()
         data = _with_options(data, corpus, options)
-        test = data.select(split.test)
-        parts["test"].append(test)
+        parts["test"].append(data.select(split["test"]))
+        mode = options.hide.get(corpus)
         for name in ("train", "valid"):
-            mode = options.hide.get(corpus)
-            ids = _within(data, split.parts()[name], options)
+            ids = _within(data, split[name], options)
             if mode != "both":
                 parts[name].append(_hide(data.select(ids), mode))
     joined = {}
@@ -244,42 +222,22 @@ def make_sets(
     return Sets(**joined)
 
 
-def _with_sizes(
-    corpora: Mapping[str, DataDir],
+def _subset_sizes(
+    corpus: str,
+    kept: Mapping[str, DataDir],
     schemes: Mapping[str, Scheme],
-    class_map: ClassMap,
     options: SetOptions,
 ) -> SplitOptions:
-    """Fill in the sizes of a subset from the sets of the corpus it shall be like."""
-    like = options.subset_like
+    """Take a subset's sizes from the corpus it shall be like, as far as there are."""
+    like, whole = options.subset_like, schemes[corpus].whole
     if like is None:
         return options.split
-    if like not in corpora:
-        raise UserError(f"--subset_like {like}: there is no --data of it")
-    utterances = keep_classes(corpora[like], class_map).utterances
-    split = make_split(schemes[like], utterances, options.split)
-    return replace(
-        options.split, subset_train=len(split.train), subset_valid=len(split.valid)
-    )
-
-
-def _within_reach(
-    wanted: SplitOptions,
-    corpus: str,
-    schemes: Mapping[str, Scheme],
-    data: DataDir,
-    options: SetOptions,
-) -> SplitOptions:
-    """Bound the sizes of a subset like another corpus' by what this corpus has."""
-    whole = schemes[corpus].whole
-    if options.subset_like is None or whole is None:
-        return wanted
-    split = whole(data.utterances, options.split)
-    return replace(
-        wanted,
-        subset_train=min(wanted.subset_train, len(split.train)),
-        subset_valid=min(wanted.subset_valid, len(split.valid)),
-    )
+    model = make_split(schemes[like], kept[like].utterances, options.split)
+    train, valid = len(model.train), len(model.valid)
+    if whole is not None:
+        full = whole(kept[corpus].utterances, options.split)
+        train, valid = min(train, len(full.train)), min(valid, len(full.valid))
+    return replace(options.split, subset_train=train, subset_valid=valid)
 
 
 def _match_schemes(
@@ -310,12 +268,16 @@ def _match_schemes(
         for corpus in named:
             if corpus not in schemes:
                 raise UserError(f"{option} names {corpus}, of which there is no --data")
-    if options.legacy_va_order and _SWAPPED not in schemes:
-        raise UserError(f"--legacy_va_order: there is no data of {_SWAPPED}")
-    if options.split.fold > max(scheme.folds for scheme in schemes.values()):
+    like = options.subset_like
+    if like is not None and like not in schemes:
+        raise UserError(f"--subset_like {like}: there is no --data of it")
+    swapped = any(CORPORA[corpus].paper_swapped_va for corpus in schemes)
+    if options.legacy_va_order and not swapped:
+        raise UserError(f"--legacy_va_order: there is no data of {SWAPPED}")
+    folds = max(scheme.folds for scheme in schemes.values())
+    if options.split.fold > folds:
         raise UserError(
-            f"--fold {options.split.fold}: the largest fold of these schemes is "
-            f"{max(scheme.folds for scheme in schemes.values())}"
+            f"--fold {options.split.fold}: the largest fold of these schemes is {folds}"
         )
     return schemes
 
@@ -326,9 +288,9 @@ def _with_options(data: DataDir, corpus: str, options: SetOptions) -> DataDir:
         data = clip_attributes(data)
     if options.unit_attributes:
         data = unit_attributes(data)
-    if options.legacy_va_order and corpus == _SWAPPED:
-        swapped = {i: swap_valence_arousal(u) for i, u in data.utterances.items()}
-        data = DataDir(swapped, data.durations, data.scales)
+    if options.legacy_va_order and CORPORA[corpus].paper_swapped_va:
+        # It had [arousal, valence, dominance] where IEMOCAP's had valence first.
+        data = data.map(lambda u: u.with_attributes(u.arousal, u.valence, u.dominance))
     return data
 
 
@@ -337,20 +299,16 @@ def _within(data: DataDir, ids: Sequence[str], options: SetOptions) -> Sequence[
     low, high = options.min_seconds, options.max_seconds
     if low is None and high is None:
         return ids
-    low = -math.inf if low is None else low
-    high = math.inf if high is None else high
     if not data.durations:
         raise UserError(
-            "limits on the duration need utt2dur; run ser_check_audio on the data"
+            "limits on the duration need utt2dur; prepare the data with its audio check"
         )
+    low, high = (-math.inf if low is None else low, math.inf if high is None else high)
     return [id_ for id_ in ids if low <= data.durations[id_] <= high]
 
 
 def _hide(data: DataDir, mode: str | None) -> DataDir:
-    if mode is None:
-        return data
-    hidden = {id_: hide_labels(u, mode) for id_, u in data.utterances.items()}
-    return DataDir(hidden, data.durations, data.scales)
+    return data if mode is None else data.map(lambda u: hide_labels(u, mode))
 
 
 def write_sets(
@@ -362,44 +320,34 @@ def write_sets(
 ) -> dict[str, Any]:
     """Write the set directories, the manifests and ``split.json`` into a folder.
 
-    Args:
-        sets: The parts.
-        class_map: Gives each utterance its class.
-        folder: Where to write.
-        options: How the sets were made.
-        unusable: The reason for each utterance that was left out before the split,
-            for there are no features of it.
+    A manifest has a line with id, speaker and own label of each utterance. `unusable`
+    has the reason for each one that was left out before the split, for there are no
+    features of it.
 
     Returns:
         The content of ``split.json``.
     """
     for name, data in sets.parts().items():
         write_set(data, data.utterances, class_map, folder / name)
-        (folder / f"{name}.txt").write_text(manifest(data), encoding="utf-8")
+        records = data.utterances.values()
+        manifest = "".join(f"{u.id} {u.speaker} {u.emotion}\n" for u in records)
+        write_text(folder / f"{name}.txt", manifest)
     description = {
         "labels": class_map.name,
         "options": asdict(options),
         **describe_sets(sets, class_map),
         "unusable": dict(unusable or {}),
     }
-    (folder / "split.json").write_text(
-        json.dumps(description, indent=2) + "\n", encoding="utf-8"
-    )
+    write_text(folder / "split.json", json.dumps(description, indent=2) + "\n")
     return description
-
-
-def manifest(data: DataDir) -> str:
-    """Return a manifest: a line with id, speaker and own label of each utterance."""
-    return "".join(
-        f"{id_} {u.speaker} {u.emotion}\n" for id_, u in data.utterances.items()
-    )
 
 
 def describe_sets(sets: Sets, class_map: ClassMap) -> dict[str, Any]:
     """Count classes, corpora and labels of each part, and the speakers they share."""
     description: dict[str, Any] = {}
-    for name, data in sets.parts().items():
-        records = data.utterances.values()
+    parts = {name: data.utterances for name, data in sets.parts().items()}
+    for name, utterances in parts.items():
+        records = utterances.values()
         classes = Counter(class_map.class_of(u) for u in records)
         description[name] = {
             "utterances": len(records),
@@ -409,31 +357,28 @@ def describe_sets(sets: Sets, class_map: ClassMap) -> dict[str, Any]:
             "corpora": dict(sorted(Counter(u.corpus for u in records).items())),
             "speakers": len({u.speaker for u in records}),
         }
-    everyone = {i: u for d in sets.parts().values() for i, u in d.utterances.items()}
+    everyone = {id_: u for part in parts.values() for id_, u in part.items()}
     for left, right in (("valid", "train"), ("test", "train"), ("test", "valid")):
-        description[f"speakers_in_{left}_and_{right}"] = shared_speakers(
-            everyone,
-            sets.parts()[left].utterances,
-            sets.parts()[right].utterances,
-        )
+        shared = shared_speakers(everyone, parts[left], parts[right])
+        description[f"speakers_in_{left}_and_{right}"] = shared
     return description
 
 
 def sets_text(description: Mapping[str, Any], class_map: ClassMap) -> str:
     """Return the description for people."""
     columns = [*class_map.classes, "no class", "all", "with V A D", "speakers"]
-    lines = ["       " + "  ".join(name.rjust(8) for name in columns)]
+    widths = [max(8, len(name)) for name in columns]
+    rows = {"": columns}
     for part in ("train", "valid", "test"):
         found = description[part]
         numbers = [*found["classes"].values(), found["without_class"]]
         numbers += [found["utterances"], found["with_attributes"], found["speakers"]]
-        lines.append(
-            part.ljust(7)
-            + "  ".join(
-                str(number).rjust(max(8, len(name)))
-                for number, name in zip(numbers, columns, strict=True)
-            )
-        )
+        rows[part] = list(map(str, numbers))
+    lines = [
+        part.ljust(7)
+        + "  ".join(c.rjust(w) for c, w in zip(cells, widths, strict=True))
+        for part, cells in rows.items()
+    ]
     if unusable := description.get("unusable"):
         lines.append(
             f"!!! WARNING: {len(unusable)} utterances are in no set, for the feature "
@@ -441,20 +386,18 @@ def sets_text(description: Mapping[str, Any], class_map: ClassMap) -> str:
             f"{_some(list(unusable))}"
         )
     for part in ("train", "valid"):
-        shared = description[f"speakers_in_test_and_{part}"]
-        if shared:
+        if shared := description[f"speakers_in_test_and_{part}"]:
             lines.append(
                 f"!!! WARNING: {len(shared)} test speakers are also in {part}: "
                 f"{_some(shared)}"
             )
     shared = description["speakers_in_valid_and_train"]
-    if shared:
-        lines.append(
-            f"note: {len(shared)} validation speakers are also training speakers "
-            f"({_some(shared)})"
-        )
-    else:
-        lines.append("no validation speaker is a training speaker")
+    lines.append(
+        f"note: {len(shared)} validation speakers are also training speakers "
+        f"({_some(shared)})"
+        if shared
+        else "no validation speaker is a training speaker"
+    )
     return "\n".join(lines) + "\n"
 
 

@@ -1,13 +1,14 @@
 """Splits: who trains, who validates, who is tested.
 
-A scheme is a pure function from utterances to ids; the schemes of a corpus are in its
-own module. What several corpora share is here: folds over speakers, parts as the corpus
-names them, seeded samples, and the check that nobody is on both sides.
+A scheme is a pure function from utterances to ids. What several corpora share is here:
+folds over speakers, parts as the corpus names them, seeded samples, and the check that
+nobody is on both sides. Schemes of one corpus alone are in its module.
 """
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
@@ -66,6 +67,31 @@ class Scheme:
     whole: Callable[[Utterances, SplitOptions], Split] | None = None
 
 
+def published_parts(train: str, valid: str, test: str, description: str) -> Scheme:
+    """Make the scheme of the parts that ``utt2split`` names.
+
+    Makers mostly keep speakers apart; where they do not, it is printed, not an error.
+    """
+    names = {train: "train", valid: "valid", test: "test"}
+    return Scheme(
+        lambda utterances, options: split_by(utterances, lambda u: names.get(u.split)),
+        folds=1,
+        description=description,
+        unseen_test_speakers=False,
+    )
+
+
+def speaker_folds(folds: int, description: str) -> Scheme:
+    """Make the scheme that tests one group of speakers, validates on the one before."""
+
+    def split(utterances: Utterances, options: SplitOptions) -> Split:
+        groups = speaker_groups(utterances, folds)
+        test, valid = groups[options.fold - 1], groups[options.fold - 2]
+        return split_by_speakers(utterances, valid, test)
+
+    return Scheme(split, folds, description)
+
+
 def make_split(scheme: Scheme, utterances: Utterances, options: SplitOptions) -> Split:
     """Apply a scheme and check what comes out.
 
@@ -82,14 +108,6 @@ def make_split(scheme: Scheme, utterances: Utterances, options: SplitOptions) ->
             f"{scheme.folds}"
         )
     split = scheme.split(utterances, options)
-    check_split(split, utterances, scheme.unseen_test_speakers)
-    return split
-
-
-def check_split(
-    split: Split, utterances: Utterances, unseen_test_speakers: bool
-) -> None:
-    """Raise UserError for an empty part, a shared utterance or a shared speaker."""
     seen: dict[str, str] = {}
     for part, ids in split.parts().items():
         if not ids:
@@ -101,26 +119,20 @@ def check_split(
             if id_ in seen:
                 raise UserError(f"{id_} is both in {seen[id_]} and in {part}")
             seen[id_] = part
-    if unseen_test_speakers:
-        for part in ("train", "valid"):
-            shared = shared_speakers(utterances, split.test, split.parts()[part])
-            if shared:
-                raise UserError(
-                    f"test speakers are also in {part}: {', '.join(shared[:10])}"
-                )
+        shared = shared_speakers(utterances, split.test, ids)
+        if scheme.unseen_test_speakers and part != "test" and shared:
+            raise UserError(
+                f"test speakers are also in {part}: {', '.join(shared[:10])}"
+            )
+    return split
 
 
 def shared_speakers(
     utterances: Utterances, left: Iterable[str], right: Iterable[str]
 ) -> list[str]:
     """Return the sorted known speakers that occur in both lists of ids."""
-    speakers = speakers_of(utterances, left) & speakers_of(utterances, right)
-    return sorted(speakers)
-
-
-def speakers_of(utterances: Utterances, ids: Iterable[str]) -> set[str]:
-    """Return the known speakers of these ids."""
-    return {utterances[id_].speaker for id_ in ids} - {UNKNOWN}
+    one, other = ({utterances[id_].speaker for id_ in ids} for ids in (left, right))
+    return sorted(one & other - {UNKNOWN})
 
 
 def sample(ids: Iterable[str], size: int, seed: int) -> tuple[str, ...]:
@@ -139,33 +151,31 @@ def sample(ids: Iterable[str], size: int, seed: int) -> tuple[str, ...]:
             f"cannot draw {size} utterances from {len(ids)}; choose a smaller subset "
             "(--subset_train, --subset_valid)"
         )
-    ranked = sorted(ids, key=lambda id_: _rank(id_, seed))
-    return tuple(sorted(ranked[:size]))
+
+    def rank(id_: str) -> bytes:
+        return hashlib.sha256(f"{seed}:{id_}".encode()).digest()
+
+    return tuple(sorted(sorted(ids, key=rank)[:size]))
 
 
-def _rank(id_: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}:{id_}".encode()).digest()
-
-
-def split_by_part(utterances: Utterances, train: str, valid: str, test: str) -> Split:
-    """Take the parts as the corpus names them in ``utt2split``."""
-
-    def ids_of(part: str) -> tuple[str, ...]:
-        return tuple(sorted(i for i, u in utterances.items() if u.split == part))
-
-    return Split(ids_of(train), ids_of(valid), ids_of(test))
+def split_by(
+    utterances: Utterances, part_of: Callable[[Utterance], str | None]
+) -> Split:
+    """Put each utterance into the part that `part_of` names, or nowhere for None."""
+    parts: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
+    for id_ in sorted(utterances):
+        part = part_of(utterances[id_])
+        if part is not None:
+            parts[part].append(id_)
+    return Split(*map(tuple, parts.values()))
 
 
 def split_by_speakers(
     utterances: Utterances, valid: Collection[str], test: Collection[str]
 ) -> Split:
     """Give the named speakers to valid and test, all others to train."""
-    parts: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
-    for id_, utterance in utterances.items():
-        speaker = utterance.speaker
-        part = "test" if speaker in test else "valid" if speaker in valid else "train"
-        parts[part].append(id_)
-    return Split(*(tuple(sorted(ids)) for ids in parts.values()))
+    parts = dict.fromkeys(valid, "valid") | dict.fromkeys(test, "test")
+    return split_by(utterances, lambda u: parts.get(u.speaker, "train"))
 
 
 def speaker_groups(utterances: Utterances, groups: int) -> list[list[str]]:
@@ -194,18 +204,8 @@ def speaker_groups(utterances: Utterances, groups: int) -> list[list[str]]:
     return result
 
 
-def _runs(items: Sequence[str], count: int) -> list[list[str]]:
-    """Cut `items` into `count` runs whose lengths differ by at most one."""
+def _runs(items: Sequence[str], count: int) -> list[Sequence[str]]:
+    """Cut `items` into `count` runs; the first ones are longer by one if need be."""
     size, extra = divmod(len(items), count)
-    runs, start = [], 0
-    for index in range(count):
-        stop = start + size + (index < extra)
-        runs.append(list(items[start:stop]))
-        start = stop
-    return runs
-
-
-def speaker_folds(utterances: Utterances, folds: int, fold: int) -> Split:
-    """Test on the fold's group of speakers, validate on the group before it."""
-    groups = speaker_groups(utterances, folds)
-    return split_by_speakers(utterances, valid=groups[fold - 2], test=groups[fold - 1])
+    ends = [index * size + min(index, extra) for index in range(count + 1)]
+    return [items[start:stop] for start, stop in pairwise(ends)]

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from espnet_ext.corpora.corpus import Corpus, Counts, LeftOut
+from espnet_ext.attributes import ATTRIBUTES
+from espnet_ext.corpora.corpus import Corpus, LeftOut
 from espnet_ext.corpora.datadir import DataDir, Scale
-from espnet_ext.corpora.utterance import ATTRIBUTES, UNKNOWN, Utterance
+from espnet_ext.corpora.textio import write_text
+from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 
 _SHOWN = 10
 _MOST_SPEAKERS = 30
@@ -37,19 +39,17 @@ class ReleaseCheck:
     differing: tuple[tuple[str, int, int], ...]
 
     def lines(self) -> list[str]:
-        """Tell the result; a difference loudly."""
+        """Report the result; a difference loudly."""
         total = self.agreeing + len(self.differing)
         if not self.differing:
             return [f"release: {self.release}; all {total} known counts agree"]
         looks = f"this looks like {self.release}, but {len(self.differing)} of {total}"
         if not self.agreeing:
             looks = f"this is no known release; of {self.release}, the nearest, all"
-        lines = [
-            f"!!! WARNING: {looks} known counts differ",
-            *(
-                f"!!!   {what}: {found} found, {true} in {self.release}"
-                for what, true, found in self.differing[:_SHOWN]
-            ),
+        lines = [f"!!! WARNING: {looks} known counts differ"]
+        lines += [
+            f"!!!   {what}: {found} found, {true} in {self.release}"
+            for what, true, found in self.differing[:_SHOWN]
         ]
         if len(self.differing) > _SHOWN:
             lines.append("!!!   ... all of them are in summary.json")
@@ -80,26 +80,19 @@ def check_release(
         None where no counts are known.
     """
     found = count(utterances)
-    checks = [_compare(name, true, found) for name, true in corpus.releases.items()]
-    if not checks:
-        return None
-
-    def fit(check: ReleaseCheck) -> tuple[int, float]:
-        true = corpus.releases[check.release]
+    best, best_fit = None, (-1, 0)
+    for release, true in corpus.releases.items():
+        differing = tuple(
+            (" ".join(key) or "utterances", number, found[key])
+            for key, number in true.items()
+            if found[key] != number
+        )
         # Without a total, the splits make it up.
         size = true.get((), sum(true.values()))
-        return check.agreeing, -abs(size - found[()])
-
-    return max(checks, key=fit)
-
-
-def _compare(release: str, true: Counts, found: Counts) -> ReleaseCheck:
-    differing = [
-        (" ".join(key) or "utterances", number, found.get(key, 0))
-        for key, number in true.items()
-        if found.get(key, 0) != number
-    ]
-    return ReleaseCheck(release, len(true) - len(differing), tuple(differing))
+        fit = (len(true) - len(differing), -abs(size - found[()]))
+        if best is None or fit > best_fit:
+            best, best_fit = ReleaseCheck(release, fit[0], differing), fit
+    return best
 
 
 def summarize(
@@ -166,16 +159,14 @@ def _attribute(
 
 def summary_text(summary: Mapping[str, Any], left_out: Sequence[LeftOut]) -> str:
     """Return the summary for people."""
-    hours = summary["hours"]
-    speakers = {s: n for s, n in summary["speaker"].items() if s != UNKNOWN}
+    hours, speakers = summary["hours"], summary["speaker"]
     head = f"{' + '.join(summary['corpora'])}: {summary['utterances']} utterances, "
-    head += f"{len(speakers)} known speakers"
+    head += f"{len(speakers.keys() - {UNKNOWN})} known speakers"
     head += ", durations not known yet" if hours is None else f", {hours:.2f} hours"
     lines = [head, ""]
     lines += _table("emotion", summary["emotion"], summary["split"])
     lines += ["", *_table("gender", summary["gender"], summary["split"]), ""]
-    lines += _speaker_lines(summary["speaker"])
-    lines += ["", *_attribute_lines(summary), ""]
+    lines += [_speaker_line(speakers), "", *_attribute_lines(summary), ""]
     lines += _left_out_lines(left_out)
     lines += [f"note: {note}" for note in summary["notes"]]
     if summary["release"] is not None:
@@ -201,9 +192,9 @@ def _table(
     ]
 
 
-def _speaker_lines(speakers: Mapping[str, int]) -> list[str]:
+def _speaker_line(speakers: Mapping[str, int]) -> str:
     if len(speakers) <= _MOST_SPEAKERS:
-        return ["speakers: " + ", ".join(f"{s} {n}" for s, n in speakers.items())]
+        return "speakers: " + ", ".join(f"{s} {n}" for s, n in speakers.items())
     numbers = sorted(speakers.values())
     text = (
         f"speakers: {len(speakers)} with {numbers[0]} to {numbers[-1]} utterances "
@@ -211,7 +202,7 @@ def _speaker_lines(speakers: Mapping[str, int]) -> list[str]:
     )
     if UNKNOWN in speakers:
         text += f"; {speakers[UNKNOWN]} utterances of unknown speakers among them"
-    return [text]
+    return text
 
 
 def _attribute_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -253,35 +244,9 @@ def write_summary(
 ) -> str:
     """Write ``summary.json``, ``summary.txt`` and ``left_out.tsv``; return the text."""
     text = summary_text(summary, left_out)
-    _write(folder / "summary.txt", text)
-    (folder / "summary.json").write_text(
-        json.dumps(summary, indent=2) + "\n", encoding="utf-8"
-    )
     rows = ["name\treason\twhere"]
     rows += [f"{item.name}\t{item.reason}\t{item.where}" for item in left_out]
-    _write(folder / "left_out.tsv", "\n".join(rows) + "\n")
+    write_text(folder / "summary.txt", text)
+    write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_text(folder / "left_out.tsv", "\n".join(rows) + "\n")
     return text
-
-
-def _write(path: Path, text: str) -> None:
-    # Paths may have any bytes: surrogateescape keeps those that are no UTF-8.
-    path.write_text(text, encoding="utf-8", errors="surrogateescape")
-
-
-def read_left_out(folder: Path) -> list[LeftOut]:
-    """Read ``left_out.tsv`` of an earlier stage, if it is there."""
-    path = folder / "left_out.tsv"
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    rows = text.splitlines()[1:]
-    cells = [row.split("\t", 2) for row in rows]
-    return [LeftOut(name, reason, where) for name, reason, where in cells]
-
-
-def read_summary(folder: Path) -> dict[str, Any]:
-    """Read ``summary.json`` of an earlier stage; empty if it is not there."""
-    path = folder / "summary.json"
-    if not path.exists():
-        return {}
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -102,3 +102,8 @@ def _open(path: Path) -> BinaryIO:
         return open(path, "rb")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; check the path") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text with Unix line ends; paths in it keep bytes that are no UTF-8."""
+    path.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")

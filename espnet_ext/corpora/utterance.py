@@ -1,15 +1,12 @@
 """One labelled recording, as its corpus tells it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 UNKNOWN = "<unk>"
 """Stands for a speaker, gender, split or label that the corpus does not tell."""
 
 GENDERS = ("f", "m", UNKNOWN)
-
-ATTRIBUTES = ("valence", "arousal", "dominance")
-"""The continuous dimensions, in the order of every output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +39,14 @@ class Utterance:
     arousal: float = math.nan
     dominance: float = math.nan
     labelled_seconds: float = math.nan
+
+    @property
+    def attributes(self) -> tuple[float, float, float]:
+        """Valence, arousal and dominance."""
+        return self.valence, self.arousal, self.dominance
+
+    def with_attributes(
+        self, valence: float, arousal: float, dominance: float
+    ) -> "Utterance":
+        """Return the utterance with these values."""
+        return replace(self, valence=valence, arousal=arousal, dominance=dominance)

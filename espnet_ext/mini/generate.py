@@ -1,35 +1,17 @@
 """Writes the built-in corpora and the tiny checkpoint, each in one step."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from tqdm import tqdm
 
 from espnet_ext.errors import UserError
 from espnet_ext.mini import iemocap, msp_podcast, upstream
-from espnet_ext.mini.size import MiniSize
 from espnet_ext.mini.speech import require_synthesizer
-from espnet_ext.mini.text import LICENSE
+from espnet_ext.mini.tree import LICENSE, MiniSize
 from espnet_ext.utils.atomic import atomic_dir
 
-
-class _Corpus(NamedTuple):
-    folder: str
-    write: Callable[[Path, int, MiniSize, Callable[[], object]], None]
-    number_of_utterances: Callable[[MiniSize], int]
-
-
-_CORPORA = {
-    "iemocap": _Corpus(
-        iemocap.FOLDER, iemocap.write_iemocap, iemocap.number_of_utterances
-    ),
-    "msp_podcast": _Corpus(
-        msp_podcast.FOLDER,
-        msp_podcast.write_msp_podcast,
-        msp_podcast.number_of_utterances,
-    ),
-}
+_CORPORA = {"iemocap": iemocap, "msp_podcast": msp_podcast}
 
 
 def generate(
@@ -62,20 +44,18 @@ def generate(
     if corpora:
         require_synthesizer()
     if with_upstream:
-        yield _write_upstream(output, seed)
+        upstream.write_tiny_hubert(output / upstream.FOLDER, seed)
+        yield output / upstream.FOLDER
     for name in corpora:
         corpus = _CORPORA[name]
-        path = output / corpus.folder
+        path = output / corpus.FOLDER
         _check_replaceable(path)
+        total = corpus.number_of_utterances(size)
         with (
             atomic_dir(path) as new,
-            tqdm(
-                total=corpus.number_of_utterances(size),
-                desc=f"{path}",
-                unit="utt",
-            ) as progress,
+            tqdm(total=total, desc=f"{path}", unit="utt") as progress,
         ):
-            corpus.write(new, seed, size, progress.update)
+            corpus.write_corpus(new, seed, size, progress.update)
         yield path
 
 
@@ -95,9 +75,3 @@ def _check_replaceable(path: Path) -> None:
             "Is it a corpus of yours? Then name it with --corpus (run.sh), or choose "
             "another folder"
         )
-
-
-def _write_upstream(output: Path, seed: int) -> Path:
-    path = output / upstream.FOLDER
-    upstream.write_tiny_hubert(path, seed)
-    return path

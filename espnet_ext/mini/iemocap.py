@@ -26,27 +26,17 @@ from pathlib import Path
 import numpy as np
 
 from espnet_ext.mini import prosody as p
-from espnet_ext.mini.size import MiniSize
 from espnet_ext.mini.speech import SAMPLE_RATE, synthesize
-from espnet_ext.mini.text import LICENSE, REPLIES, STATEMENTS
-from espnet_ext.mini.wav import write_wav
+from espnet_ext.mini.text import REPLIES, STATEMENTS
+from espnet_ext.mini.tree import LICENSE, MiniSize, write_wav
 
 FOLDER = "IEMOCAP_full_release"
 
 # Utterances of each label in each session: 128 of the paper's five classes. The real
 # corpus has two `dis` in all, which no score over five classes survives.
 SESSION_COUNTS = {
-    "neu": 34,
-    "ang": 28,
-    "hap": 27,
-    "sad": 27,
-    "dis": 12,
-    "exc": 12,
-    "fru": 12,
-    "fea": 3,
-    "sur": 4,
-    "oth": 1,
-    "xxx": 14,
+    **{"neu": 34, "ang": 28, "hap": 27, "sad": 27, "dis": 12, "exc": 12},
+    **{"fru": 12, "fea": 3, "sur": 4, "oth": 1, "xxx": 14},
 }
 
 # Dialogs of a session, and those that differ from it. All names occur in the real
@@ -113,16 +103,10 @@ class Take:
     ratings: tuple[Rating, ...]
 
 
-def write_iemocap(
+def write_corpus(
     root: Path, seed: int, size: MiniSize, on_progress: Callable[[], object]
 ) -> None:
-    """Write the tree into an empty folder.
-
-    Args:
-        root: The folder that becomes ``IEMOCAP_full_release``.
-        seed: The same seed gives the same bytes.
-        size: How many utterances.
-        on_progress: Called once an utterance.
+    """Write the tree into an empty folder; `on_progress` is called once an utterance.
 
     Raises:
         UserError: The synthesizer is missing or fails.
@@ -138,10 +122,15 @@ def write_iemocap(
         write_wav(_wav_path(root, take), samples)
         durations[take.id] = len(samples) / SAMPLE_RATE
         on_progress()
-    for number, (dialog, members) in enumerate(_by_dialog(takes).items()):
+    dialogs: dict[str, list[Take]] = {}
+    for take in takes:
+        dialogs.setdefault(take.dialog, []).append(take)
+    for number, members in enumerate(dialogs.values()):
         rng = np.random.default_rng([seed, _PLAN, 1, number])
-        _write_dialog(root, dialog, members, durations, rng)
-    _write_documents(root)
+        _write_dialog(root, members, durations, rng)
+    _write_text(root / "README.txt", _README)
+    _write_text(root / "LICENSE.txt", LICENSE)
+    _write_text(root / "Documentation" / "format.txt", _FORMAT)
 
 
 def number_of_utterances(size: MiniSize) -> int:
@@ -299,55 +288,42 @@ def bracket(ratings: tuple[Rating, ...]) -> np.ndarray:
     return np.mean(np.array(rows, dtype=float), axis=0)  # (raters, 3) -> (3,)
 
 
-def _by_dialog(takes: list[Take]) -> dict[str, list[Take]]:
-    dialogs: dict[str, list[Take]] = {}
-    for take in takes:
-        dialogs.setdefault(take.dialog, []).append(take)
-    return dialogs
-
-
-def _session(root: Path, dialog: str) -> Path:
-    return root / f"Session{dialog[4]}"
-
-
 def _wav_path(root: Path, take: Take) -> Path:
-    folder = _session(root, take.dialog) / "sentences" / "wav" / take.dialog
+    folder = root / f"Session{take.dialog[4]}" / "sentences" / "wav" / take.dialog
     return folder / f"{take.id}.wav"
 
 
 def _write_dialog(
     root: Path,
-    dialog: str,
     takes: list[Take],
     durations: dict[str, float],
     rng: np.random.Generator,
 ) -> None:
     """Write the label files and the transcript of one dialog."""
-    times = {}
+    dialog = takes[0].dialog
     now = float(rng.uniform(4, 8))
+    text = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
+    transcript = ""
     for take in takes:
-        times[take.id] = (now, now + durations[take.id])
-        now += durations[take.id] + float(rng.uniform(0.1, 1.5))
-
-    # Some files of the real corpus were edited on old systems: CR line ends, a byte
-    # that is no UTF-8, the AppleDouble files of a Mac.
-    newline = "\r\n" if dialog.startswith("Ses02F") else "\n"
-    labels = _session(root, dialog) / "dialog" / "EmoEvaluation"
-    text = "".join(_block(take, *times[take.id]) for take in takes)
-    text = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n" + text
-    if dialog == "Ses04M_impro02":
-        text = text.replace("\t()\n", "\t(d\xe9\xe7u)\n", 1)
-    _write_text(labels / f"{dialog}.txt", text, newline)
-    transcript = "".join(_transcript_line(take, *times[take.id]) for take in takes)
+        end = now + durations[take.id]
+        text += _block(take, now, end)
+        transcript += f"{take.id} [{now:08.4f}-{end:08.4f}]: {take.text}\n"
+        now = now + (durations[take.id] + float(rng.uniform(0.1, 1.5)))
     if "impro" in dialog:
         transcript += f"{dialog[5]}: Okay.\n"
-    folder = _session(root, dialog) / "dialog" / "transcriptions"
-    _write_text(folder / f"{dialog}.txt", transcript, newline)
+    # Some files of the real corpus were edited on old systems: CR line ends, a byte
+    # that is no UTF-8, the AppleDouble files of a Mac.
+    if dialog == "Ses04M_impro02":
+        text = text.replace("\t()\n", "\t(d\xe9\xe7u)\n", 1)
+    newline = "\r\n" if dialog.startswith("Ses02F") else "\n"
+    folder = root / f"Session{dialog[4]}" / "dialog"
+    labels = folder / "EmoEvaluation"
+    files = [labels / f"{dialog}.txt", folder / "transcriptions" / f"{dialog}.txt"]
+    for path, content in zip(files, (text, transcript), strict=True):
+        _write_text(path, content, newline)
     if dialog.endswith(("impro01", "impro07")):
-        _write_apple_double(labels / f"._{dialog}.txt")
-        _write_apple_double(folder / f"._{dialog}.txt")
-        wav = _wav_path(root, takes[0])
-        _write_apple_double(wav.with_name(f"._{wav.name}"))
+        for path in (*files, _wav_path(root, takes[0])):
+            path.with_name(f"._{path.name}").write_bytes(_APPLE_DOUBLE)
     _write_single_raters(labels, dialog, takes)
 
 
@@ -376,44 +352,34 @@ def _spoken(emotions: tuple[str, ...]) -> str:
     return "; ".join(_WORDS[e] for e in emotions) + ";"
 
 
-def _transcript_line(take: Take, start: float, end: float) -> str:
-    return f"{take.id} [{start:08.4f}-{end:08.4f}]: {take.text}\n"
-
-
-def _write_apple_double(path: Path) -> None:
-    """Write what a Mac leaves on foreign disks: a header, no text and no audio."""
-    path.write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + b"\0" * 58)
+# What a Mac leaves on foreign disks: a header, no text and no audio.
+_APPLE_DOUBLE = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + b"\0" * 58
 
 
 def _write_single_raters(labels: Path, dialog: str, takes: list[Take]) -> None:
     """Write the single raters' files, whose formats differ from the dialog's."""
-    categorical: dict[str, str] = {}
-    attribute: dict[str, str] = {}
-    own = ""
+    files: dict[str, str] = {}
     for take in takes:
         for rating in take.ratings:
             who = rating.rater[2:].lower()
-            if rating.rater.startswith("C-E"):
-                line = f"{take.id} :{_spoken(rating.emotions)} ({rating.remark})\n"
-                categorical[who] = categorical.get(who, "") + line
-            elif rating.rater.startswith("C-"):
-                own += f"{take.id} :{_spoken(rating.emotions)} ()\n"
-            elif rating.rater.startswith("A-E") and None not in rating.vad:
+            if rating.rater.startswith("C-"):
+                folder = "Categorical" if who[0] == "e" else "Self-evaluation"
+                who = who if who[0] == "e" else f"{dialog[5].lower()}1"
+                name = f"{folder}/{dialog}_{who}_cat.txt"
+                line = f"{_spoken(rating.emotions)} ({rating.remark})"
+            elif who[0] == "e" and None not in rating.vad:
                 v, a, d = rating.vad
-                line = f"{take.id} :act {a}; :val {v}; :dom  {d}; ({rating.remark})\n"
-                attribute[who] = attribute.get(who, "") + line
-    for who, text in categorical.items():
-        _write_text(labels / "Categorical" / f"{dialog}_{who}_cat.txt", text)
-    for who, text in attribute.items():
-        _write_text(labels / "Attribute" / f"{dialog}_{who}_atr.txt", text)
-        anvil = (
-            f'<?xml version="1.0"?>\n<annotation><body rater="{who}"/></annotation>\n'
-        )
-        _write_text(labels / "Attribute" / f"{dialog}_{who}_atr.anvil", anvil)
-    side = dialog[5].lower()
-    _write_text(labels / "Self-evaluation" / f"{dialog}_{side}1_cat.txt", own)
+                name = f"Attribute/{dialog}_{who}_atr.txt"
+                line = f"act {a}; :val {v}; :dom  {d}; ({rating.remark})"
+                files[name.replace(".txt", ".anvil")] = _ANVIL.format(who)
+            else:
+                continue
+            files[name] = files.get(name, "") + f"{take.id} :{line}\n"
+    for name, text in files.items():
+        _write_text(labels / name, text)
 
 
+_ANVIL = '<?xml version="1.0"?>\n<annotation><body rater="{}"/></annotation>\n'
 _README = """\
 A small corpus in the layout of IEMOCAP_full_release, made by ser_make_mini.
 
@@ -428,9 +394,3 @@ dialog/EmoEvaluation/<dialog>.txt: one block an utterance, [V, A, D] on a scale 
 Lines C-E*: emotions named by a rater; C-F*, C-M*: by the actor. A-E*: valence (val),
 activation (act) and dominance (dom) by a rater; A-F*, A-M*: by the actor.
 """
-
-
-def _write_documents(root: Path) -> None:
-    _write_text(root / "README.txt", _README)
-    _write_text(root / "LICENSE.txt", LICENSE)
-    _write_text(root / "Documentation" / "format.txt", _FORMAT)

@@ -28,10 +28,9 @@ from pathlib import Path
 import numpy as np
 
 from espnet_ext.mini import prosody as p
-from espnet_ext.mini.size import MiniSize
 from espnet_ext.mini.speech import SAMPLE_RATE, synthesize
-from espnet_ext.mini.text import LICENSE, STATEMENTS
-from espnet_ext.mini.wav import write_wav
+from espnet_ext.mini.text import STATEMENTS
+from espnet_ext.mini.tree import LICENSE, MiniSize, write_wav
 
 FOLDER = "MSP-PODCAST-1.8"
 
@@ -49,30 +48,23 @@ _SPEAKERS = {
     "Test1": (10, 0),
     "Test2": (4, 2),
 }
-# Classes as the codes of `prosody.EMOTIONS`; contempt is near frustration there.
-_CODES = {
-    "N": "neu",
-    "H": "hap",
-    "A": "ang",
-    "S": "sad",
-    "D": "dis",
-    "X": "xxx",
-    "U": "sur",
-    "C": "fru",
-    "F": "fea",
-    "O": "oth",
+# Classes as the codes of `prosody.EMOTIONS` (contempt is near frustration there), and
+# what a worker calls them.
+_CLASSES = {
+    "N": ("neu", "Neutral"),
+    "H": ("hap", "Happy"),
+    "A": ("ang", "Angry"),
+    "S": ("sad", "Sad"),
+    "D": ("dis", "Disgust"),
+    "U": ("sur", "Surprise"),
+    "C": ("fru", "Contempt"),
+    "F": ("fea", "Fear"),
+    "O": ("oth", "Other"),
+    "X": ("xxx", ""),
 }
-_WORDS = {
-    "N": "Neutral",
-    "H": "Happy",
-    "A": "Angry",
-    "S": "Sad",
-    "D": "Disgust",
-    "U": "Surprise",
-    "C": "Contempt",
-    "F": "Fear",
-    "O": "Other",
-}
+_WORDS = {letter: word for letter, (_, word) in _CLASSES.items() if word}
+# Least and most of a channel's noise, highpass, lowpass and reverb.
+_CHANNELS = ([-56.0, 70.0, 3400.0, -24.0], [-46.0, 150.0, 6500.0, -12.0])
 _OTHERS = ("Other-confused", "Other-tired", "Other")
 _SECONDARY = ("Concerned", "Confused", "Amused", "Frustrated", "Depressed", "Excited")
 
@@ -137,16 +129,10 @@ class Segment:
         return np.mean(np.array([work.vad for work in self.works], float), axis=0)
 
 
-def write_msp_podcast(
+def write_corpus(
     root: Path, seed: int, size: MiniSize, on_progress: Callable[[], object]
 ) -> None:
-    """Write the tree into an empty folder.
-
-    Args:
-        root: The folder that becomes ``MSP-PODCAST-1.8``.
-        seed: The same seed gives the same bytes.
-        size: How many utterances.
-        on_progress: Called once an utterance.
+    """Write the tree into an empty folder; `on_progress` is called once an utterance.
 
     Raises:
         UserError: The synthesizer is missing or fails.
@@ -181,27 +167,16 @@ def plan(seed: int, size: MiniSize) -> list[Segment]:
         rng.shuffle(labels)
         for turn, emotion in enumerate(labels):
             podcast = shows[turn % len(shows)]
-            segment = 3 + 7 * (turn // len(shows))
-            drawn.append((_file_name(podcast.number, segment), podcast, emotion))
-    drawn = _rename_outlier(drawn)
+            name = (
+                f"MSP-PODCAST_{podcast.number:04d}_{3 + 7 * (turn // len(shows)):04d}"
+            )
+            drawn.append((f"{name}.wav", podcast, emotion))
+    # The last file of podcast 1023 gets the outlier's name.
+    last = max(name for name, podcast, _ in drawn if podcast.number == 1023)
+    drawn = [(OUTLIER if d[0] == last else d[0], *d[1:]) for d in drawn]
     return [
         _draw_segment(name, podcast, emotion, np.random.default_rng([seed, _TAKE, i]))
         for i, (name, podcast, emotion) in enumerate(sorted(drawn, key=lambda d: d[0]))
-    ]
-
-
-def _file_name(podcast: int, segment: int) -> str:
-    return f"MSP-PODCAST_{podcast:04d}_{segment:04d}.wav"
-
-
-def _rename_outlier(
-    drawn: list[tuple[str, Podcast, str]],
-) -> list[tuple[str, Podcast, str]]:
-    """Give the last file of podcast 1023 the outlier's name."""
-    last = max(name for name, podcast, _ in drawn if podcast.number == 1023)
-    return [
-        (OUTLIER if name == last else name, podcast, emotion)
-        for name, podcast, emotion in drawn
     ]
 
 
@@ -217,24 +192,15 @@ def _draw_podcasts(seed: int, rng: np.random.Generator) -> list[Podcast]:
     others = np.setdiff1d(np.arange(1, 2000), [1023])
     numbers = [1023, *rng.choice(others, size=len(names) - 1, replace=False)]
     return [
-        Podcast(int(number), speaker, _draw_channel(rng), split)
+        Podcast(int(number), speaker, p.Channel(*rng.uniform(*_CHANNELS)), split)
         for number, speaker, split in zip(numbers, speakers, splits, strict=True)
     ]
-
-
-def _draw_channel(rng: np.random.Generator) -> p.Channel:
-    return p.Channel(
-        noise=float(rng.uniform(-56, -46)),
-        highpass=float(rng.uniform(70, 150)),
-        lowpass=float(rng.uniform(3400, 6500)),
-        reverb=float(rng.uniform(-24, -12)),
-    )
 
 
 def _draw_segment(
     name: str, podcast: Podcast, emotion: str, rng: np.random.Generator
 ) -> Segment:
-    vad = p.draw_vad(_CODES[emotion], rng)  # (3,) on 1-5
+    vad = p.draw_vad(_CLASSES[emotion][0], rng)  # (3,) on 1-5
     return Segment(
         name=name,
         emotion=emotion,
@@ -269,7 +235,8 @@ def _draw_works(emotion: str, vad: np.ndarray, rng: np.random.Generator) -> list
     workers = rng.choice(200, size=count, replace=False)
     return [
         Work(
-            worker=_worker_id(int(worker)),
+            # Ids of seven and of eight digits occur.
+            worker=f"WORKER{worker:0{8 if worker % 3 else 7}d}",
             emotion=vote,
             word=str(rng.choice(_OTHERS)) if vote == "O" else _WORDS[vote],
             secondary=",".join(_secondary(vote, rng)),
@@ -277,11 +244,6 @@ def _draw_works(emotion: str, vad: np.ndarray, rng: np.random.Generator) -> list
         )
         for worker, vote, row in zip(workers, votes, scores, strict=True)
     ]
-
-
-def _worker_id(number: int) -> str:
-    """Return an id of seven or eight digits; both occur."""
-    return f"WORKER{number:07d}" if number % 3 == 0 else f"WORKER{number:08d}"
 
 
 def _secondary(vote: str, rng: np.random.Generator) -> list[str]:

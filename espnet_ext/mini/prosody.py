@@ -41,26 +41,14 @@ MIDDLE = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """A voice and how it differs from the others.
-
-    Attributes:
-        name: What the corpus calls the speaker.
-        gender: ``f`` or ``m``.
-        voice: espeak-ng's language and variant.
-        pitch: Offset of the base pitch, in espeak-ng's units.
-        pitch_range: Offset of the intonation range, in espeak-ng's units.
-        rate: Factor on the speaking rate.
-        level: Offset in dB.
-        tilt: Offset of the spectral tilt in dB an octave.
-        smile: Offset of the energy around 2.8 kHz in dB.
-    """
+    """A voice and how it differs from the others: offsets to `Prosody`'s values."""
 
     name: str
-    gender: str
-    voice: str
+    gender: str  # f or m
+    voice: str  # espeak-ng's language and variant
     pitch: float
     pitch_range: float
-    rate: float
+    rate: float  # a factor
     level: float
     tilt: float
     smile: float
@@ -68,46 +56,27 @@ class Speaker:
 
 @dataclass(frozen=True, slots=True)
 class Prosody:
-    """How one utterance sounds: espeak-ng's part, then what `render` does.
+    """How one utterance sounds: espeak-ng's part, then what `render` does."""
 
-    Attributes:
-        pitch: Base pitch, 0-99.
-        pitch_range: Intonation range, 0-99.
-        rate: Words a minute.
-        word_gap: Pause between words in 10 ms.
-        level: RMS in dB of full scale.
-        tilt: Spectral tilt in dB an octave around 1 kHz.
-        smile: Gain around 2.8 kHz in dB.
-        tremor: Depth of the 5.5 Hz amplitude modulation, 0-1.
-        roughness: Depth of the 70 Hz amplitude modulation, 0-1.
-    """
-
-    pitch: int
-    pitch_range: int
-    rate: int
-    word_gap: int
-    level: float
-    tilt: float
-    smile: float
-    tremor: float
-    roughness: float
+    pitch: int  # base pitch, 0-99
+    pitch_range: int  # of the intonation, 0-99
+    rate: int  # words a minute
+    word_gap: int  # pause between words in 10 ms
+    level: float  # RMS in dB of full scale
+    tilt: float  # spectral tilt in dB an octave around 1 kHz
+    smile: float  # gain around 2.8 kHz in dB
+    tremor: float  # depth of the 5.5 Hz amplitude modulation, 0-1
+    roughness: float  # depth of the 70 Hz amplitude modulation, 0-1
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """Where an utterance was recorded.
+    """Where an utterance was recorded."""
 
-    Attributes:
-        noise: Level of the background noise in dB of full scale.
-        highpass: Lower band limit in Hz.
-        lowpass: Upper band limit in Hz.
-        reverb: Level of a late diffuse tail against the speech in dB; -inf for none.
-    """
-
-    noise: float = -62.0
-    highpass: float = 60.0
-    lowpass: float = 7600.0
-    reverb: float = -np.inf
+    noise: float = -62.0  # of the background, dB of full scale
+    highpass: float = 60.0  # lower band limit in Hz
+    lowpass: float = 7600.0  # upper band limit in Hz
+    reverb: float = -np.inf  # a late diffuse tail against the speech, dB
 
 
 # Voice variants of espeak-ng: plain ones, and more that differ from them widely.
@@ -157,17 +126,10 @@ def draw_speakers(
 
 
 def draw_vad(emotion: str, rng: np.random.Generator) -> np.ndarray:
-    """Draw valence, arousal, dominance (1-5) of an utterance of `emotion`.
+    """Draw valence, arousal, dominance (3,), 1-5, of an utterance of `emotion`.
 
     Where the raters of the corpus will not agree (``xxx``) the mean lies between two
     emotions.
-
-    Args:
-        emotion: A key of `EMOTIONS`, or ``xxx``.
-        rng: Source of chance.
-
-    Returns:
-        Shape (3,), float64.
     """
     if emotion == "xxx":
         one, other = rng.choice(len(EMOTIONS), size=2, replace=False)
@@ -182,16 +144,7 @@ def draw_vad(emotion: str, rng: np.random.Generator) -> np.ndarray:
 def draw_prosody(
     vad: np.ndarray, speaker: Speaker, rng: np.random.Generator
 ) -> Prosody:
-    """Draw how `speaker` says something with these values.
-
-    Args:
-        vad: Valence, arousal, dominance on 1-5, shape (3,).
-        speaker: Who speaks.
-        rng: Source of chance.
-
-    Returns:
-        The prosody, within the ranges that espeak-ng takes.
-    """
+    """Draw how `speaker` says something of these valence, arousal, dominance (3,)."""
     v, a, d = vad - MIDDLE
     noise = rng.standard_normal(9)  # (9,)
     pitch = 44 + 17 * a + 5 * v + speaker.pitch + 4 * noise[0]
@@ -217,14 +170,8 @@ def _whole(value: float, low: int, high: int) -> int:
 
 def request(text: str, speaker: Speaker, prosody: Prosody) -> Request:
     """Return what espeak-ng is to be asked for."""
-    return Request(
-        text=text,
-        voice=speaker.voice,
-        pitch=prosody.pitch,
-        pitch_range=prosody.pitch_range,
-        rate=prosody.rate,
-        word_gap=prosody.word_gap,
-    )
+    p = prosody
+    return Request(text, speaker.voice, p.pitch, p.pitch_range, p.rate, p.word_gap)
 
 
 def render(
@@ -293,16 +240,10 @@ def _tail(dry: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray
 def _equalise(
     signal: np.ndarray, tilt: float, smile: float, channel: Channel
 ) -> np.ndarray:
-    """Apply tilt, smile and the channel's band limits in one pass.
+    """Apply tilt, smile and the channel's band limits to (samples,) in one pass.
 
-    Args:
-        signal: Shape (samples,).
-        tilt: dB an octave around 1 kHz, held beyond 2.5 octaves.
-        smile: dB at 2.8 kHz, falling off over half an octave.
-        channel: Gives the band limits (12 dB an octave beyond them).
-
-    Returns:
-        Shape (samples,).
+    The tilt is around 1 kHz and held beyond 2.5 octaves, the smile at 2.8 kHz and half
+    an octave wide, the band limits fall by 12 dB an octave.
     """
     from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 

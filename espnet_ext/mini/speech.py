@@ -82,11 +82,7 @@ def require_synthesizer() -> None:
 
 
 def synthesize(requests: Sequence[Request], seed: int) -> Iterator[np.ndarray]:
-    """Say each request, in order, in a fresh process.
-
-    Args:
-        requests: What to say. The waveforms depend on the order.
-        seed: Seed of espeak-ng's random numbers.
+    """Say each request, in order, in a fresh process; the order matters.
 
     Yields:
         One float32 waveform of shape (samples,) a request, 16 kHz, silence at both
@@ -154,19 +150,9 @@ def _receive(stream: IO[bytes]) -> tuple[np.ndarray | None, int]:
 
 
 def trim_silence(samples: np.ndarray, threshold: int = 60) -> np.ndarray:
-    """Cut what is quieter than `threshold` (of 32768) from both ends.
-
-    Args:
-        samples: Shape (samples,), int16.
-        threshold: Absolute value from which a sample counts as speech.
-
-    Returns:
-        Shape (samples,), int16; the whole input where nothing is loud enough.
-    """
+    """Cut what is quieter than `threshold` (of 32768) from both ends of (samples,)."""
     loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > threshold)
-    if not len(loud):
-        return samples
-    return samples[loud[0] : loud[-1] + 1]
+    return samples[loud[0] : loud[-1] + 1] if len(loud) else samples
 
 
 def _to_16k(samples: np.ndarray, rate: int) -> np.ndarray:

@@ -76,10 +76,3 @@ REPLIES = (
     "He is not coming back today.",
     "Maybe we should sit down.",
 )
-
-# Goes into every generated tree.
-LICENSE = """\
-The speech was generated with espeak-ng (https://github.com/espeak-ng/espeak-ng), a
-synthesizer under GPL-3.0 that only the generator calls; no part of its code or data
-is in this folder. Sentences, labels and recordings may be used under Apache-2.0.
-"""

@@ -26,10 +26,8 @@ from espnet_ext.utils.atomic import atomic_dir
 
 FOLDER = "hubert_tiny"
 
-HIDDEN = 64
-CHANNELS = 64
+HIDDEN = CHANNELS = 64
 INTERMEDIATE = 128
-HEADS = 4
 LAYERS = 2
 POSITION_KERNEL = 16
 POSITION_GROUPS = 4
@@ -44,7 +42,7 @@ CONFIG = {
     "dtype": "float32",
     "hidden_size": HIDDEN,
     "num_hidden_layers": LAYERS,
-    "num_attention_heads": HEADS,
+    "num_attention_heads": 4,
     "intermediate_size": INTERMEDIATE,
     "conv_dim": [CHANNELS] * len(KERNELS),
     "conv_kernel": list(KERNELS),
@@ -116,38 +114,26 @@ def draw_weights(seed: int) -> dict[str, np.ndarray]:
             tensors[f"{name}.conv.weight"] = draw.smoothing_filters(kernel)
     tensors |= draw.norm("feature_projection.layer_norm", CHANNELS)
     tensors |= draw.linear("feature_projection.projection", CHANNELS, HIDDEN)
-    tensors |= _position(draw)
-    tensors |= draw.norm("encoder.layer_norm", HIDDEN)
-    for i in range(LAYERS):
-        tensors |= _layer(draw, f"encoder.layers.{i}")
-    # Never used (masking is a training trick), but part of the model.
-    tensors["masked_spec_embed"] = draw.bias(HIDDEN, 1.0)
-    return tensors
-
-
-def _position(draw: "_Draw") -> dict[str, np.ndarray]:
-    """Return the positional convolution; weight norm keeps length and direction."""
-    name = "encoder.pos_conv_embed.conv"
+    # Weight norm keeps length and direction of the positional convolution, under the
+    # names of the published checkpoints, which transformers translates.
     shape = (HIDDEN, HIDDEN // POSITION_GROUPS, POSITION_KERNEL)
     weight = draw.he(shape)  # (out, in / groups, kernel)
     length = np.sqrt(np.sum(weight**2, axis=(0, 1), keepdims=True))  # (1, 1, kernel)
-    return {
-        # The names of the published checkpoints, which transformers translates.
-        f"{name}.weight_g": length,
-        f"{name}.weight_v": weight,
-        f"{name}.bias": draw.bias(HIDDEN, 0.1),
-    }
-
-
-def _layer(draw: "_Draw", name: str) -> dict[str, np.ndarray]:
-    tensors: dict[str, np.ndarray] = {}
-    for part in ("k_proj", "v_proj", "q_proj", "out_proj"):
-        tensors |= draw.linear(f"{name}.attention.{part}", HIDDEN, HIDDEN)
-    tensors |= draw.norm(f"{name}.layer_norm", HIDDEN)
-    forward = f"{name}.feed_forward"
-    tensors |= draw.linear(f"{forward}.intermediate_dense", HIDDEN, INTERMEDIATE)
-    tensors |= draw.linear(f"{forward}.output_dense", INTERMEDIATE, HIDDEN)
-    tensors |= draw.norm(f"{name}.final_layer_norm", HIDDEN)
+    name = "encoder.pos_conv_embed.conv"
+    tensors |= {f"{name}.weight_g": length, f"{name}.weight_v": weight}
+    tensors[f"{name}.bias"] = draw.bias(HIDDEN, 0.1)
+    tensors |= draw.norm("encoder.layer_norm", HIDDEN)
+    for i in range(LAYERS):
+        name = f"encoder.layers.{i}"
+        for part in ("k_proj", "v_proj", "q_proj", "out_proj"):
+            tensors |= draw.linear(f"{name}.attention.{part}", HIDDEN, HIDDEN)
+        tensors |= draw.norm(f"{name}.layer_norm", HIDDEN)
+        forward = f"{name}.feed_forward"
+        tensors |= draw.linear(f"{forward}.intermediate_dense", HIDDEN, INTERMEDIATE)
+        tensors |= draw.linear(f"{forward}.output_dense", INTERMEDIATE, HIDDEN)
+        tensors |= draw.norm(f"{name}.final_layer_norm", HIDDEN)
+    # Never used (masking is a training trick), but part of the model.
+    tensors["masked_spec_embed"] = draw.bias(HIDDEN, 1.0)
     return tensors
 
 

@@ -5,7 +5,7 @@ import pytest
 import soundfile as sf
 
 from corpora.iemocap_tree import wav_bytes
-from espnet_ext.corpora import audio
+from espnet_ext.corpora import audio, audio_check
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 
@@ -85,12 +85,12 @@ class TestCheck:
         path = tmp_path / "a.wav"
         if content is not None:
             path.write_bytes(content)
-        assert audio.check_file("a", str(path)).fault == fault
+        assert audio_check.check_file("a", str(path)).fault == fault
 
     def test_seconds(self, tmp_path):
         path = tmp_path / "a.wav"
         path.write_bytes(wav_bytes(4000, rate=8000, channels=2))
-        report = audio.check_file("a", str(path))
+        report = audio_check.check_file("a", str(path))
         assert report.seconds == 0.5
         assert report.remarks == (
             "rate 8000 (resampled on reading)",
@@ -103,17 +103,20 @@ class TestCheck:
         loud[[100, 200, 300, 301]] = 1.0
         path = tmp_path / "a.wav"
         sf.write(path, loud, 16000, subtype=subtype)
-        assert "clipped" not in audio.check_file("a", str(path)).remarks
+        assert "clipped" not in audio_check.check_file("a", str(path)).remarks
         loud[302] = 1.0
         sf.write(path, loud, 16000, subtype=subtype)
-        assert "clipped" in audio.check_file("a", str(path)).remarks
+        assert "clipped" in audio_check.check_file("a", str(path)).remarks
         sf.write(path, -loud, 16000, subtype=subtype)
-        assert "clipped" in audio.check_file("a", str(path)).remarks
+        assert "clipped" in audio_check.check_file("a", str(path)).remarks
 
     def test_float_and_silence(self, tmp_path):
         path = tmp_path / "a.wav"
         sf.write(path, np.zeros(3200), 16000, subtype="FLOAT")
-        assert audio.check_file("a", str(path)).remarks == ("float samples", "silent")
+        assert audio_check.check_file("a", str(path)).remarks == (
+            "float samples",
+            "silent",
+        )
 
     def test_reports_are_by_utterance(self, tmp_path):
         utterances = {}
@@ -122,12 +125,12 @@ class TestCheck:
             path.write_bytes(wav_bytes(1600 * (index + 1)))
             utterances[f"u{index}"] = utterance(f"u{index}", path)
         utterances["gone"] = utterance("gone", tmp_path / "gone.wav")
-        reports = audio.check_audio(utterances, workers=3)
+        reports = audio_check.check_audio(utterances, workers=3)
         assert list(reports) == list(utterances)
         for index in range(20):
             seconds = reports[f"u{index}"].seconds
             assert math.isclose(seconds, 0.1 * (index + 1))
-        (fault,) = audio.faults(reports, utterances)
+        (fault,) = audio_check.faults(reports, utterances)
         assert (fault.name, fault.reason) == ("gone", "audio: missing file")
-        table = audio.audio_check_table(reports).splitlines()
+        table = audio_check.audio_check_table(reports).splitlines()
         assert table[1:] == [f"gone\t0.000000\tmissing file\t\t{tmp_path}/gone.wav"]

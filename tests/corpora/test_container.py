@@ -8,6 +8,7 @@ import soundfile as sf
 
 from corpora.iemocap_tree import wav_bytes
 from espnet_ext.corpora import audio
+from espnet_ext.corpora.audio_check import check_file
 from espnet_ext.errors import UserError
 
 NOISE = 0.3 * np.random.default_rng(0).standard_normal(16000).clip(-1, 1)
@@ -39,7 +40,7 @@ def riff(*chunks: bytes) -> bytes:
 def test_whole_and_cut_off(tmp_path, format_, subtype):
     path = tmp_path / "a.wav"
     content = write(path, format_, subtype)
-    report = audio.check_file("a", str(path))
+    report = check_file("a", str(path))
     assert (report.fault, report.remarks[:1] == ("float samples",)) == (
         "",
         subtype == "FLOAT",
@@ -48,7 +49,7 @@ def test_whole_and_cut_off(tmp_path, format_, subtype):
     assert len(audio.load_waveform(path)) == round(report.seconds * 16000)
     assert audio.measure_seconds(path) == report.seconds
     path.write_bytes(content[: len(content) * 3 // 5])
-    report = audio.check_file("a", str(path))
+    report = check_file("a", str(path))
     assert "cut off" in report.fault
     assert report.seconds < 0.7
     with pytest.raises(UserError, match="cut off") as error:
@@ -71,7 +72,7 @@ def test_flac_cut_between_frames(tmp_path, flac_frames):
     content = write(tmp_path / "a.flac", "FLAC", "PCM_16")
     starts = [i for i in range(len(content)) if content[i : i + 2] == b"\xff\xf8"]
     (tmp_path / "a.flac").write_bytes(content[: starts[flac_frames]])
-    report = audio.check_file("a", str(tmp_path / "a.flac"))
+    report = check_file("a", str(tmp_path / "a.flac"))
     assert (report.fault, report.detail[:25]) == (
         "cut off or damaged",
         "its header tells 1.000 s,",
@@ -85,7 +86,7 @@ def test_flac_cut_between_frames(tmp_path, flac_frames):
 def test_streams_are_read_to_their_end(tmp_path, length):
     path = tmp_path / "a.wav"
     path.write_bytes(SECOND[:40] + struct.pack("<I", length) + SECOND[44:-100])
-    report = audio.check_file("a", str(path))
+    report = check_file("a", str(path))
     assert (report.fault, report.seconds) == ("", 15950 / 16000)
     assert "no length in its header" in report.remarks[0]
     assert audio.measure_seconds(path) == report.seconds
@@ -96,7 +97,7 @@ def test_a_killed_writer_left_length_0(tmp_path, riff_length):
     path = tmp_path / "a.wav"
     head = b"RIFF" + struct.pack("<I", riff_length) + SECOND[8:40] + bytes(4)
     path.write_bytes(head + SECOND[44:])
-    report = audio.check_file("a", str(path))
+    report = check_file("a", str(path))
     assert (report.fault, report.seconds) == ("", 1.0)
     assert "length 0 in its header" in report.remarks[0]
     found = audio.load_waveform(path)
@@ -109,7 +110,7 @@ def test_empty_with_chunks_behind_is_empty(tmp_path):
     path = tmp_path / "a.wav"
     info = chunk(b"LIST", b"INFO" + chunk(b"ICMT", b"nothing"))
     path.write_bytes(riff(SECOND[12:36], chunk(b"data", b""), info))
-    assert audio.check_file("a", str(path)).fault == "empty"
+    assert check_file("a", str(path)).fault == "empty"
 
 
 @pytest.mark.parametrize("pad", [b"\0", b""])
@@ -121,12 +122,12 @@ def test_chunks_before_and_behind(tmp_path, pad, cut):
     path = tmp_path / "a.wav"
     content = riff(SECOND[12:36], odd, long, chunk(b"data", SECOND[44:]))
     path.write_bytes(content[: len(content) - cut])
-    report = audio.check_file("a", str(path))
+    report = check_file("a", str(path))
     assert report.fault == ("cut off or damaged" if cut else "")
     assert report.seconds == (32000 - cut) / 32000
     # A chunk behind the audio that is cut takes nothing from it.
     path.write_bytes(riff(SECOND[12:36], chunk(b"data", SECOND[44:]), long)[:-100])
-    assert audio.check_file("a", str(path)).fault == ""
+    assert check_file("a", str(path)).fault == ""
 
 
 def test_rf64_and_flac_streams(tmp_path):
@@ -135,14 +136,14 @@ def test_rf64_and_flac_streams(tmp_path):
     for length in (0, 2**64 - 1):
         content[place : place + 8] = struct.pack("<Q", length)
         (tmp_path / "a.wav").write_bytes(content)
-        report = audio.check_file("a", str(tmp_path / "a.wav"))
+        report = check_file("a", str(tmp_path / "a.wav"))
         assert (report.fault, report.seconds) == ("", 1.0)
         assert len(report.remarks) == 1
     content = bytearray(write(tmp_path / "a.flac", "FLAC", "PCM_16"))
     content[21] &= 0xF0  # 36 bits of the number of samples
     content[22:26] = bytes(4)
     (tmp_path / "a.flac").write_bytes(content)
-    report = audio.check_file("a", str(tmp_path / "a.flac"))
+    report = check_file("a", str(tmp_path / "a.flac"))
     assert (report.fault, report.seconds) == ("", 1.0)
     assert len(audio.load_waveform(tmp_path / "a.flac")) == 16000
     assert audio.measure_seconds(tmp_path / "a.flac") == 1.0
@@ -155,6 +156,6 @@ def test_samples_that_are_no_numbers(tmp_path, subtype, value):
     wave[777] = value
     path = tmp_path / "a.wav"
     sf.write(path, wave, 16000, subtype=subtype)
-    assert "no numbers" in audio.check_file("a", str(path)).fault
+    assert "no numbers" in check_file("a", str(path)).fault
     with pytest.raises(UserError, match="no numbers"):
         audio.load_waveform(path)

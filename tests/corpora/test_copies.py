@@ -10,9 +10,9 @@ import soundfile as sf
 from corpora import iemocap_tree, msp_tree
 from corpora import open_trees as trees
 from corpora.iemocap_tree import SHORT
-from espnet_ext.bin import ser_check_audio, ser_prepare
+from espnet_ext.bin import ser_prepare
 from espnet_ext.corpora import crema_d, emodb, iemocap, meld, msp_podcast, ravdess
-from espnet_ext.corpora.audio import check_audio
+from espnet_ext.corpora.audio_check import check_audio
 from espnet_ext.corpora.datadir import read_data_dir
 from espnet_ext.corpora.textio import read_lines
 from espnet_ext.errors import UserError
@@ -116,6 +116,31 @@ def test_names_of_folders(corpus, change):
     assert labels(module.read(root)) == expected
 
 
+@pytest.mark.parametrize("change", [str.upper, str.lower])
+@pytest.mark.parametrize("name", ["iemocap", "msp_podcast", "meld"])
+def test_whole_trees_in_another_letter_case(tmp_path, name, change):
+    module, make = TREES[name]
+    root = make(tmp_path / "corpus")
+    expected = labels(module.read(root))
+    for path in sorted(root.rglob("*"), key=lambda p: -len(p.parts)):
+        path.rename(path.with_name(change(path.name)))
+    reading = module.read(root)
+    assert labels(reading) == expected
+    assert all(Path(u.wav).is_file() for u in reading.utterances.values())
+
+
+def test_second_downloads(corpus):
+    module, root = corpus
+    expected = labels(module.read(root))
+    first, *others = audio_files(root)
+    first.rename(first.with_name(f"{first.stem} (1).wav"))  # the only one of its name
+    for path in others[:3]:
+        path.with_name(f"{path.stem} (2).wav").write_bytes(b"RIFF")
+    reading = module.read(root)
+    assert labels(reading) == expected
+    assert not any(report.fault for report in check_audio(reading.utterances).values())
+
+
 def test_links_to_folders(corpus, tmp_path):
     module, root = corpus
     expected = labels(module.read(root))
@@ -153,16 +178,14 @@ def test_a_latin_1_folder(tmp_path, name, capsys):
     (root / "wav" / "03a01Wa.wav").write_bytes(SHORT[:-1000])
     data = tmp_path / "data"
     command = ["--corpus", "emodb", "--root", str(root), "--output", str(data)]
-    ser_prepare.main([*command, "--check_audio", "false"])
-    ser_check_audio.main(["--data", str(data), "--output", str(data)])
+    ser_prepare.main(command)
     assert "1 audio: cut off or damaged" in capsys.readouterr().out
     utterances = read_data_dir(data).utterances
     assert len(utterances) == 534
     assert all(os.path.isfile(u.wav) for u in utterances.values())
     assert name in (data / "wav.scp").read_bytes()
-    assert name in (data / "left_out.tsv").read_bytes()
-    ser_check_audio.main(["--data", str(data), "--output", str(data)])
-    assert (data / "left_out.tsv").read_bytes().count(name) == 1
+    for table in ("left_out.tsv", "audio_check.tsv"):
+        assert (data / table).read_bytes().count(name) == 1
 
 
 TABLES = {

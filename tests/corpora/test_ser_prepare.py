@@ -7,7 +7,7 @@ import pytest
 import soundfile as sf
 
 from corpora import iemocap_tree as tree
-from espnet_ext.bin import ser_check_audio, ser_prepare
+from espnet_ext.bin import ser_prepare
 from espnet_ext.corpora import registry
 from espnet_ext.corpora.datadir import read_data_dir
 
@@ -99,32 +99,22 @@ def test_strict_ends_on_bad_audio(bad_audio, tmp_path, capsys):
     assert str(wav_file(root, ids[3])) in error
 
 
-def test_labels_first_then_audio(bad_audio, tmp_path, capsys):
+def test_labels_without_the_audio(bad_audio, tmp_path):
     root, _ = bad_audio
-    prepare(root, tmp_path / "local", "--check_audio", "false")
-    labels = read_data_dir(tmp_path / "local")
+    prepare(root, tmp_path / "data", "--check_audio", "false")
+    labels = read_data_dir(tmp_path / "data")
     assert len(labels.utterances) == 99  # the missing file is seen without reading
     assert not labels.durations
-    command = ["--data", str(tmp_path / "local"), "--output", str(tmp_path / "two")]
-    ser_check_audio.main(command)
-    prepare(root, tmp_path / "one")
-    for name in ("wav.scp", "utt2dur", "emotion", "attributes", "left_out.tsv"):
-        one, two = (tmp_path / stage / name for stage in ("one", "two"))
-        assert one.read_text() == two.read_text()
-    capsys.readouterr()
-    with pytest.raises(SystemExit):
-        ser_check_audio.main([*command[:3], str(tmp_path / "x"), "--strict", "true"])
-    assert "3 utterances would be left out" in capsys.readouterr().err
-    assert not (tmp_path / "x").exists()
+    assert not (tmp_path / "data" / "audio_check.tsv").exists()
 
 
-def test_check_in_place_and_own_limit(small_iemocap, tmp_path):
-    data = str(tmp_path / "data")
-    prepare(small_iemocap, data, "--check_audio", "false")
+def test_own_limit(small_iemocap, tmp_path):
+    data = tmp_path / "data"
     long = wav_file(small_iemocap, "Ses02F_impro01_M001")
     long.write_bytes(tree.wav_bytes(16000))
-    ser_check_audio.main(["--data", data, "--output", data, "--min_seconds", "0.5"])
+    prepare(small_iemocap, data, "--min_seconds", "0.5")
     assert list(read_data_dir(data).durations.items()) == [("Ses02F_impro01_M001", 1.0)]
+    assert "99 audio: under 0.5 s" in (data / "summary.txt").read_text()
 
 
 def test_a_fault_keeps_the_older_data_directory(small_iemocap, tmp_path, capsys):
@@ -166,7 +156,7 @@ def test_strict_lets_known_peculiarities_pass(small_msp, tmp_path, capsys):
     assert f"{path}:44: MSP-PODCAST_1909_1018: label without audio" in error
 
 
-@pytest.mark.parametrize("name", ["ser_prepare", "ser_check_audio", "ser_make_sets"])
+@pytest.mark.parametrize("name", ["ser_prepare", "ser_make_sets"])
 def test_help_imports_nothing_heavy(name):
     code = (
         f"import sys\nfrom espnet_ext.bin import {name}\n{name}.get_parser()\n"
@@ -189,11 +179,7 @@ def test_labels_tell_what_a_rewritten_header_hides(small_iemocap, tmp_path, caps
     warning = "!!! WARNING: 1 of 100 recordings are shorter than the times of their"
     assert warning in one
     assert f"{ids[0]}: 1.500 s, its label tells 1.946 s" in one
-    prepare(small_iemocap, tmp_path / "local", "--check_audio", "false")
-    command = ["--data", str(tmp_path / "local"), "--output", str(tmp_path / "two")]
-    ser_check_audio.main(command)
-    assert warning in capsys.readouterr().out
-    assert len(read_data_dir(tmp_path / "two").utterances) == 100  # nothing is left out
+    assert len(read_data_dir(tmp_path / "one").utterances) == 100  # nothing is left out
 
 
 def test_cut_off_recordings_are_left_out(small_iemocap, tmp_path, capsys):

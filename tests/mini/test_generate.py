@@ -7,7 +7,7 @@ import pytest
 
 from espnet_ext.bin import ser_make_mini
 from espnet_ext.mini import iemocap, msp_podcast
-from espnet_ext.mini.size import MiniSize
+from espnet_ext.mini.tree import MiniSize
 
 
 def tree(root: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ import soundfile
 from espnet_ext.corpora import iemocap as reader
 from espnet_ext.errors import UserError
 from espnet_ext.mini import iemocap
-from espnet_ext.mini.size import MiniSize
+from espnet_ext.mini.tree import MiniSize
 
 LABELS = {"neu", "ang", "hap", "exc", "sad", "fru", "fea", "sur", "dis", "oth", "xxx"}
 CODES = {

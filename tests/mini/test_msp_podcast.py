@@ -9,7 +9,7 @@ import soundfile
 
 from espnet_ext.corpora import msp_podcast as reader
 from espnet_ext.mini import msp_podcast
-from espnet_ext.mini.size import MiniSize
+from espnet_ext.mini.tree import MiniSize
 
 LETTERS = set("NHASDXUCFO")
 

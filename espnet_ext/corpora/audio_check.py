@@ -1,0 +1,176 @@
+"""The one check of all audio files of a corpus.
+
+Missing, unreadable, cut off, empty and too short files, and those with samples that are
+no numbers, are faults: their utterances are left out. Everything unusual that can be
+used is a remark.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from espnet_ext.corpora.audio import FLOATS, RATE, read_sound, with_detail
+from espnet_ext.corpora.corpus import LeftOut
+from espnet_ext.corpora.utterance import Utterance
+from espnet_ext.errors import UserError
+
+MIN_SECONDS = 0.1
+
+_FULL_SCALE = 0.9999  # int16's largest value is 0.99997
+_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class AudioReport:
+    """What the check found in one file.
+
+    Attributes:
+        id: The utterance.
+        path: Its file.
+        seconds: Duration, 0 where there is none.
+        fault: Why the utterance cannot be used, or an empty string.
+        remarks: What is unusual but usable: another rate or several channels (converted
+            on reading), float samples, clipping, silence, a header without a length.
+        detail: What the fault is in this file, as the two lengths of one that is cut.
+    """
+
+    id: str
+    path: str
+    seconds: float
+    fault: str
+    remarks: tuple[str, ...] = ()
+    detail: str = ""
+
+
+def check_file(id_: str, path: str, min_seconds: float = MIN_SECONDS) -> AudioReport:
+    """Read one file and report on it; never raises for a bad file."""
+    try:
+        sound = read_sound(path, "int16")  # no conversion: twice as fast as float32
+    except UserError as error:
+        reason = f"unreadable: {str(error).removeprefix(f'{path}: ')}"
+        if isinstance(error.__cause__, FileNotFoundError):
+            reason = "missing file"
+        return AudioReport(id_, path, 0.0, reason)
+    samples, rate = sound.samples, sound.rate  # samples (n, channels)
+    seconds = len(samples) / rate
+    if sound.fault:
+        return AudioReport(id_, path, seconds, sound.fault, detail=sound.detail)
+    fault = f"under {min_seconds:g} s" if seconds < min_seconds else ""
+    remarks = [sound.remark] if sound.remark else []
+    if rate != RATE:
+        remarks.append(f"rate {rate} (resampled on reading)")
+    if samples.shape[1] != 1:
+        remarks.append(f"{samples.shape[1]} channels (averaged on reading)")
+    if sound.subtype in FLOATS:
+        remarks.append("float samples")
+    full_scale = _FULL_SCALE * (32768 if samples.dtype == np.int16 else 1)
+    remarks += _level_remarks(samples, full_scale)
+    return AudioReport(id_, path, seconds, fault, tuple(remarks))
+
+
+def _level_remarks(samples: np.ndarray, full_scale: float) -> list[str]:
+    """Find silence and clipping: three samples in a row at full scale."""
+    low, high = float(samples.min()), float(samples.max())
+    if low == high == 0:
+        return ["silent"]
+    if high < full_scale and low > -full_scale:
+        return []
+    at_limit = (samples >= full_scale) | (samples <= -full_scale)  # (n, channels)
+    # A lone sample at full scale may be honest.
+    runs = at_limit[2:] & at_limit[1:-1] & at_limit[:-2]  # (n - 2, channels)
+    return ["clipped"] if runs.any() else []
+
+
+def check_audio(
+    utterances: Mapping[str, Utterance],
+    workers: int = 2,
+    min_seconds: float = MIN_SECONDS,
+) -> dict[str, AudioReport]:
+    """Check the file of every utterance, `workers` at once; reports by id, in order."""
+
+    def check(utterance: Utterance) -> AudioReport:
+        return check_file(utterance.id, utterance.wav, min_seconds)
+
+    # Threads are enough: reading and numpy release the interpreter's lock.
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        reports = tqdm(
+            pool.map(check, utterances.values()),
+            total=len(utterances),
+            desc="check audio",
+            unit="file",
+            mininterval=1,
+        )
+        return {report.id: report for report in reports}
+
+
+def faults(
+    reports: Mapping[str, AudioReport], utterances: Mapping[str, Utterance]
+) -> list[LeftOut]:
+    """Return the utterances whose audio cannot be used."""
+    return [
+        LeftOut(
+            r.id, f"audio: {r.fault}", with_detail(r.path, r.detail), utterances[r.id]
+        )
+        for r in reports.values()
+        if r.fault
+    ]
+
+
+def audio_check_table(reports: Mapping[str, AudioReport]) -> str:
+    """Return ``audio_check.tsv``: the files with a fault or a remark."""
+    lines = ["utterance\tseconds\tfault\tremarks\tpath"]
+    lines += [
+        f"{r.id}\t{r.seconds:.6f}\t{with_detail(r.fault, r.detail)}"
+        f"\t{'; '.join(r.remarks)}\t{r.path}"
+        for r in reports.values()
+        if r.fault or r.remarks
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def remarks_text(reports: Mapping[str, AudioReport]) -> str:
+    """Count the remarks for people; their utterances are in ``audio_check.tsv``."""
+    remarks = Counter(r for report in reports.values() for r in report.remarks)
+    if not remarks:
+        return "audio: all files are 16 kHz mono without remarks\n"
+    return "".join(
+        f"audio: {number} files with {remark} (audio_check.tsv)\n"
+        for remark, number in remarks.most_common()
+    )
+
+
+def shorter_than_labels(
+    reports: Mapping[str, AudioReport], utterances: Mapping[str, Utterance]
+) -> str:
+    """Warn of recordings that end before their labels say that they do.
+
+    A copy that was cut off and got a new header shows in nothing else. That labels tell
+    the length of a file is from no documentation, so nothing is left out for it.
+
+    Returns:
+        The warning, empty where there is none.
+    """
+    labelled = {id_: utterances[id_].labelled_seconds for id_ in reports}
+    short = [
+        f"!!!   {id_}: {report.seconds:.3f} s, its label tells {labelled[id_]:.3f} s"
+        for id_, report in reports.items()
+        if not report.fault
+        and report.seconds < labelled[id_] - max(0.25, 0.05 * labelled[id_])
+    ]
+    if not short:
+        return ""
+    known = sum(not math.isnan(seconds) for seconds in labelled.values())
+    lines = [
+        f"!!! WARNING: {len(short)} of {known} recordings are shorter than the "
+        "times of their labels by a quarter of a second and 5 %; were they cut off?",
+        *short[:_SHOWN],
+    ]
+    if len(short) > _SHOWN:
+        rest = len(short) - _SHOWN
+        lines.append(f"!!!   and {rest} more (compare utt2dur and label_dur)")
+    return "\n".join(lines) + "\n"
