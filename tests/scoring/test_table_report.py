@@ -10,23 +10,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from espnet_ext.bin import ser_table
+from espnet_ext.bin import ser_score
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.claims import Verdict, judge_claims
-from espnet_ext.scoring.table_runs import (
-    hardware_shares,
-    read_all_predictions,
-    read_runs,
-    training_time,
-)
-from espnet_ext.scoring.table_scores import score_table
-from espnet_ext.scoring.table_spec import Column, load_table
+from espnet_ext.scoring.runs import read_all_predictions, read_runs
+from espnet_ext.scoring.scores import score_table
+from espnet_ext.scoring.spec import Column, load_table
+from espnet_ext.scoring.trainings import hardware_shares, training_time
 from scoring import table_data
 
 
 def run(made, *options):
     output = made.folder / "out"
-    ser_table.main(
+    ser_score.main(
         [
             *("--table", str(made.table), "--runs", str(made.runs)),
             *("--output", str(output), "--resamples", "200", *options),
@@ -261,7 +257,13 @@ def test_the_page_needs_nothing_else(output, result):
     assert "Row & one" in shown
     assert "<script" not in text.lower()
     figures = {path.stem for path in (output / "plots").iterdir()}
-    assert {"table", "confusion", "circumplex", "calibration", "speakers"} <= figures
+    assert {
+        "table",
+        "confusion_matrix",
+        "valence_arousal",
+        "calibration",
+        "speakers",
+    } <= figures
     assert len([f for f in page.fetched if f.startswith("data:")]) == len(figures)
 
 
