@@ -191,7 +191,8 @@ def score_table(args: argparse.Namespace) -> None:
     from espnet_ext.scoring.writers import table_terminal
 
     spec = load_table(args.table)
-    listed, missing = args.runs, []
+    listed: Path = args.runs
+    missing: list[str] = []
     if args.runs.suffix == ".json":
         listed, missing = _list_finished(args.runs)
     records = read_runs(listed, spec)

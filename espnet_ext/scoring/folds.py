@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ def align(systems: Mapping[str, Predictions]) -> dict[str, Predictions]:
             _check_truth(first, system, differs, name)
             true[name] = np.where(np.isnan(true[name]), values, true[name])
 
-    known = {
+    known: dict[str, Any] = {
         column: tuple(
             next((value for value in row if value != UNKNOWN), UNKNOWN)
             for row in zip(*(getattr(s, column) for s in aligned.values()), strict=True)
@@ -287,10 +288,13 @@ def _joined(parts: Sequence[Predictions]) -> Predictions:
     def columns(each: Sequence[dict[str, NDArray]]) -> dict[str, NDArray]:
         return {name: np.concatenate([part[name] for part in each]) for name in each[0]}
 
+    columns_of_ids = ("ids", "corpus", "speaker", "gender")
+    arrays = ("true_class", "pred_class", "probabilities")
+    joined: dict[str, Any] = {name: chain(name) for name in columns_of_ids}
+    joined |= {name: stack(name) for name in arrays}
     return replace(
         parts[0],
-        **{name: chain(name) for name in ("ids", "corpus", "speaker", "gender")},
-        **{name: stack(name) for name in ("true_class", "pred_class", "probabilities")},
+        **joined,
         true=columns([part.true for part in parts]),
         pred=columns([part.pred for part in parts]),
     )

@@ -12,6 +12,7 @@ import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -76,7 +77,7 @@ def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:
 
 
 def panels(
-    figure: Figure, number: int, columns: int, **shared: bool
+    figure: Figure, number: int, columns: int, shared: Literal["none", "all"] = "none"
 ) -> Iterator[tuple[Axes, bool, bool]]:
     """Make a grid of panels, row by row; those that are left over are hidden.
 
@@ -84,7 +85,7 @@ def panels(
         Axes, and whether they are the first of their row and the last of their column.
     """
     rows = math.ceil(number / columns)
-    grid = figure.subplots(rows, columns, squeeze=False, **shared)  # type: ignore[arg-type]
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared)
     for place, axes in enumerate(grid.flat):
         axes.set_visible(place < number)
         if place < number:
@@ -147,7 +148,7 @@ def plot_scores(
     return figure
 
 
-_PAPER = {
+_PAPER: dict[str, Any] = {
     **{"marker": "D", "markersize": 5, "markerfacecolor": "none"},
     **{"markeredgecolor": VERMILION, "markeredgewidth": 1.4, "linestyle": "none"},
 }
@@ -169,15 +170,19 @@ def _draw_scores(axes: Axes, heights: NDArray[np.int64], column: ScorePanel) -> 
             )
             values += [found.estimate, *(e for e in ends if not np.isnan(e))]
         if paper is not None:
-            axes.plot(paper, height, **_PAPER)  # type: ignore[arg-type]
+            axes.plot(paper, height, **_PAPER)
             values.append(paper)
     chance, span = column.chance, max(max(values) - min(values), 1e-3)
     if chance is not None and min(values) - span <= chance <= max(values) + span:
         axes.axvline(chance, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
         values.append(chance)
     elif chance is not None:
-        place = {"transform": axes.transAxes, "fontsize": 8, "color": FAINT}
-        axes.text(0.02, 0.02, f"chance {chance:.2f}", **place)  # type: ignore[arg-type]
+        place: dict[str, Any] = {
+            "transform": axes.transAxes,
+            "fontsize": 8,
+            "color": FAINT,
+        }
+        axes.text(0.02, 0.02, f"chance {chance:.2f}", **place)
     # Equal values would be shown with eight decimals.
     low, high = min(values), max(values)
     reach = 0.58 * max(high - low, 0.04)
@@ -228,7 +233,7 @@ def _draw_confusion(axes: Axes, system: Predictions) -> AxesImage:
         if totals[row, 0] == 0:
             continue
         ink = "white" if value > 0.6 else "black"
-        style = {"ha": "center", "va": "center", "color": ink}
+        style: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
         share_text, count = f"{100 * value:.0f} %", f"{counts[row, column]}"
         axes.text(column, row - 0.1, share_text, **style, fontsize=9)
         axes.text(column, row + 0.24, count, **style, fontsize=7)
@@ -252,7 +257,7 @@ def plot_calibration(systems: Mapping[str, Predictions]) -> Figure:
     figure = Figure(
         figsize=(2.7 * columns + 0.5, 3.0 * rows + 0.2), layout="constrained"
     )
-    drawn = panels(figure, len(names), columns, sharex=True, sharey=True)
+    drawn = panels(figure, len(names), columns, shared="all")
     for (axes, first, last), name in zip(drawn, names, strict=True):
         system = systems[name]
         assert system.probabilities is not None
@@ -263,8 +268,8 @@ def plot_calibration(systems: Mapping[str, Predictions]) -> Figure:
             said == system.true_class[known], system.probabilities[known, said]
         )
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle="--")
-        line = {"color": BLUE, "ms": 5, "lw": 1.4, "clip_on": False}
-        axes.plot(found.confidence, found.accuracy, "o-", **line)  # type: ignore[arg-type]
+        line: dict[str, Any] = {"color": BLUE, "ms": 5, "lw": 1.4, "clip_on": False}
+        axes.plot(found.confidence, found.accuracy, "o-", **line)
         ece = f"ECE {found.ece:.3f}"
         axes.text(0.04, 0.95, ece, transform=axes.transAxes, va="top")
         axes.set_title(name, fontsize=11)
@@ -403,14 +408,14 @@ def plot_training(curves: Mapping[str, Runs]) -> Figure:
             if valid:
                 epochs, means = _mean_curve(valid)
                 style = _curve_style(index) | {"markevery": max(1, len(epochs) // 10)}
-                axes.plot(epochs, means, **style)  # type: ignore[arg-type]
+                axes.plot(epochs, means, **style)
         axes.set_title(title, fontsize=11)
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(color=GRID)
         tidy(axes)
     handles = [
-        Line2D([], [], **_curve_style(index), label=name)  # type: ignore[arg-type]
+        Line2D([], [], **_curve_style(index), label=name)
         for index, name in enumerate(curves)
     ]
     handles.append(Line2D([], [], color="k", ls=":", lw=1, label="training set"))
@@ -418,7 +423,7 @@ def plot_training(curves: Mapping[str, Runs]) -> Figure:
     return figure
 
 
-def _curve_style(index: int) -> dict[str, object]:
+def _curve_style(index: int) -> dict[str, Any]:
     marker = _MODEL_MARKERS[index % len(_MODEL_MARKERS)]
     return {"color": model_color(index), "marker": marker, "ms": 4, "lw": 1.5}
 

@@ -66,7 +66,7 @@ def plot_valence_arousal(systems: Mapping[str, Predictions]) -> Figure:
     figure = Figure(figsize=(3.5 * columns, 3.35 * rows + 0.5), layout="constrained")
     limits = _plane_limits([values for _, _, values in shown])
     styles = class_styles(first.classes)
-    drawn = panels(figure, len(shown), columns, sharex=True, sharey=True)
+    drawn = panels(figure, len(shown), columns, shared="all")
     for (axes, left, last), (title, system, values) in zip(drawn, shown, strict=True):
         truth = title == "Annotations"
         _draw_plane(axes, system, values, styles, limits, show_truth=not truth)

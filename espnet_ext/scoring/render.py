@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 
@@ -21,7 +21,12 @@ from espnet_ext.scoring.verdicts import HOW_TESTED, LEVEL, SCOPES
 from espnet_ext.scoring.words import TableReport
 from espnet_ext.utils.atomic import atomic_dir, atomic_write_text
 
-Figures = Mapping[str, tuple[str, object]]  # file's stem -> caption, matplotlib figure
+if TYPE_CHECKING:  # --plots false must not wait for matplotlib
+    from matplotlib.figure import Figure
+
+Figures = Mapping[
+    str, tuple[str, "Figure"]
+]  # file's stem -> caption, matplotlib figure
 Images = Mapping[str, tuple[str, bytes]]  # the same, drawn as PNG
 
 

@@ -73,8 +73,8 @@ def table_csv(report: TableReport) -> str:
                 difference = None
                 if cell is not None:
                     mean, pooled = cell.mean, cell.pooled
-                    values = (mean.estimate, mean.low, mean.high)
-                    values += (pooled.estimate, pooled.low, pooled.high)
+                    values = [mean.estimate, mean.low, mean.high]
+                    values += [pooled.estimate, pooled.low, pooled.high]
                     numbers = [*map(six, (*values, cell.seed_deviation))]
                     numbers += [cell.runs, cell.expected]
                     difference = None if paper is None else mean.estimate - paper
