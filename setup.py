@@ -26,9 +26,8 @@ REQUIRES = [
     "soxr",
     "numpy",
     "scipy",
-    "scikit-learn",
-    "pandas",
     "matplotlib",
+    "jinja2",
     "tqdm",
     "PyYAML",
     "tensorboard",
@@ -42,7 +41,15 @@ EXTRAS = {
     # Nothing: the Slurm back end calls sbatch itself. The name is kept for those who
     # ask for it.
     "slurm": [],
-    "dev": ["pytest", "ruff", "mypy", "statsmodels", "torchmetrics", "types-PyYAML"],
+    "dev": [
+        "pytest",
+        "ruff",
+        "mypy",
+        "scikit-learn",
+        "statsmodels",
+        "torchmetrics",
+        "types-PyYAML",
+    ],
 }
 
 COMMANDS = [
@@ -53,7 +60,6 @@ COMMANDS = [
     "ser_train",
     "ser_infer",
     "ser_score",
-    "ser_table",
     "ser_plan",
 ]
 
@@ -74,6 +80,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.12,<3.14",
     packages=find_packages(include=["espnet_ext", "espnet_ext.*"]),
+    package_data={"espnet_ext.scoring": ["templates/*.j2"]},
     install_requires=REQUIRES,
     extras_require=EXTRAS,
     entry_points={

@@ -15,8 +15,9 @@ import numpy as np
 from espnet_ext.scoring import bootstrap
 from espnet_ext.scoring.metrics import ATTRIBUTES
 from espnet_ext.scoring.predictions import Predictions
-from espnet_ext.scoring.table_scores import RunKey, score_table
-from espnet_ext.scoring.table_spec import Column, CorpusSpec, Pair, Row, TableSpec
+from espnet_ext.scoring.runs import RunKey
+from espnet_ext.scoring.scores import score_table
+from espnet_ext.scoring.spec import Column, CorpusSpec, Pair, Row, TableSpec
 
 CLASSES = ("neu", "ang", "hap", "sad", "dis")
 TESTED = ("ccc", "accuracy", "uar", "macro_f1")

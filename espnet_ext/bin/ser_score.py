@@ -1,63 +1,77 @@
-"""Score predictions: a table with intervals, RESULTS.md, scores.json and plots."""
+#!/usr/bin/env python3
+"""Score predictions of models on one test set, or of a table's runs.
+
+With --predictions: a table with intervals, RESULTS.md, scores.json and plots.
+With --table and --runs: over folds and seeds, with the paper's values and claims, as
+RESULTS.md, csv, json, LaTeX, plots and an HTML page.
+"""
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from espnet_ext.errors import UserError, exit_on_user_error
+from espnet_ext.utils.arguments import boolean, make_parser
 
-if TYPE_CHECKING:
-    from espnet_ext.scoring.predictions import Predictions
-
-EPILOG = """\
-examples:
+EXAMPLES = """\
+Examples:
   ser_score --predictions multitask=exp/multitask/test/predictions.csv --output out
-  ser_score --predictions a=a.csv --predictions b=b.csv --compare a,b \\
+  ser_score --predictions a=a.csv --predictions b=b.csv --compare a,b
       --reference data/test --output out
+  ser_score --table conf/tables/table1.yaml --runs runs.csv --output out
 
-The columns of predictions.csv are documented in espnet_ext/scoring/README.md; files of
-other systems need the utterance and the predictions only, with --reference.
+espnet_ext/scoring/README.md documents the columns of predictions.csv and of runs.csv.
+Files of other systems need the utterance and the predictions only, with --reference.
 """
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    parser = argparse.ArgumentParser(
-        prog="ser_score",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = make_parser(__doc__, prog="ser_score")
+    parser.formatter_class = _Formatter
+    parser.epilog = EXAMPLES
+    add = parser.add_argument
+    add("--output", type=Path, required=True, metavar="DIR", help="where to write")
+    add("--resamples", type=int, default=10_000, help="of the bootstrap")
+    add("--seed", type=int, default=0, help="of the bootstrap")
+    add("--plots", type=boolean, default=True, metavar="BOOL", help="draw plots")
+
+    table = parser.add_argument_group("a table's runs")
+    table.add_argument(
+        "--table", type=Path, metavar="YAML", help="conf/tables/NAME.yaml"
     )
-    parser.add_argument(
+    table.add_argument(
+        "--runs",
+        type=Path,
+        metavar="FILE",
+        help="list of the runs, runs.csv; or the JSON that `./run.sh --table` writes: "
+        "its steps that are finished when this starts",
+    )
+
+    add = parser.add_argument_group("models on one test set").add_argument
+    add(
         "--predictions",
         action="append",
-        required=True,
+        default=[],
         metavar="NAME=CSV",
         help="a model and its predictions.csv; repeat for more models, which must "
         "predict the same utterances",
     )
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="where to write"
-    )
-    parser.add_argument(
+    add(
         "--reference",
         type=Path,
         metavar="SETDIR",
         help="set directory or list of ids that every file must cover exactly",
     )
-    parser.add_argument(
-        "--corpus", metavar="NAME", help="score the rows of this corpus only"
-    )
-    parser.add_argument(
+    add("--corpus", metavar="NAME", help="score the rows of this corpus only")
+    add(
         "--compare",
         action="append",
         metavar="NAME,NAME",
-        help="test the difference of two models; default: each hierarchical model "
+        help="test the difference of two models; without it, each hierarchical model "
         "against the baselines and multitask",
     )
-    parser.add_argument(
+    add(
         "--train_log",
         action="append",
         default=[],
@@ -65,31 +79,27 @@ def get_parser() -> argparse.ArgumentParser:
         help="train.log of a model, for the training curves; repeat for more models, "
         "or in order for a run that was resumed into another file",
     )
-    parser.add_argument(
+    add(
         "--attention",
         action="append",
         default=[],
         metavar="NAME=PATH",
         help="attention.npz of a model",
     )
-    parser.add_argument(
+    add(
         "--wav_scp",
         type=Path,
         metavar="PATH",
         help="wav files of the utterances, drawn behind the attention",
     )
-    parser.add_argument("--title", default="Speech emotion recognition")
-    parser.add_argument(
-        "--resamples", type=int, default=10_000, help="of the bootstrap [10000]"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    parser.add_argument(
-        "--plots",
-        choices=("true", "false"),
-        default="true",
-        help="draw plots (default: true)",
-    )
+    add("--title", default="Speech emotion recognition", help="headline")
     return parser
+
+
+class _Formatter(
+    argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter
+):
+    """Shows defaults, and the examples line by line."""
 
 
 @exit_on_user_error
@@ -100,6 +110,18 @@ def main(cmd: Sequence[str] | None = None) -> None:
         raise UserError(f"--resamples {args.resamples}: take at least 100")
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: must not be negative")
+    if (args.table is None) != (args.runs is None):
+        raise UserError("--table and --runs go together: give both, or --predictions")
+    if (args.table is None) == (not args.predictions):
+        raise UserError("give either --predictions, or --table and --runs")
+    if args.table is None:
+        score_set(args)
+    else:
+        score_table(args)
+
+
+def score_set(args: argparse.Namespace) -> None:
+    """Score models on one test set."""
     files = _named("--predictions", args.predictions)
     for name, paths in files.items():
         if len(paths) > 1:
@@ -114,14 +136,13 @@ def main(cmd: Sequence[str] | None = None) -> None:
                     f"{', '.join(files)}"
                 )
 
+    # Late: --help must not wait for numpy and matplotlib.
+    from espnet_ext.scoring.folds import ANY_CORPUS, align, select_corpus
     from espnet_ext.scoring.names import code_notes
+    from espnet_ext.scoring.one_set import build_report
     from espnet_ext.scoring.predictions import read_predictions, read_reference
-    from espnet_ext.scoring.report import (
-        align,
-        build_report,
-        format_table,
-        write_report,
-    )
+    from espnet_ext.scoring.render import write_set
+    from espnet_ext.scoring.writers import set_terminal
 
     reference = read_reference(args.reference) if args.reference else None
     read = {name: read_predictions(path, reference) for name, [path] in files.items()}
@@ -133,13 +154,12 @@ def main(cmd: Sequence[str] | None = None) -> None:
                     f"note: {name} predicts {label!r}, which no utterance is annotated "
                     "with. Misspelt? prob_ columns or --reference declare the classes"
                 )
-    if args.corpus is not None:
-        systems = {n: _of_corpus(s, args.corpus) for n, s in systems.items()}
-    report = build_report(
-        systems, args.title, args.resamples, args.seed, _pairs(args.compare)
-    )
-    report = replace(report, notes=tuple(code_notes(_codes(files))))
-    print(format_table(report))
+    corpus = args.corpus or ANY_CORPUS
+    systems = {name: select_corpus(s, corpus) for name, s in systems.items()}
+    notes = code_notes(_codes(files))
+    pairs = _pairs(args.compare)
+    report = build_report(systems, args.title, args.resamples, args.seed, pairs, notes)
+    print(set_terminal(report))
     for note in report.notes:
         print(f"note: {note}")
     if len(report.corpora) > 1:
@@ -148,15 +168,86 @@ def main(cmd: Sequence[str] | None = None) -> None:
             "--corpus NAME scores one alone"
         )
     figures = None
-    if args.plots == "true":
-        from espnet_ext.scoring.figures import draw_figures
+    if args.plots:
+        from espnet_ext.scoring.figures import set_figures
 
-        figures = draw_figures(systems, report, logs, attention, args.wav_scp)
+        figures = set_figures(systems, report, logs, attention, args.wav_scp)
     train_logs = [path for paths in logs.values() for path in paths]
-    table, *numbers = write_report(report, args.output, figures, train_logs)
+    table, *numbers = write_set(report, args.output, figures, train_logs)
     print(f"\ntable    {table}")
     for path in numbers:
         print(f"{'plot' if path.suffix == '.png' else 'numbers':8} {path}")
+
+
+def score_table(args: argparse.Namespace) -> None:
+    """Score the runs of a table."""
+    from espnet_ext.scoring import scores
+    from espnet_ext.scoring.claims import judge_claims
+    from espnet_ext.scoring.render import write_table
+    from espnet_ext.scoring.runs import read_all_predictions, read_runs
+    from espnet_ext.scoring.spec import load_table
+    from espnet_ext.scoring.trainings import read_environment, training_time
+    from espnet_ext.scoring.words import TableReport
+    from espnet_ext.scoring.writers import table_terminal
+
+    spec = load_table(args.table)
+    listed: Path = args.runs
+    missing: list[str] = []
+    if args.runs.suffix == ".json":
+        listed, missing = _list_finished(args.runs)
+    records = read_runs(listed, spec)
+    runs = read_all_predictions(records)
+    keys = [record.key for record in records]
+    result = scores.score_table(spec, runs, keys, args.resamples, args.seed)
+    report = TableReport(
+        result=result,
+        claims=judge_claims(result),
+        records=records,
+        times={r.key: training_time(r.train_log) for r in records if r.train_log},
+        environment=read_environment(r.train_log for r in records if r.train_log),
+    )
+    figures = None
+    if args.plots:
+        from espnet_ext.scoring.figures import table_figures
+
+        figures = table_figures(result, runs, records)
+    write_table(report, args.output, figures)
+    print(table_terminal(report))
+    for what, name in (
+        ("table", "RESULTS.md"),
+        ("page", "report.html"),
+        ("numbers", "table.csv"),
+        ("numbers", "table.json"),
+        ("LaTeX", "table.tex"),
+    ):
+        print(f"{what:8} {args.output / name}")
+    for line in missing:
+        print(line)
+
+
+def _list_finished(path: Path) -> tuple[Path, list[str]]:
+    """Write runs.csv of a plan's steps; return it and a line for each missing run."""
+    from espnet_ext.jobs.step import is_done, read_runs
+    from espnet_ext.jobs.table import list_runs
+    from espnet_ext.utils.atomic import atomic_write_text
+
+    try:
+        runs = read_runs(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such list of runs; `./run.sh --table` writes it"
+        ) from None
+    listed = path.with_suffix(".csv")
+    atomic_write_text(listed, list_runs(runs))
+    unfinished = [
+        next((step for step in steps if not is_done(step)), None)
+        for steps in runs.values()
+    ]
+    return listed, [
+        f"missing: {step.name} is not finished, see {step.log}"
+        for step in unfinished
+        if step is not None
+    ]
 
 
 def _named(option: str, texts: Sequence[str]) -> dict[str, list[Path]]:
@@ -194,18 +285,6 @@ def _pairs(texts: Sequence[str] | None) -> list[tuple[str, str]] | None:
             raise UserError(f"--compare {text!r}: expected two names, 'A,B'")
         pairs.append((names[0], names[1]))
     return pairs
-
-
-def _of_corpus(system: "Predictions", corpus: str) -> "Predictions":
-    import numpy as np
-
-    keep = np.array([name == corpus for name in system.corpus])
-    if not keep.any():
-        raise UserError(
-            f"{system.path}: no utterance of corpus {corpus!r}; there are "
-            f"{', '.join(sorted(set(system.corpus)))}"
-        )
-    return system.select(keep)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from espnet_ext.jobs.step import (
     recorded_code,
     recorded_fingerprint,
 )
-from espnet_ext.scoring.table_spec import CorpusSpec, TableSpec, load_table
+from espnet_ext.scoring.spec import CorpusSpec, TableSpec, load_table
 
 # Where the generator puts the built-in corpora, beside each other.
 MINI_FOLDERS = {"iemocap": "IEMOCAP_full_release", "msp_podcast": "MSP-PODCAST-1.8"}
@@ -288,7 +288,7 @@ def table_step(table: Table) -> Step:
     return Step(
         name=f"make {table.name}",
         stage=max(STAGES),
-        module="espnet_ext.bin.ser_tabulate",
+        module="espnet_ext.bin.ser_score",
         args=(
             *("--table", str(table.options.path), "--runs", str(runs_file)),
             *("--output", str(table.output)),
@@ -311,7 +311,7 @@ def _settings_of(steps: Iterable[Step]) -> str:
 
 
 def list_runs(runs: Mapping[str, Sequence[Step]]) -> str:
-    """List runs for ``ser_table``; paths are blank of those that are not finished.
+    """List runs for ``ser_score``; paths are blank of those that are not finished.
 
     Args:
         runs: Training and inference, by ``row fold seed``.

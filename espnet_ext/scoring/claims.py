@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from espnet_ext.scoring.table_scores import TableResult
-from espnet_ext.scoring.table_spec import Claim, Condition, Kind
+from espnet_ext.scoring.scores import TableResult
+from espnet_ext.scoring.spec import Claim, Condition, Kind
 from espnet_ext.scoring.verdicts import LEVEL, MARGIN, Basis
 
 LEGEND = (

@@ -3,81 +3,159 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
-from espnet_ext.scoring import plots
-from espnet_ext.scoring.attention import choose_examples, read_wav_scp
-from espnet_ext.scoring.names import model_name
+from espnet_ext.scoring import plots, plots_attributes
+from espnet_ext.scoring.attention import choose_examples, plot_attention, read_wav_scp
+from espnet_ext.scoring.folds import pooled_predictions
+from espnet_ext.scoring.names import METRIC_NAMES, corpus_name, model_name
+from espnet_ext.scoring.one_set import SetReport
+from espnet_ext.scoring.plots import ScorePanel
 from espnet_ext.scoring.predictions import UNKNOWN, Predictions
-from espnet_ext.scoring.report import Report
+from espnet_ext.scoring.runs import RunKey, RunRecord
+from espnet_ext.scoring.scores import TableResult
 from espnet_ext.scoring.train_log import read_train_log
 
+Figures = dict[str, tuple[str, Figure]]  # file name without ending -> caption, figure
 
-def draw_figures(
+
+def set_figures(
     systems: Mapping[str, Predictions],
-    report: Report,
+    report: SetReport,
     train_logs: Mapping[str, Sequence[Path]],
     attention: Mapping[str, Sequence[Path]],
     wav_scp: Path | None,
-) -> dict[str, tuple[str, Figure]]:
-    """Draw every figure that the inputs allow.
+) -> Figures:
+    """Draw every figure of models on one test set that the inputs allow.
 
     Args:
-        systems: Aligned predictions (see `report.align`).
+        systems: Aligned predictions.
         report: Their scores.
         train_logs: Model -> its logs.
         attention: Model -> its attention.npz.
         wav_scp: Wav files, for the waveforms behind the attention.
-
-    Returns:
-        File name without ending -> (caption, figure).
     """
     # All inputs are read before anything is drawn: an error should come at once.
-    curves = {n: read_train_log(train_logs[n]) for n in systems if n in train_logs}
+    curves = {
+        model_name(name): [read_train_log(train_logs[name])]
+        for name in systems
+        if name in train_logs
+    }
     wavs = read_wav_scp(wav_scp) if wav_scp and attention else {}
     examples = {
         name: choose_examples(attention[name][-1], systems[name], wavs)
         for name in systems
         if name in attention
     }
+    named = {model_name(name): system for name, system in systems.items()}
+    panels = [
+        ScorePanel(
+            METRIC_NAMES[metric],
+            [scores.get(metric) for scores in report.scores.values()],
+            [None] * len(named),
+            chance,
+        )
+        for metric, chance in report.chance.items()
+    ]
     figures = {
         "scores": (
             "Scores with 95 % intervals",
-            plots.plot_scores(report.scores, report.chance),
-        )
+            plots.plot_scores(list(named), panels, paper=""),
+        ),
+        **_prediction_figures(named),
     }
-    some = next(iter(systems.values()))
-    pickers = {n: s for n, s in systems.items() if s.predicts_classes}
-    raters = {n: s for n, s in systems.items() if s.predicts_attributes}
-    if pickers and (some.true_class >= 0).any():
-        figures["confusion_matrix"] = (
-            "Confusion matrices",
-            plots.plot_confusion(pickers),
-        )
-    sure = {n: s for n, s in pickers.items() if s.probabilities is not None}
-    if sure and (some.true_class >= 0).any():
-        figures["calibration"] = ("Calibration", plots.plot_calibration(sure))
-    rated = [n for n in report.chance if n.startswith("ccc_")]
-    if {"ccc_valence", "ccc_arousal"} <= set(rated):
-        figures["valence_arousal"] = (
-            "Annotated and predicted valence-arousal plane",
-            plots.plot_valence_arousal(raters),
-        )
-    if rated:
+    raters = {n: s for n, s in named.items() if s.predicts_attributes}
+    if any(metric.startswith("ccc_") for metric in report.chance):
         figures["attributes"] = (
             "Predicted against annotated attributes",
-            plots.plot_attributes(raters),
-        )
-    if len(set(some.speaker) - {UNKNOWN}) > 1:
-        figures["speakers"] = (
-            "Spread over speakers and genders",
-            plots.plot_speakers(systems),
+            plots_attributes.plot_attributes(raters),
         )
     if curves:
         figures["training_curves"] = ("Training curves", plots.plot_training(curves))
     for name, chosen in examples.items():
         figures[f"attention_{name}"] = (
             f"Where the pooling of {model_name(name)} attends",
-            plots.plot_attention(name, chosen),
+            plot_attention(model_name(name), chosen),
         )
     return figures
+
+
+def table_figures(
+    result: TableResult,
+    runs: Mapping[RunKey, Predictions],
+    records: Sequence[RunRecord],
+) -> Figures:
+    """Draw the table and every figure that its runs allow.
+
+    Confusion, calibration, the valence-arousal plane and speakers are of the first
+    seed, all folds together, a figure for each corpus; training curves are of all runs.
+
+    Args:
+        result: The scores.
+        runs: Predictions of the runs that are there.
+        records: All runs.
+    """
+    spec = result.spec
+    comparable = not any(result.incomparable(corpus) for corpus in spec.corpora)
+    panels = []
+    for column in spec.columns:
+        found = [result.cells[row].get(column) for row in spec.rows]
+        if any(found):
+            scores = [cell.mean if cell else None for cell in found]
+            paper = [row.paper.get(column) for row in spec.rows.values()]
+            chance = result.chance.get(column)
+            panels.append(ScorePanel(spec.column_name(column), scores, paper, chance))
+    legend = spec.source if comparable else f"{spec.source} (not comparable)"
+    names = [row.name for row in spec.rows.values()]
+    figures: Figures = {
+        "table": (
+            "The table, with 95 % intervals",
+            plots.plot_scores(names, panels, legend),
+        )
+    }
+    for corpus in spec.corpora:
+        systems = pooled_predictions(spec, runs, corpus)
+        suffix = f"_{corpus}" if len(spec.corpora) > 1 else ""
+        for stem, (caption, figure) in _prediction_figures(systems).items():
+            figures[f"{stem}{suffix}"] = (f"{caption}: {corpus_name(corpus)}", figure)
+    curves: dict[str, list] = {}
+    for record in records:
+        if record.train_log is not None:
+            name = spec.rows[record.key.row].name
+            curves.setdefault(name, []).append(read_train_log([record.train_log]))
+    if curves:
+        figures["training_curves"] = (
+            "Training curves of all runs (thin: each run, thick: the mean of a row)",
+            plots.plot_training(curves),
+        )
+    return figures
+
+
+def _prediction_figures(systems: Mapping[str, Predictions]) -> Figures:
+    """Figures of predictions alone, by the printed names of the systems."""
+    if not systems:
+        return {}
+    some = next(iter(systems.values()))
+    labelled = bool((some.true_class >= 0).any())
+    rated = not any(np.isnan(some.true[dim]).all() for dim in ("valence", "arousal"))
+    pickers = {n: s for n, s in systems.items() if s.predicts_classes and labelled}
+    sure = {n: s for n, s in pickers.items() if s.probabilities is not None}
+    raters = {n: s for n, s in systems.items() if s.predicts_attributes and rated}
+    spoken = systems if len(set(some.speaker) - {UNKNOWN}) > 1 else {}
+    plane = "Annotated and predicted valence-arousal plane"
+    return {
+        stem: (caption, draw(shown))
+        for stem, caption, draw, shown in (
+            ("confusion_matrix", "Confusion matrices", plots.plot_confusion, pickers),
+            ("calibration", "Calibration", plots.plot_calibration, sure),
+            ("valence_arousal", plane, plots_attributes.plot_valence_arousal, raters),
+            (
+                "speakers",
+                "Spread over speakers and genders",
+                plots.plot_speakers,
+                spoken,
+            ),
+        )
+        if shown
+    }

@@ -1,8 +1,13 @@
-"""How metrics, models and classes are written in tables and figures."""
+"""How metrics, corpora, models and classes are written in tables and figures."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+# UAR over the four classes that most of the literature uses.
+UAR4 = "uar4"
+USUAL_CLASSES = ("neu", "ang", "hap", "sad")
+
+# In the order of every table.
 METRIC_NAMES = {
     "ccc": "CCC",
     "ccc_valence": "CCC-V",
@@ -10,7 +15,16 @@ METRIC_NAMES = {
     "ccc_dominance": "CCC-D",
     "accuracy": "Acc",
     "uar": "UAR",
+    UAR4: "UAR (4)",
     "macro_f1": "macro-F1",
+}
+CORPUS_NAMES = {
+    "iemocap": "IEMOCAP",
+    "msp_podcast": "MSP-Podcast",
+    "crema_d": "CREMA-D",
+    "ravdess": "RAVDESS",
+    "emodb": "EmoDB",
+    "meld": "MELD",
 }
 MODEL_NAMES = {
     "baseline_c": "Baseline C",
@@ -42,8 +56,18 @@ def class_name(name: str) -> str:
     return CLASS_NAMES.get(name, name)
 
 
+def corpus_name(name: str) -> str:
+    """Name of a corpus as it is printed."""
+    return CORPUS_NAMES.get(name, name)
+
+
+def class_counts(counts: Mapping[str, int]) -> str:
+    """Classes in full, each with its number of utterances."""
+    return ", ".join(f"{class_name(name)} {count}" for name, count in counts.items())
+
+
 def code_notes(codes: Mapping[str, str]) -> list[str]:
-    """Say which runs were made by other code than most of them, if any.
+    """Name the runs that were made by other code than most of them, if any.
 
     Args:
         codes: What made each run, by the run's name; empty where it is not known.

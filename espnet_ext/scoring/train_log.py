@@ -1,4 +1,4 @@
-"""Training curves from ESPnet's train.log, whose epoch summaries hold every figure.
+"""What ESPnet's train.log tells: training curves, and the wall time of a training.
 
 ESPnet's reporter writes one line an epoch (``Reporter.log_message``)::
 
@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from espnet_ext.errors import UserError
@@ -21,6 +22,9 @@ from espnet_ext.errors import UserError
 _SUMMARY = re.compile(r"\b(\d+)epoch results: (.*)$")
 _SECTION = re.compile(r"\[([^\]\s=]+)\] ([^\[]*)")
 _NUMBER = re.compile(r"([\w./-]+)=([-+]?(?:\d[\d.]*(?:e[-+]?\d+)?|nan|inf))(?=,|\s*$)")
+_STAMP = re.compile(r"^\[([^\]]+)\] (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ \(")
+# A longer silence is a break between two starts, not work.
+_LONGEST_SILENCE = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +51,19 @@ def read_train_log(paths: Sequence[Path | str]) -> dict[str, Curve]:
     """
     epochs: dict[int, dict[str, float]] = {}
     for path in map(Path, paths):
-        if not path.is_file():
-            raise UserError(f"{path}: no such training log")
         # A killed run can leave half a line; what does not match is not a summary.
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in _lines(path):
             found = _SUMMARY.search(line)
             if found is None:
                 continue
             epoch = int(found[1])
             epochs = {n: stats for n, stats in epochs.items() if n < epoch}
-            epochs[epoch] = _parse_summary(found[2])
+            epochs[epoch] = {
+                f"{section}/{name}": float(number)
+                for section, body in _SECTION.findall(found[2])
+                for name, number in _NUMBER.findall(body)
+                if math.isfinite(float(number))  # a gap in a curve, not a point
+            }
     if not epochs:
         listed = ", ".join(map(str, paths))
         raise UserError(
@@ -72,11 +79,34 @@ def read_train_log(paths: Sequence[Path | str]) -> dict[str, Curve]:
     }
 
 
-def _parse_summary(text: str) -> dict[str, float]:
-    stats = {}
-    for section, body in _SECTION.findall(text):
-        for name, number in _NUMBER.findall(body):
-            value = float(number)
-            if math.isfinite(value):  # a gap in a curve, not a point
-                stats[f"{section}/{name}"] = value
-    return stats
+def read_wall_time(path: Path) -> tuple[float, tuple[str, ...]]:
+    """Add up the wall time of a training, breaks between its starts left out.
+
+    Returns:
+        Seconds, and the machines that it ran on, each once.
+
+    Raises:
+        UserError: There is no such log.
+    """
+    seconds = 0.0
+    hosts: dict[str, None] = {}  # in order, each once
+    before: datetime | None = None
+    for line in _lines(path):
+        if line.startswith("# Started at "):
+            before = None
+        found = _STAMP.match(line)
+        if found is None:
+            continue
+        now = datetime.fromisoformat(found[2])
+        hosts[found[1]] = None
+        if before is not None:
+            step = (now - before).total_seconds()
+            seconds += step if 0 <= step <= _LONGEST_SILENCE else 0.0
+        before = now
+    return seconds, tuple(hosts)
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such training log")
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()

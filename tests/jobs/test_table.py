@@ -296,7 +296,7 @@ def test_a_failed_training_stops_nothing_but_its_prediction(options):
 
 
 def listed(planned):
-    """The rows that ser_table would be given."""
+    """The rows that ser_score would be given."""
     runs = parse_runs(table_step(planned).files[0][1])
     return list(csv.DictReader(list_runs(runs).splitlines()))
 

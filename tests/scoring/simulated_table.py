@@ -11,8 +11,9 @@ import numpy as np
 
 from espnet_ext.scoring.metrics import ATTRIBUTES
 from espnet_ext.scoring.predictions import Predictions
-from espnet_ext.scoring.table_scores import RunKey, TableResult, score_table
-from espnet_ext.scoring.table_spec import (
+from espnet_ext.scoring.runs import RunKey
+from espnet_ext.scoring.scores import TableResult, score_table
+from espnet_ext.scoring.spec import (
     Claim,
     Column,
     CorpusSpec,
@@ -175,7 +176,7 @@ def score_draw(
     resamples: int,
     claims: tuple[Claim, ...] = (),
 ) -> TableResult:
-    """Draw a table and score it as `ser_table` does."""
+    """Draw a table and score it as `ser_score` does."""
     runs = draw_runs(population, rng)
     seed = int(rng.integers(2**31))
     spec = make_spec(population, pairs, claims)

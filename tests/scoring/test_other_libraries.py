@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from espnet_ext.scoring import bootstrap, metrics
-from espnet_ext.scoring.table_spec import Column
+from espnet_ext.scoring.spec import Column
 from scoring.simulated_table import (
     CORPUS,
     Model,
@@ -100,7 +100,8 @@ def test_mcnemar_of_a_table_is_on_the_rows_whose_class_is_known(rng):
         {1: 90, 2: 60},
     )
     pairs = pairs_of([("a", "b")], ["accuracy"])
-    from espnet_ext.scoring.table_scores import RunKey, score_table
+    from espnet_ext.scoring.runs import RunKey
+    from espnet_ext.scoring.scores import score_table
 
     runs = draw_runs(population, rng)
     for fold in (1, 2):
@@ -191,7 +192,8 @@ def test_intervals_of_a_table_are_scipys(rng):
     }
     population = Population(models, {1: 150, 2: 110})
     runs = draw_runs(population, rng)
-    from espnet_ext.scoring.table_scores import RunKey, score_table
+    from espnet_ext.scoring.runs import RunKey
+    from espnet_ext.scoring.scores import score_table
 
     pairs = pairs_of([("a", "b")], ["ccc", "uar", "macro_f1"])
     result = score_table(make_spec(population, pairs), runs, list(runs), RESAMPLES)
@@ -309,7 +311,8 @@ def test_cluster_comparison_of_a_table_has_the_error_of_the_sandwich(rng):
     runs = draw_runs(population, rng)
     from dataclasses import replace
 
-    from espnet_ext.scoring.table_scores import RunKey, score_table
+    from espnet_ext.scoring.runs import RunKey
+    from espnet_ext.scoring.scores import score_table
 
     speaker = rng.integers(0, 45, 900)
     runs = {

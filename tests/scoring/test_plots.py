@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from espnet_ext.scoring import metrics, plots
+from espnet_ext.scoring import attention, metrics, plots, plots_attributes
 from espnet_ext.scoring.bootstrap import Interval
+from espnet_ext.scoring.plots import ScorePanel
 from espnet_ext.scoring.predictions import read_predictions
 from espnet_ext.scoring.train_log import Curve
 
@@ -27,7 +28,7 @@ def test_confusion_matrix_shows_shares_and_counts(system):
 
 
 def test_scatter_shows_the_ccc(system):
-    shown = texts(plots.plot_attributes({"x": system}))
+    shown = texts(plots_attributes.plot_attributes({"x": system}))
     assert shown == [
         f"CCC {metrics.ccc(system.true[n], system.pred[n]):.3f}"
         for n in ("valence", "arousal", "dominance")
@@ -35,7 +36,7 @@ def test_scatter_shows_the_ccc(system):
 
 
 def test_plane_marks_the_class_means(system):
-    figure = plots.plot_valence_arousal({"multitask": system})
+    figure = plots_attributes.plot_valence_arousal({"Multi-task C,D": system})
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == ["Annotations", "Multi-task C,D"]
     marks = [
@@ -50,30 +51,32 @@ def test_plane_marks_the_class_means(system):
 def test_ellipse_is_one_standard_deviation():
     rng = np.random.default_rng(0)
     points = rng.normal(size=(4000, 2)) * [3.0, 1.0]
-    ellipse = plots._ellipse(points, "k")
+    ellipse = plots_attributes._ellipse(points, "k")
     assert ellipse.width / 2 == pytest.approx(3, rel=0.05)
     assert ellipse.height / 2 == pytest.approx(1, rel=0.05)
     assert abs((ellipse.angle + 90) % 180 - 90) < 3
 
 
 def test_dot_plot_draws_each_interval_and_chance():
-    near = {"a": {"uar": Interval(0.3, 0.2, 0.4)}, "b": {}}
-    lines = plots.plot_scores(near, {"uar": 0.25}).axes[0].lines
-    assert list(lines[0].get_xdata()) == [0.2, 0.4]
-    assert list(lines[1].get_xdata()) == [0.3]
-    assert list(lines[2].get_xdata()) == [0.25, 0.25]
-    far = {"a": {"uar": Interval(0.7, 0.69, 0.71)}}
-    assert "chance 0.25" in texts(plots.plot_scores(far, {"uar": 0.25}))
+    near = ScorePanel("UAR", [Interval(0.3, 0.2, 0.4), None], [None, 0.35], 0.25)
+    (axes,) = plots.plot_scores(["a", "b"], [near], "paper").axes
+    assert axes.get_title() == "UAR"
+    drawn = [list(line.get_xdata()) for line in axes.lines]
+    assert drawn == [[0.2, 0.4], [0.3], [0.35], [0.25, 0.25]]
+    far = ScorePanel("UAR", [Interval(0.7, 0.69, 0.71)], [None], 0.25)
+    assert "chance 0.25" in texts(plots.plot_scores(["a"], [far], ""))
 
 
 def test_training_curves_of_models_with_different_statistics():
     figure = plots.plot_training(
         {
-            "a": {
-                "valid/ccc": Curve((1, 2), (0.1, 0.2)),
-                "train/loss": Curve((1,), (9,)),
-            },
-            "b": {"valid/acc": Curve((1, 2), (0.3, 0.4))},
+            "a": [
+                {
+                    "valid/ccc": Curve((1, 2), (0.1, 0.2)),
+                    "train/loss": Curve((1,), (9,)),
+                }
+            ],
+            "b": [{"valid/acc": Curve((1, 2), (0.3, 0.4))}],
         }
     )
     assert [axes.get_title() for axes in figure.axes] == [
@@ -82,15 +85,15 @@ def test_training_curves_of_models_with_different_statistics():
         "accuracy (validation)",
     ]
     assert list(figure.axes[1].lines[0].get_ydata()) == [0.1, 0.2]
-    nothing = plots.plot_training({"a": {}})
+    nothing = plots.plot_training({"a": [{}]})
     assert len(nothing.axes) == 1
 
 
 def test_attention_is_in_multiples_of_the_uniform_weight():
-    example = plots.AttentionExample(
+    example = attention.AttentionExample(
         "u1", {"discrete": np.array([0.5, 0.25, 0.25, 0.0])}, np.ones(8), 4
     )
-    axes = plots.plot_attention("x", [example]).axes[0]
+    axes = attention.plot_attention("x", [example]).axes[0]
     line = axes.lines[0]
     assert list(line.get_ydata()) == [2.0, 1.0, 1.0, 0.0]
     assert list(line.get_xdata()) == [0.25, 0.75, 1.25, 1.75]  # 8 samples at 4 Hz: 2 s
@@ -98,8 +101,8 @@ def test_attention_is_in_multiples_of_the_uniform_weight():
 
 
 def test_classes_look_the_same_in_any_order():
-    first = plots.class_styles(["neu", "ang", "boredom", "calm"])
-    second = plots.class_styles(["ang", "neu", "boredom", "calm"])
+    first = plots_attributes.class_styles(["neu", "ang", "boredom", "calm"])
+    second = plots_attributes.class_styles(["ang", "neu", "boredom", "calm"])
     assert first == second
     assert len(set(first.values())) == 4
 

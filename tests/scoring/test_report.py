@@ -22,18 +22,17 @@ from sklearn.metrics import balanced_accuracy_score
 
 from espnet_ext.errors import UserError
 from espnet_ext.scoring import metrics
-from espnet_ext.scoring.predictions import read_predictions
-from espnet_ext.scoring.report import (
-    align,
+from espnet_ext.scoring.folds import align
+from espnet_ext.scoring.one_set import (
     build_report,
     default_pairs,
     format_csv,
-    format_latex,
-    format_markdown,
-    format_table,
-    read_environment,
     report_json,
 )
+from espnet_ext.scoring.predictions import read_predictions
+from espnet_ext.scoring.render import set_markdown
+from espnet_ext.scoring.trainings import read_environment
+from espnet_ext.scoring.writers import set_latex, set_terminal
 
 HEADER = (
     "utterance,corpus,speaker,gender,emotion,emotion_pred,prob_neu,prob_ang,"
@@ -109,7 +108,7 @@ def test_every_number_of_the_scores(report):
 
 
 def test_every_number_of_the_markdown(report):
-    text = format_markdown(report, read_environment(), {"A plot": "plots/a.png"})
+    text = set_markdown(report, read_environment(), {"A plot": "plots/a.png"})
     table = re.search(r"\|model\|.*?\|chance\|[^\n]*", text, re.DOTALL)[0].splitlines()
     assert table[0] == "|model|CCC|CCC-V|CCC-A|CCC-D|Acc|UAR|macro-F1|"
     row = dict(zip(metrics.METRICS, table[2].split("|")[2:-1], strict=True))
@@ -137,7 +136,7 @@ def test_every_number_of_the_markdown(report):
 
 
 def test_terminal_table(report):
-    lines = format_table(report).splitlines()
+    lines = set_terminal(report).splitlines()
     assert lines[1].split() == [
         "CCC", "CCC-V", "CCC-A", "CCC-D", "Acc", "UAR", "macro-F1"
     ]  # fmt: skip
@@ -169,7 +168,7 @@ def test_json_and_csv_say_the_same(report):
 
 
 def test_every_number_of_the_latex(report):
-    lines = format_latex(report).splitlines()
+    lines = set_latex(report).splitlines()
     assert lines[3].split(" & ") == [
         "Model", "CCC", "CCC-V", "CCC-A", "CCC-D", "Acc", "UAR", r"macro-F1 \\"
     ]  # fmt: skip
@@ -256,9 +255,7 @@ def test_intervals_over_speakers_where_there_are_enough(write_csv):
     pair = found.pairs[0]
     assert pair.basis == "speakers"
     assert (pair.result.p, pair.finding) == (1.0, "not shown")
-    assert "### Intervals over speakers" in format_markdown(
-        found, read_environment(), {}
-    )
+    assert "### Intervals over speakers" in set_markdown(found, read_environment(), {})
     row = next(csv.DictReader(io.StringIO(format_csv(found))))
     assert float(row["speaker_low"]) < float(row["score"])
 
@@ -287,9 +284,9 @@ def test_two_rows_have_a_score_and_no_interval(write_csv):
     assert np.isnan([ccc.low, ccc.high]).all()
     environment = read_environment()
     for text in (
-        format_table(found),
-        format_markdown(found, environment, {}),
-        format_latex(found),
+        set_terminal(found),
+        set_markdown(found, environment, {}),
+        set_latex(found),
     ):
         assert "[-]" in text
         assert "Fewer than 20 utterances" in text
@@ -327,7 +324,7 @@ def test_a_class_of_one_row_is_told_beside_the_numbers(write_csv):
     normal = 2 * stats.norm.sf(uar.result.difference / np.sum(weight**2) ** 0.5)
     assert uar.result.difference == pytest.approx(weight.sum())
     assert uar.result.p == pytest.approx(normal, abs=0.01)
-    for text in (format_table(found), format_markdown(found, read_environment(), {})):
+    for text in (set_terminal(found), set_markdown(found, read_environment(), {})):
         assert "Classes of fewer than 5 utterances (e 1)" in text
 
 
@@ -335,10 +332,10 @@ def test_resamples_that_cannot_reach_the_level_are_told(write_csv):
     a, b = one_against_all(write_csv, (30, 30, 30, 30, 30))
     pairs = [("a", "b"), ("b", "a")]
     few = build_report({"a": a, "b": b}, "t", 100, pairs=pairs)
-    assert "100 resamples are too few for 6 tests" in format_table(few)
+    assert "100 resamples are too few for 6 tests" in set_terminal(few)
     more = build_report({"a": a, "b": b}, "t", pairs=pairs)
     assert more.resamples == 10_000
-    assert "too few" not in format_table(more)
+    assert "too few" not in set_terminal(more)
     assert max(pair.p_holm for pair in more.pairs) < 0.05
 
 

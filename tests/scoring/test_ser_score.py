@@ -246,6 +246,24 @@ def test_refused(inputs, capsys, changes, message):
     assert not (inputs / "out" / "RESULTS.md").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "give either --predictions, or --table and --runs"),
+        (["--table", "t.yaml"], "--table and --runs go together"),
+        (
+            ["--table", "t.yaml", "--runs", "r.csv", "--predictions", "a=a.csv"],
+            "give either --predictions, or --table and --runs",
+        ),
+        (["--table", "t.yaml", "--runs", "r.csv"], "t.yaml: there is no such table"),
+    ],
+)
+def test_one_set_or_a_table(tmp_path, capsys, given, message):
+    with pytest.raises(SystemExit):
+        main([*given, "--output", str(tmp_path)])
+    assert message in capsys.readouterr().err
+
+
 def test_same_name_twice(inputs, capsys):
     name = f"a={inputs / 'multitask.csv'}"
     with pytest.raises(SystemExit):

@@ -4,29 +4,27 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from espnet_ext.bin import ser_table
+from espnet_ext.bin import ser_score
 from espnet_ext.errors import UserError
+from espnet_ext.jobs.step import Step, format_runs
 from espnet_ext.scoring.claims import Verdict, judge_claims
-from espnet_ext.scoring.table_runs import (
-    hardware_shares,
-    read_all_predictions,
-    read_runs,
-    training_time,
-)
-from espnet_ext.scoring.table_scores import score_table
-from espnet_ext.scoring.table_spec import Column, load_table
+from espnet_ext.scoring.runs import read_all_predictions, read_runs
+from espnet_ext.scoring.scores import score_table
+from espnet_ext.scoring.spec import Column, load_table
+from espnet_ext.scoring.trainings import hardware_shares, training_time
 from scoring import table_data
 
 
 def run(made, *options):
     output = made.folder / "out"
-    ser_table.main(
+    ser_score.main(
         [
             *("--table", str(made.table), "--runs", str(made.runs)),
             *("--output", str(output), "--resamples", "200", *options),
@@ -261,7 +259,13 @@ def test_the_page_needs_nothing_else(output, result):
     assert "Row & one" in shown
     assert "<script" not in text.lower()
     figures = {path.stem for path in (output / "plots").iterdir()}
-    assert {"table", "confusion", "circumplex", "calibration", "speakers"} <= figures
+    assert {
+        "table",
+        "confusion_matrix",
+        "valence_arousal",
+        "calibration",
+        "speakers",
+    } <= figures
     assert len([f for f in page.fetched if f.startswith("data:")]) == len(figures)
 
 
@@ -309,6 +313,32 @@ def test_runs_of_other_code_are_told_first(tmp_path, capsys):
 
 def test_runs_of_one_code_or_of_none_known_are_no_news(output):
     assert "other code" not in (output / "RESULTS.md").read_text()
+
+
+def test_a_plans_list_of_runs_that_is_missing_is_named(tmp_path, capsys):
+    made = table_data.make(tmp_path)
+    with pytest.raises(SystemExit):
+        run(made, "--plots", "false", "--runs", str(tmp_path / "gone.json"))
+    assert "gone.json: no such list of runs" in capsys.readouterr().err
+
+
+def test_a_plans_unfinished_runs_are_missing(tmp_path, capsys):
+    """Of the steps that `./run.sh --table` writes down, none is finished yet."""
+    made = table_data.make(tmp_path)
+    train, infer = (
+        Step(name, stage, "m", (), tmp_path / name, ("predictions.csv",), ())
+        for name, stage in (("train", 5), ("infer", 6))
+    )
+    train = replace(train, files=((tmp_path / "train.yaml", ""),))
+    path = tmp_path / "plan.json"
+    path.write_text(format_runs({"one 1 0": [train, infer]}))
+    with pytest.raises(SystemExit):
+        run(made, "--plots", "false", "--runs", str(path))
+    assert "no run has made predictions yet" in capsys.readouterr().err
+    lines = list(csv.DictReader((tmp_path / "plan.csv").open()))
+    assert [(x["row"], x["fold"], x["seed"], x["predictions"]) for x in lines] == [
+        ("one", "1", "0", "")
+    ]
 
 
 def fails(made, capsys):

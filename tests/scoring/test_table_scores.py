@@ -6,9 +6,9 @@ from scipy.stats import binom, norm, t
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from espnet_ext.errors import UserError
-from espnet_ext.scoring.table_runs import read_all_predictions, read_runs
-from espnet_ext.scoring.table_scores import RunKey, score_table
-from espnet_ext.scoring.table_spec import Column, load_table
+from espnet_ext.scoring.runs import RunKey, read_all_predictions, read_runs
+from espnet_ext.scoring.scores import score_table
+from espnet_ext.scoring.spec import Column, load_table
 from scoring import table_data
 
 ROWS, FOLDS, SEEDS = ("one", "two"), (1, 2), (0, 1)

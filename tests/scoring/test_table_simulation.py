@@ -1,6 +1,6 @@
 """What a table's numbers promise, kept: coverage, type-I error and power by simulation.
 
-Everything goes through `score_table`, as in `ser_table`: folds, seeds, several rows,
+Everything goes through `score_table`, as in `ser_score`: folds, seeds, several rows,
 Holm's correction. Tolerances are three standard errors of the share of trials.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from espnet_ext.scoring.table_spec import Claim, Column, Condition, Kind
+from espnet_ext.scoring.spec import Claim, Column, Condition, Kind
 from espnet_ext.scoring.verdicts import MARGIN, Basis
 from scoring.simulated_table import (
     CORPUS,

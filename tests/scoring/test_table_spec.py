@@ -7,7 +7,7 @@ import yaml
 
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.metrics import ATTRIBUTES
-from espnet_ext.scoring.table_spec import Column, Kind, Pair, load_table
+from espnet_ext.scoring.spec import Column, Kind, Pair, load_table
 from scoring.table_data import TABLE
 
 ROOT = Path(__file__).parents[2]
@@ -125,22 +125,28 @@ ROW = {"name": "x", "config": "train_x.yaml"}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"row": {}}, "unknown key 'row'; did you mean 'rows'"),
-        ({"title": None}, "title is missing"),
+        ({"row": {}}, "row is unknown; the nearest key is rows"),
+        ({"title": None}, "title: expected a text, not None"),
         ({"columns": ["iemocap.wer"]}, "columns: iemocap.wer: no metric 'wer'"),
         ({"columns": ["meld.uar"]}, "no corpus 'meld'; there are iemocap"),
         ({"rows": {"a": {"name": "x"}}}, "rows: a: config is missing"),
         (
             {"rows": {"a": ROW | {"paper": {"iemocap.uar": "high"}}}},
-            "expected a number",
+            "iemocap.uar: expected a number",
         ),
-        ({"rows": {"a": ROW | {"train": {"iemocap": "some"}}}}, "no labels 'some'"),
+        (
+            {"rows": {"a": ROW | {"train": {"iemocap": "some"}}}},
+            "train: iemocap is one of both, .*not 'some'",
+        ),
         (
             {"presets": {"p": {"configs": "c", "features": "f", "seconds": [1]}}},
             "presets: p: seconds: expected two numbers",
         ),
-        ({"seeds": 0}, "seeds: expected a whole number above 0"),
-        ({"corpora": {"iemocap": {"scheme": "s", "folds": [0]}}}, "folds"),
+        ({"seeds": 0}, "seeds: expected whole numbers above 0"),
+        (
+            {"corpora": {"iemocap": {"scheme": "s", "folds": [0]}}},
+            "iemocap: folds: expected whole",
+        ),
         (
             {"comparisons": [{"rows": ["one", "three"], "columns": ["iemocap.ccc"]}]},
             "no row 'three'; there are one, two",
@@ -151,7 +157,7 @@ ROW = {"name": "x", "config": "train_x.yaml"}
         ),
         (
             {"claims": [{"says": "x", "if": [{"above": ["one", "two"], "in": "a"}]}]},
-            "above",
+            "claims: 1: if: expected .*got .*above",
         ),
     ],
 )

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from espnet_ext.scoring.report import read_environment
-from espnet_ext.scoring.table_runs import training_time
+from espnet_ext.scoring.trainings import read_environment, training_time
 from espnet_ext.utils.packages import find_package, strangers
 
 ROOT = Path(__file__).parents[2]

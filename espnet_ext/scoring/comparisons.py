@@ -1,0 +1,181 @@
+"""Two rows of a table compared, on the folds and seeds that both have.
+
+A comparison is of the means of folds, both the difference and its test; `verdicts.py`
+says which of its tests is the verdict, `bootstrap.py` has the methods' sources.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from espnet_ext.scoring import bootstrap
+from espnet_ext.scoring.bootstrap import Comparison, McNemar
+from espnet_ext.scoring.draws import Floats, classes_of, draw_swaps
+from espnet_ext.scoring.folds import Fold
+from espnet_ext.scoring.names import UAR4
+from espnet_ext.scoring.scored import Scored
+from espnet_ext.scoring.spec import Pair
+from espnet_ext.scoring.verdicts import (
+    MCNEMAR,
+    STUDENT,
+    SWAPPED,
+    Basis,
+    Judged,
+    compare_scores,
+    of_classes,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SeedTest:
+    """McNemar's test of two runs of one seed, over all folds."""
+
+    seed: int
+    result: McNemar
+
+
+@dataclass(frozen=True, slots=True)
+class TableComparison(Judged):
+    """Two rows in one column, on the folds and seeds that both have.
+
+    Attributes:
+        pair: The rows and the column.
+        folds: The folds.
+        pooled: Difference of the pooled scores, for information.
+        by_seed: McNemar's tests over all rows of all folds, for accuracy.
+    """
+
+    pair: Pair
+    folds: tuple[int, ...]
+    pooled: Comparison
+    by_seed: tuple[SeedTest, ...]
+
+
+# Pair of rows, fold, seeds, basis, whether of the usual classes -> metric -> (B,).
+Swaps = dict[tuple, dict[str, Floats]]
+
+
+def compare(scored: Scored, pair: Pair, swaps: Swaps) -> TableComparison | None:
+    """Test two rows; None where no fold and seed has both.
+
+    Args:
+        scored: The scores of all runs.
+        pair: Rows and column.
+        swaps: Swapped answers that were drawn for other metrics; what is drawn here is
+            added.
+    """
+    data, metric, rows = scored.data, pair.column.metric, (pair.first, pair.second)
+    both = {
+        n: set(data.seeds(rows[0], n)) & set(data.seeds(rows[1], n)) for n in data.folds
+    }
+    folds = tuple(n for n, seeds in both.items() if seeds)
+    seeds = sorted(set.intersection(*(both[n] for n in folds))) if folds else []
+    if not seeds or not all(scored.has(row, folds, metric) for row in rows):
+        return None
+    first, second = (
+        [scored.mean(row, folds, scored.estimates, metric, [s]) for s in seeds]
+        for row in rows
+    )
+    by_seed: tuple[SeedTest, ...] = ()
+    if metric == "accuracy":
+        by_seed = _mcnemar(pair, data.true_class, data.pool(folds), seeds)
+    how, tests = STUDENT, {}
+    for basis, drawn in scored.drawn.items():
+        exact, swapped = None, None
+        if of_classes(metric):
+            how, swapped = SWAPPED, _swapped(scored, pair, folds, seeds, basis, swaps)
+            alone = len(folds) == len(seeds) == 1
+            if by_seed and alone and basis is Basis.UTTERANCES:
+                how, exact = MCNEMAR, by_seed[0].result.p_mid
+        tests[basis] = compare_scores(
+            float(np.mean(first) - np.mean(second)),
+            _difference(scored, pair, folds, seeds, drawn),
+            data.freedom(folds, basis),
+            swapped,
+            exact,
+        )
+        error = tests[basis].error if swapped is None else float(np.std(swapped))
+    trainings = bootstrap.over_trainings(first, second, error)
+    if trainings is not None:
+        how, tests[Basis.TRAININGS] = STUDENT, trainings
+    return TableComparison(
+        tests=tests,
+        how=how,
+        p_holm=1.0,
+        pair=pair,
+        folds=folds,
+        pooled=_pooled(scored, pair, folds, seeds),
+        by_seed=by_seed,
+    )
+
+
+def _difference(
+    scored: Scored,
+    pair: Pair,
+    folds: Sequence[int],
+    seeds: Sequence[int],
+    drawn: Mapping,
+) -> Floats:
+    """First row minus second in each resample, shape (B,)."""
+    first, second = (
+        scored.mean(row, folds, drawn, pair.column.metric, seeds)
+        for row in (pair.first, pair.second)
+    )
+    return first - second
+
+
+def _swapped(
+    scored: Scored,
+    pair: Pair,
+    folds: Sequence[int],
+    seeds: Sequence[int],
+    basis: Basis,
+    swaps: Swaps,
+) -> Floats:
+    """First row minus second with answers swapped at random, shape (B,)."""
+    of_usual = pair.column.metric == UAR4
+    rows = (pair.first, pair.second)
+    usual = scored.data.usual if of_usual else None
+    found = []
+    for number in folds:
+        key = (rows, number, tuple(seeds), basis, of_usual)
+        if key not in swaps:
+            swaps[key] = draw_swaps(
+                scored.data, rows, number, seeds, scored.sampling, basis, usual
+            )
+        found.append(swaps[key]["uar" if of_usual else pair.column.metric])
+    return np.mean(found, axis=0)
+
+
+def _pooled(
+    scored: Scored, pair: Pair, folds: tuple[int, ...], seeds: Sequence[int]
+) -> Comparison:
+    """Compare the folds' predictions put together; for information."""
+    estimates, drawn = scored.pooled(folds)
+    first, second = (
+        float(np.mean([estimates[row, seed][pair.column.metric] for seed in seeds]))
+        for row in (pair.first, pair.second)
+    )
+    return compare_scores(
+        first - second,
+        _difference(scored, pair, [0], seeds, {0: drawn}),
+        scored.data.freedom(folds, Basis.UTTERANCES),
+    )
+
+
+def _mcnemar(
+    pair: Pair, true_class: NDArray[np.int64], pool: Fold, seeds: Sequence[int]
+) -> tuple[SeedTest, ...]:
+    """Test each seed over the rows of all folds."""
+    truth = true_class[pool.rows]
+    known = truth >= 0
+    first, second = (
+        [(classes_of(pool.systems[row, s]) == truth)[known] for s in seeds]
+        for row in (pair.first, pair.second)
+    )
+    return tuple(
+        SeedTest(seed, bootstrap.mcnemar(one, two))
+        for seed, one, two in zip(seeds, first, second, strict=True)
+    )
