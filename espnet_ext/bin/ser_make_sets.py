@@ -51,12 +51,12 @@ def get_parser() -> argparse.ArgumentParser:
         "--seed", type=int, default=0, help="of the schemes that draw at random [0]"
     )
     parser.add_argument(
-        "--hide",
+        "--train_labels",
         nargs="*",
         default=[],
-        metavar="CORPUS=MODE",
-        help="labels that train and valid do not show: MODE discrete, continuous or "
-        "both (both: the corpus is only tested)",
+        metavar="CORPUS=LABELS",
+        help="labels that train and valid show: none (the corpus is only tested), "
+        "continuous, discrete or both [both]",
     )
     parser.add_argument(
         "--subset_train",
@@ -132,7 +132,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         schemes=args.scheme,
         split=SplitOptions(args.fold, args.seed, args.subset_train, args.subset_valid),
         subset_like=args.subset_like,
-        hide=parse_hide(args.hide),
+        train_labels=parse_train_labels(args.train_labels),
         min_seconds=args.min_seconds,
         max_seconds=args.max_seconds,
         clip_attributes=args.clip_attributes,
@@ -167,23 +167,24 @@ LEGACY_WARNING = (
 )
 
 
-def parse_hide(items: Sequence[str]) -> dict[str, str]:
-    """Turn ``CORPUS=MODE`` items into a mapping.
+def parse_train_labels(items: Sequence[str]) -> dict[str, str]:
+    """Turn ``CORPUS=LABELS`` items into a mapping.
 
     Raises:
         UserError: An item is not of that form, or names no kind of labels.
     """
-    from espnet_ext.corpora.sets import MODES
+    from espnet_ext.corpora.sets import TRAIN_LABELS
 
-    hide = {}
+    found = {}
     for item in items:
-        corpus, _, mode = item.partition("=")
-        if mode not in MODES:
+        corpus, _, labels = item.partition("=")
+        if labels not in TRAIN_LABELS:
             raise UserError(
-                f"--hide {item}: write CORPUS=MODE, MODE {', '.join(MODES)}"
+                f"--train_labels {item}: write CORPUS=LABELS, LABELS "
+                f"{', '.join(TRAIN_LABELS)}"
             )
-        hide[corpus] = mode
-    return hide
+        found[corpus] = labels
+    return found
 
 
 def leave_out_unusable(data: "DataDir", path: Path) -> "tuple[DataDir, dict[str, str]]":

@@ -1,7 +1,7 @@
 """Sets: the utterances of one part of a split, with their classes.
 
 A set directory is a data directory and, beside it, ``utt2class`` (index in the order of
-``classes``, -1 where unknown or hidden) and ``classes`` (a name a line). Here, and only
+``classes``, -1 where unknown or not shown) and ``classes`` (a name a line). Here, and only
 here, raw labels become targets: the class map is applied, labels are hidden for the
 mismatched training of Table 2, attributes may be clipped or mapped to [0, 1].
 """
@@ -32,8 +32,8 @@ from espnet_ext.corpora.splits import (
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 
-MODES = ("discrete", "continuous", "both")
-"""Kinds of labels: the emotion, the attributes, or the two of them."""
+TRAIN_LABELS = ("none", "continuous", "discrete", "both")
+"""Labels that training shows: neither, the attributes, the emotion, or both."""
 
 _SWAPPED = "msp_podcast"  # the corpus that `legacy_va_order` is about
 
@@ -46,22 +46,24 @@ def keep_classes(data: DataDir, class_map: ClassMap) -> DataDir:
     )
 
 
-def hide_labels(utterance: Utterance, mode: str) -> Utterance:
-    """Return the utterance without its labels of one kind.
+def show_labels(utterance: Utterance, labels: str) -> Utterance:
+    """Return the utterance with some of its labels alone.
 
     Args:
         utterance: With its labels.
-        mode: ``discrete`` hides the emotion, ``continuous`` the attributes, ``both``
-            hides both.
+        labels: One of `TRAIN_LABELS`: ``discrete`` shows the emotion, ``continuous``
+            the attributes.
 
     Raises:
-        UserError: The mode is none of these.
+        UserError: They are none of these.
     """
-    if mode not in MODES:
-        raise UserError(f"{mode!r} is no kind of labels; there are {', '.join(MODES)}")
-    if mode != "continuous":
+    if labels not in TRAIN_LABELS:
+        raise UserError(
+            f"{labels!r} is no kind of labels; there are {', '.join(TRAIN_LABELS)}"
+        )
+    if labels not in ("discrete", "both"):
         utterance = replace(utterance, emotion=UNKNOWN)
-    if mode != "discrete":
+    if labels not in ("continuous", "both"):
         nan = math.nan
         utterance = replace(utterance, valence=nan, arousal=nan, dominance=nan)
     return utterance
@@ -131,7 +133,7 @@ def write_set(
         ids: Which of them.
         class_map: Gives each its class; an utterance without one gets -1.
         output: An older set directory there is replaced.
-        labels: Which labels stay visible: ``both``, ``discrete`` or ``continuous``.
+        labels: Which labels it shows: one of `TRAIN_LABELS`.
 
     Raises:
         UserError: No ids, an unknown kind of labels, or `output` is something else.
@@ -139,10 +141,7 @@ def write_set(
     chosen = data.select(ids)
     if not chosen.utterances:
         raise UserError(f"{output}: the set is empty")
-    hidden = {"both": None, "discrete": "continuous", "continuous": "discrete"}
-    if labels not in hidden:
-        raise UserError(f"{labels!r} is no kind of labels; there are {list(hidden)}")
-    chosen = _hide(chosen, hidden[labels])
+    chosen = _show(chosen, labels)
     with replaced_dir(output, marker="utt2class") as folder:
         write_data_files(folder, chosen)
         (folder / "utt2class").write_text(
@@ -166,8 +165,8 @@ class SetOptions:
         split: Fold, seed and sizes.
         subset_like: Corpus whose train and valid sets replace the sizes in `split`;
             another corpus that has fewer utterances gives all of them.
-        hide: Corpus to the kind of labels that train and valid do not show; a corpus
-            with ``both`` hidden has nothing to train on and is only tested.
+        train_labels: Corpus to the labels that train and valid show; ``both`` where it
+            is not named. A corpus with ``none`` is only tested.
         min_seconds: Shorter clips are not in train and valid.
         max_seconds: Longer clips are not in train and valid.
         clip_attributes: Bring attributes outside the scale to its ends.
@@ -178,7 +177,7 @@ class SetOptions:
     schemes: Sequence[str]
     split: SplitOptions = field(default_factory=SplitOptions)
     subset_like: str | None = None
-    hide: Mapping[str, str] = field(default_factory=dict)
+    train_labels: Mapping[str, str] = field(default_factory=dict)
     min_seconds: float | None = None
     max_seconds: float | None = None
     clip_attributes: bool = False
@@ -230,15 +229,15 @@ def make_sets(
         test = data.select(split.test)
         parts["test"].append(test)
         for name in ("train", "valid"):
-            mode = options.hide.get(corpus)
+            labels = options.train_labels.get(corpus, "both")
             ids = _within(data, split.parts()[name], options)
-            if mode != "both":
-                parts[name].append(_hide(data.select(ids), mode))
+            if labels != "none":
+                parts[name].append(_show(data.select(ids), labels))
     joined = {}
     for name, members in parts.items():
         if not any(data.utterances for data in members):
             raise UserError(
-                f"the {name} set is empty; look at --hide and the durations"
+                f"the {name} set is empty; look at --train_labels and the durations"
             )
         joined[name] = members[0] if len(corpora) == 1 else combine(members)
     return Sets(**joined)
@@ -306,7 +305,10 @@ def _match_schemes(
         if corpus not in given:
             raise UserError(f"no --scheme of {corpus} is given; add one")
         schemes[corpus] = given[corpus]
-    for option, named in (("--scheme", given), ("--hide", options.hide)):
+    for option, named in (
+        ("--scheme", given),
+        ("--train_labels", options.train_labels),
+    ):
         for corpus in named:
             if corpus not in schemes:
                 raise UserError(f"{option} names {corpus}, of which there is no --data")
@@ -346,11 +348,9 @@ def _within(data: DataDir, ids: Sequence[str], options: SetOptions) -> Sequence[
     return [id_ for id_ in ids if low <= data.durations[id_] <= high]
 
 
-def _hide(data: DataDir, mode: str | None) -> DataDir:
-    if mode is None:
-        return data
-    hidden = {id_: hide_labels(u, mode) for id_, u in data.utterances.items()}
-    return DataDir(hidden, data.durations, data.scales)
+def _show(data: DataDir, labels: str) -> DataDir:
+    shown = {id_: show_labels(u, labels) for id_, u in data.utterances.items()}
+    return DataDir(shown, data.durations, data.scales)
 
 
 def write_sets(

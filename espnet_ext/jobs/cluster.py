@@ -283,9 +283,7 @@ def choose_new(
     return new
 
 
-def can_run(
-    step: Step, needs: Needs, todo: Mapping[str, Step], watch: Watch
-) -> bool:
+def can_run(step: Step, needs: Needs, todo: Mapping[str, Step], watch: Watch) -> bool:
     """Whether neither the step nor what it reads has failed."""
     key = step_key(step)
     if watch.attempts[key] >= MAX_ATTEMPTS:

@@ -16,7 +16,9 @@ MINI_FOLDERS = {"iemocap": "IEMOCAP_full_release", "msp_podcast": "MSP-PODCAST-1
 _PARTS = {"iemocap": ("iemocap_5fold", [1]), "msp_podcast": ("msp_podcast", [])}
 
 # A table itself says what these say; and what belongs to a table alone.
-_NOT_OF_ITS_YAML = "a table's YAML says that itself (conf/tables/README.md); leave it out"
+_NOT_OF_ITS_YAML = (
+    "a table's YAML says that itself (conf/tables/README.md); leave it out"
+)
 _OF_TABLES = (
     *("model", "train_config", "corpus_overlay", "seed", "scheme", "fold", "labels"),
     *("min_seconds", "max_seconds", "print_config"),
@@ -175,7 +177,9 @@ def _check_names(args: argparse.Namespace) -> None:
     folds = schemes[args.scheme].folds
     for fold in args.fold:
         if not 1 <= fold <= folds:
-            raise UserError(f"--fold {fold}: the folds of {args.scheme} are 1 to {folds}")
+            raise UserError(
+                f"--fold {fold}: the folds of {args.scheme} are 1 to {folds}"
+            )
     for kind in ("labels", "features"):
         _check_config(kind, config_path(kind, getattr(args, kind)))
     labels = load_class_map(config_path("labels", args.labels))
