@@ -1,7 +1,7 @@
 """Sets: the utterances of one part of a split, with their classes.
 
 A set directory is a data directory and, beside it, ``utt2class`` (index in the order of
-``classes``, -1 where unknown or not shown) and ``classes`` (a name a line). Here, and only
+``classes``, -1 where unknown or hidden) and ``classes`` (a name a line). Here, and only
 here, raw labels become targets: the class map is applied, labels are hidden for the
 mismatched training of Table 2, attributes may be clipped or mapped to [0, 1].
 """

@@ -1,4 +1,4 @@
-"""How steps become Slurm's job arrays, each waiting for the tasks that it reads from."""
+"""How steps become Slurm's job arrays, each waiting for what its tasks read."""
 
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterator, Mapping, Sequence, Set
@@ -148,7 +148,7 @@ def _after(step: Step, tasks: Sequence[TaskId], packed: Container[TaskId]) -> st
 def _inputs_from_packed_tasks(
     steps: Sequence[Step], needs: Needs, under_way: UnderWay, packed: Set[TaskId]
 ) -> dict[str, tuple[Step, ...]]:
-    """List the inputs that tasks of several steps make, by the key of who reads them."""
+    """List the inputs that tasks of several steps make, by the reading step's key."""
     found = {
         step_key(step): tuple(
             other

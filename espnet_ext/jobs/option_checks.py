@@ -15,15 +15,11 @@ MINI_FOLDERS = {"iemocap": "IEMOCAP_full_release", "msp_podcast": "MSP-PODCAST-1
 # Of the built-in corpora: the scheme and the folds of each.
 _PARTS = {"iemocap": ("iemocap_5fold", [1]), "msp_podcast": ("msp_podcast", [])}
 
-# A table itself says what these say; and what belongs to a table alone.
-_NOT_OF_ITS_YAML = (
-    "a table's YAML says that itself (conf/tables/README.md); leave it out"
-)
-_OF_TABLES = (
+# What a table says itself; and what belongs to a table alone.
+_NOT_OF_TABLES = (
     *("model", "train_config", "corpus_overlay", "seed", "scheme", "fold", "labels"),
     *("min_seconds", "max_seconds", "print_config"),
 )
-_OF_ITS_YAML = "a table's YAML says that itself (conf/tables/README.md); leave it out"
 _OF_TABLES = ("preset", "seeds", "root", "home")
 
 _SMALLEST = {
@@ -44,7 +40,7 @@ def complete(args: argparse.Namespace, places: Mapping[str, str]) -> None:
         UserError: Options contradict each other.
     """
     real = args.part is None and args.mini_seed is None
-    if args.root and not real:
+    if args.root and args.table is not None and not real:
         corpus, folder = next(iter(args.root.items()))
         raise UserError(
             f"--root {corpus}={folder}: this recipe generates its corpora; leave one "
@@ -111,6 +107,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     Raises:
         UserError: Names the option.
     """
+    _check_characters(args)
     if not 1 <= args.stage <= args.stop_stage <= max(STAGES):
         raise UserError(
             f"--stage {args.stage} --stop_stage {args.stop_stage}: stages go from 1 to "
@@ -139,11 +136,10 @@ def check_arguments(args: argparse.Namespace) -> None:
             f"--num_nodes {args.num_nodes} needs cmd_backend=slurm (see cmd.sh)"
         )
     if args.table is not None:
-        _refuse(args, _NOT_OF_TABLES, _OF_ITS_YAML)
+        _refuse(args, _NOT_OF_TABLES, "a table's YAML says that itself; leave it out")
     else:
         _refuse(args, _OF_TABLES, "belongs to --table (of a corpus: --corpus_root)")
         _check_names(args)
-    _check_characters(args)
 
 
 def _refuse(args: argparse.Namespace, names: Iterable[str], why: str) -> None:
@@ -177,9 +173,7 @@ def _check_names(args: argparse.Namespace) -> None:
     folds = schemes[args.scheme].folds
     for fold in args.fold:
         if not 1 <= fold <= folds:
-            raise UserError(
-                f"--fold {fold}: the folds of {args.scheme} are 1 to {folds}"
-            )
+            raise UserError(f"--fold {fold}: {args.scheme} has folds 1 to {folds}")
     for kind in ("labels", "features"):
         _check_config(kind, config_path(kind, getattr(args, kind)))
     labels = load_class_map(config_path("labels", args.labels))
