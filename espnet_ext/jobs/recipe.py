@@ -240,7 +240,7 @@ def extract_step(recipe: Recipe) -> Step:
             output=recipe.store,
             labels=recipe.labels,
             ngpu=min(recipe.ngpu, 1),
-            on_bad_audio=recipe.on_bad_audio,
+            on_bad_audio="skip" if recipe.on_bad_audio == "skip" else None,
             upstream=upstream,
         ),
         output=recipe.store,

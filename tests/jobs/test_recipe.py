@@ -1,5 +1,6 @@
 """The plan of a recipe: what depends on what, and what an edit makes to do again."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 from espnet_ext.errors import UserError
+from espnet_ext.jobs.options import get_parser
 from espnet_ext.jobs.recipe import Mini, Recipe, build_plan
 from espnet_ext.jobs.stages import MODELS, STAGES
 from espnet_ext.jobs.step import Status, mark_done, status
@@ -151,3 +153,19 @@ def test_the_overlay_changes_schedule_and_batch_only(recipe):
 def test_a_missing_config_is_named(recipe):
     with pytest.raises(UserError, match=r"no such config file: .*nowhere\.yaml"):
         build_plan(replace(recipe, labels=Path("conf/labels/nowhere.yaml")))
+
+
+def test_ser_sh_shows_the_stages_of_the_plan(recipe):
+    """Each stage's program and options, as its block in ser.sh says, and the defaults."""
+    text = (CONF.parent / "egs2" / "TEMPLATE" / "ser1" / "ser.sh").read_text()
+    blocks = re.findall(r"# Stage (\d): (.*)\n(?:#  .*\n)*?#   program  (.*)\n", text)
+    assert [int(number) for number, _, _ in blocks] == list(STAGES)
+    plan = build_plan(recipe)
+    for number, title, command in blocks:
+        assert title.startswith(STAGES[int(number)])
+        step = [s for s in plan if s.stage == int(number)][-1]
+        program, *options = command.split()
+        assert step.module == f"espnet_ext.bin.{program}"
+        assert set(options) <= set(step.args)
+    for name, value in re.findall(r"--(\w+) (\d+|false|data|dump|exp)[ ,]", text):
+        assert str(get_parser().get_default(name)).lower() == value
