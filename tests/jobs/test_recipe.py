@@ -156,7 +156,7 @@ def test_a_missing_config_is_named(recipe):
 
 
 def test_ser_sh_shows_the_stages_of_the_plan(recipe):
-    """Each stage's program and options, as its block in ser.sh says, and the defaults."""
+    """Each stage's program and options stand in its block, and defaults are true."""
     text = (CONF.parent / "egs2" / "TEMPLATE" / "ser1" / "ser.sh").read_text()
     block = r"# Stage (\d): (.*)\n(?:#  .*\n)*?#   program  (.*)\n"
     blocks = re.findall(block, text)
