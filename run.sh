@@ -6,15 +6,15 @@
 #   ./run.sh --model hierarchical_dc                      one of its models
 #   ./run.sh --corpus iemocap --corpus_root DIR --fold 1  the real thing
 #   ./run.sh --table 1                                    a whole table of the paper
-#   ./run.sh --table 1 --iemocap DIR                      on the real thing (2: and
-#                                                         --msp_podcast DIR; 3: that)
+#   ./run.sh --table 1 --root iemocap=DIR                 on the real thing (2: also
+#                                                         msp_podcast=DIR; 3: only that)
 #   ./run.sh --corpus iemocap --table 1                   the same, where db.sh says (2:
 #                                                         iemocap_msp_podcast; 3: msp_podcast)
 #   ./run.sh --help                                       every option
 #
-# It sets up the environment and hands every option to espnet_ext/bin/ser_run.py, which
+# It sets up the environment and hands every option to espnet_ext/jobs/front.py, which
 # starts the recipe's own run.sh (egs2/<corpus>/ser1).
 set -euo pipefail
 . "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/path.sh" || exit 1
 # -P: what lies in the folder where you stand is no package of ours.
-exec python -P -m espnet_ext.bin.ser_run --paths_from "${PWD}" "$@"
+exec python -P -m espnet_ext.jobs.front --paths_from "${PWD}" "$@"

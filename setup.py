@@ -38,9 +38,6 @@ EXTRAS = {
     # GPL-3.0 (this package is Apache-2.0), so it is never a requirement of the package.
     "mini": ["espeakng-loader"],
     "demo": ["gradio"],
-    # Nothing: the Slurm back end calls sbatch itself. The name is kept for those who
-    # ask for it.
-    "slurm": [],
     "dev": [
         "pytest",
         "ruff",

@@ -22,8 +22,8 @@ from espnet_ext.corpora.textio import write_text
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 
-MODES = ("discrete", "continuous", "both")
-"""Kinds of labels: the emotion, the attributes, or the two of them."""
+TRAIN_LABELS = ("none", "continuous", "discrete", "both")
+"""Labels that training shows: neither, the attributes, the emotion, or both."""
 
 SWAPPED = ", ".join(c.name for c in CORPORA.values() if c.paper_swapped_va)
 LEGACY_WARNING = (
@@ -35,17 +35,18 @@ LEGACY_WARNING = (
 _NAN = math.nan
 
 
-def parse_hide(items: Sequence[str]) -> dict[str, str]:
-    """Turn ``CORPUS=MODE`` items into a mapping; UserError if one has another form."""
-    hide = {}
+def parse_train_labels(items: Sequence[str]) -> dict[str, str]:
+    """Turn ``CORPUS=LABELS`` items into a mapping; UserError if one does not fit."""
+    found = {}
     for item in items:
-        corpus, _, mode = item.partition("=")
-        if mode not in MODES:
+        corpus, _, labels = item.partition("=")
+        if labels not in TRAIN_LABELS:
             raise UserError(
-                f"--hide {item}: write CORPUS=MODE, MODE {', '.join(MODES)}"
+                f"--train_labels {item}: write CORPUS=LABELS, LABELS "
+                f"{', '.join(TRAIN_LABELS)}"
             )
-        hide[corpus] = mode
-    return hide
+        found[corpus] = labels
+    return found
 
 
 def keep_classes(data: DataDir, class_map: ClassMap) -> DataDir:
@@ -54,17 +55,21 @@ def keep_classes(data: DataDir, class_map: ClassMap) -> DataDir:
     return data.select(i for i, u in utterances if class_map.class_of(u) is not None)
 
 
-def hide_labels(utterance: Utterance, mode: str) -> Utterance:
-    """Return the utterance without its emotion, its attributes or both, as `mode` says.
+def show_labels(utterance: Utterance, labels: str) -> Utterance:
+    """Return the utterance with some of its labels alone, one of `TRAIN_LABELS`.
 
     Raises:
-        UserError: The mode is none of `MODES`.
+        UserError: They are none of these.
     """
-    if mode not in MODES:
-        raise UserError(f"{mode!r} is no kind of labels; there are {', '.join(MODES)}")
-    if mode != "continuous":
+    if labels not in TRAIN_LABELS:
+        raise UserError(
+            f"{labels!r} is no kind of labels; there are {', '.join(TRAIN_LABELS)}"
+        )
+    if labels not in ("discrete", "both"):
         utterance = replace(utterance, emotion=UNKNOWN)
-    return utterance if mode == "discrete" else utterance.with_attributes(*3 * [_NAN])
+    if labels not in ("continuous", "both"):
+        utterance = utterance.with_attributes(*3 * [_NAN])
+    return utterance
 
 
 def map_attributes(
@@ -118,7 +123,7 @@ def write_set(
         ids: Which of them.
         class_map: Gives each its class; an utterance without one gets -1.
         output: An older set directory there is replaced.
-        labels: Which labels stay visible: ``both``, ``discrete`` or ``continuous``.
+        labels: Which labels it shows: one of `TRAIN_LABELS`.
 
     Raises:
         UserError: No ids, an unknown kind of labels, or `output` is something else.
@@ -126,10 +131,7 @@ def write_set(
     chosen = data.select(ids)
     if not chosen.utterances:
         raise UserError(f"{output}: the set is empty")
-    hidden = {"both": None, "discrete": "continuous", "continuous": "discrete"}
-    if labels not in hidden:
-        raise UserError(f"{labels!r} is no kind of labels; there are {list(hidden)}")
-    chosen = _hide(chosen, hidden[labels])
+    chosen = _show(chosen, labels)
     with replaced_dir(output, marker="utt2class") as folder:
         write_data_files(folder, chosen)
         indices = ((i, class_map.index_of(u)) for i, u in chosen.utterances.items())
@@ -147,8 +149,8 @@ class SetOptions:
         split: Fold, seed and sizes.
         subset_like: Corpus whose train and valid sets replace the sizes in `split`;
             another corpus that has fewer utterances gives all of them.
-        hide: Corpus to the kind of labels that train and valid do not show; a corpus
-            with ``both`` hidden has nothing to train on and is only tested.
+        train_labels: Corpus to the labels that train and valid show; ``both`` where it
+            is not named. A corpus with ``none`` is only tested.
         min_seconds: Shorter clips are not in train and valid.
         max_seconds: Longer clips are not in train and valid.
         clip_attributes: Bring attributes outside the scale to its ends.
@@ -160,7 +162,7 @@ class SetOptions:
     schemes: Sequence[str]
     split: SplitOptions = field(default_factory=SplitOptions)
     subset_like: str | None = None
-    hide: Mapping[str, str] = field(default_factory=dict)
+    train_labels: Mapping[str, str] = field(default_factory=dict)
     min_seconds: float | None = None
     max_seconds: float | None = None
     clip_attributes: bool = False
@@ -207,16 +209,16 @@ def make_sets(
         split = make_split(schemes[corpus], data.utterances, sizes).parts()
         data = _with_options(data, corpus, options)
         parts["test"].append(data.select(split["test"]))
-        mode = options.hide.get(corpus)
         for name in ("train", "valid"):
+            labels = options.train_labels.get(corpus, "both")
             ids = _within(data, split[name], options)
-            if mode != "both":
-                parts[name].append(_hide(data.select(ids), mode))
+            if labels != "none":
+                parts[name].append(_show(data.select(ids), labels))
     joined = {}
     for name, members in parts.items():
         if not any(data.utterances for data in members):
             raise UserError(
-                f"the {name} set is empty; look at --hide and the durations"
+                f"the {name} set is empty; look at --train_labels and the durations"
             )
         joined[name] = members[0] if len(corpora) == 1 else combine(members)
     return Sets(**joined)
@@ -264,7 +266,10 @@ def _match_schemes(
         if corpus not in given:
             raise UserError(f"no --scheme of {corpus} is given; add one")
         schemes[corpus] = given[corpus]
-    for option, named in (("--scheme", given), ("--hide", options.hide)):
+    for option, named in (
+        ("--scheme", given),
+        ("--train_labels", options.train_labels),
+    ):
         for corpus in named:
             if corpus not in schemes:
                 raise UserError(f"{option} names {corpus}, of which there is no --data")
@@ -307,8 +312,8 @@ def _within(data: DataDir, ids: Sequence[str], options: SetOptions) -> Sequence[
     return [id_ for id_ in ids if low <= data.durations[id_] <= high]
 
 
-def _hide(data: DataDir, mode: str | None) -> DataDir:
-    return data if mode is None else data.map(lambda u: hide_labels(u, mode))
+def _show(data: DataDir, labels: str) -> DataDir:
+    return data.map(lambda u: show_labels(u, labels))
 
 
 def write_sets(

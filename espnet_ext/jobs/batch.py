@@ -42,20 +42,12 @@ _ENVIRONMENT = (
 
 @dataclass(frozen=True)
 class Batch:
-    """Tasks of one submission.
+    """Tasks of one submission."""
 
-    Attributes:
-        folder: Where it lies, absolute.
-        tasks: The steps of each task by the task's number. Steps of one task run side
-            by side.
-        max_restarts: How often the cluster may start a task again.
-        needs: What a step reads, by the step's key, where it is the job itself that
-            must see whether that is finished.
-    """
-
-    folder: Path
-    tasks: Mapping[int, tuple[Step, ...]]
-    max_restarts: int
+    folder: Path  # where it lies, absolute
+    tasks: Mapping[int, tuple[Step, ...]]  # by number; steps of one run side by side
+    max_restarts: int  # how often the cluster may start a task again
+    # What a job itself must find finished before a step, by the step's key.
     needs: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
 
     @property
@@ -107,14 +99,8 @@ def write_batch(
     )
     content = {
         "max_restarts": max_restarts,
-        "tasks": {
-            number: [step_to_json(step) for step in steps]
-            for number, steps in batch.tasks.items()
-        },
-        "needs": {
-            key: [step_to_json(step) for step in steps]
-            for key, steps in batch.needs.items()
-        },
+        "tasks": {n: list(map(step_to_json, s)) for n, s in batch.tasks.items()},
+        "needs": {k: list(map(step_to_json, s)) for k, s in batch.needs.items()},
     }
     text = json.dumps(content, indent=1, default=str)
     atomic_write_text(folder / STEPS_FILE, text)
@@ -133,13 +119,10 @@ def read_batch(folder: Path) -> Batch:
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{folder / STEPS_FILE}: no batch of jobs ({error})") from None
     tasks = {
-        int(number): tuple(step_from_json(step) for step in steps)
+        int(number): tuple(map(step_from_json, steps))
         for number, steps in content["tasks"].items()
     }
-    needs = {
-        key: tuple(step_from_json(step) for step in steps)
-        for key, steps in content.get("needs", {}).items()
-    }
+    needs = {k: tuple(map(step_from_json, s)) for k, s in content["needs"].items()}
     return Batch(folder, tasks, content["max_restarts"], needs)
 
 
@@ -160,7 +143,7 @@ def _script(folder: Path) -> str:
             "trap '' USR1",
             f"cd -- {shlex.quote(os.getcwd())}",
             # exec: the cluster's signals reach Python, and nothing else.
-            f"exec {shlex.quote(sys.executable)} -m espnet_ext.bin.ser_step "
+            f"exec {shlex.quote(sys.executable)} -m espnet_ext.jobs.step_process "
             f'{shlex.quote(str(folder))} "${{1:-${{SLURM_ARRAY_TASK_ID}}}}"',
             "",
         ]
@@ -169,35 +152,25 @@ def _script(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """How a task stands, by its own account.
+    """How a task stands, by its own account."""
 
-    Attributes:
-        state: ``running``, ``done`` or ``failed``.
-        host: The node.
-        job: The cluster's number of it.
-        restarts: How often the cluster had started it again.
-        started: Seconds since the epoch.
-        ended: The same, 0 while it runs.
-        note: What went wrong.
-    """
-
-    state: str
-    host: str
-    job: str
-    restarts: int
-    started: float
-    ended: float = 0.0
-    note: str = ""
+    state: str  # ``running``, ``done`` or ``failed``
+    host: str  # the node
+    job: str  # the cluster's number of it
+    restarts: int  # how often the cluster had started it again
+    started: float  # seconds since the epoch
+    ended: float = 0.0  # the same, 0 while it runs
+    note: str = ""  # what went wrong
 
 
 def write_record(batch: Batch, task: int, record: TaskRecord) -> None:
-    """Leave word of how a task stands."""
+    """Write down how a task stands."""
     text = json.dumps(asdict(record), indent=1)
     atomic_write_text(batch.folder / f"{task}.json", text)
 
 
 def read_record(batch: Batch, task: int) -> TaskRecord | None:
-    """Read a task's last word; None if it has not begun."""
+    """Read how a task stands; None if it has not begun."""
     try:
         text = (batch.folder / f"{task}.json").read_text(encoding="utf-8")
         return TaskRecord(**json.loads(text))

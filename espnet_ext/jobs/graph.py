@@ -1,10 +1,11 @@
 """Which steps wait for which, read off what they read and write."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from espnet_ext.jobs.batch import step_key
-from espnet_ext.jobs.step import Evidence, Status, Step, runs_of, status
+from espnet_ext.jobs.step import Evidence, Step, is_done, runs_of
 
 
 def prerequisites(steps: Sequence[Step]) -> dict[str, tuple[Step, ...]]:
@@ -18,19 +19,21 @@ def prerequisites(steps: Sequence[Step]) -> dict[str, tuple[Step, ...]]:
     Returns:
         Steps by the key of the one that waits.
     """
+    made: dict[Path, list[Step]] = defaultdict(list)  # earlier steps by output
     before: dict[str, set[str]] = {}  # all that a step waits for, by key
     nearest: dict[str, tuple[Step, ...]] = {}
-    for number, step in enumerate(steps):
-        paths = read_by(step)
+    for step in steps:
         direct = {
             step_key(other): other
-            for other in steps[:number]
-            if any(path.is_relative_to(other.output) for path in paths)
+            for path in read_by(step)
+            for folder in (path, *path.parents)
+            for other in made.get(folder, ())
         }
         implied = set().union(*(before[key] for key in direct))
         key = step_key(step)
         before[key] = implied | set(direct)
         nearest[key] = tuple(s for k, s in direct.items() if k not in implied)
+        made[step.output].append(step)
     return nearest
 
 
@@ -55,7 +58,6 @@ def unfinished(
     todo: dict[str, Step] = {}
     for step in steps:
         key = step_key(step)
-        waits = any(step_key(other) in todo for other in needs[key])
-        if waits or status(step) is not Status.DONE:
+        if any(step_key(other) in todo for other in needs[key]) or not is_done(step):
             todo[key] = step
     return todo

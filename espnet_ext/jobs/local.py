@@ -109,12 +109,7 @@ def _run(
 ) -> dict[str, Failure]:
     """Keep `jobs` children busy until all steps have ended; return those that failed.
 
-    Args:
-        todo: The steps to run.
-        jobs: How many at a time.
-        gpus: As in `run_steps`.
-        patience: As in `run_steps`.
-        memory: As in `run_steps`.
+    The arguments are as in `run_steps`.
     """
     waiting = list(todo)
     slots = list(range(jobs))

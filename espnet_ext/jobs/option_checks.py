@@ -1,62 +1,226 @@
 """What options say together: what one fills in for another, and what cannot be."""
 
 import argparse
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from espnet_ext.errors import UserError
+from espnet_ext.jobs.options import config_path
 from espnet_ext.jobs.recipe import Recipe
-from espnet_ext.jobs.table import MINI_FOLDERS
+from espnet_ext.jobs.stages import SKIPPED, STAGES
 
+# Where the generator puts the built-in corpora, beside each other.
+MINI_FOLDERS = {"iemocap": "IEMOCAP_full_release", "msp_podcast": "MSP-PODCAST-1.8"}
 # Of the built-in corpora: the scheme and the folds of each.
 _PARTS = {"iemocap": ("iemocap_5fold", [1]), "msp_podcast": ("msp_podcast", [])}
+
+# What a table says itself; and what belongs to a table alone.
+_NOT_OF_TABLES = (
+    *("model", "train_config", "corpus_overlay", "seed", "scheme", "fold", "labels"),
+    *("min_seconds", "max_seconds", "print_config"),
+)
+_OF_TABLES = ("preset", "seeds", "root", "home")
+
+_SMALLEST = {
+    **dict.fromkeys(("ngpu", "seed", "mini_seed", "max_restarts"), 0),
+    **dict.fromkeys(("nj", "num_nodes", "extract_jobs", "runs_per_job"), 1),
+    **dict.fromkeys(("seeds", "resamples"), 1),
+}
 
 
 def complete(args: argparse.Namespace, places: Mapping[str, str]) -> None:
     """Fill in what other options and db.sh say.
 
     Args:
-        args: The options; changed.
+        args: The options; changed. `root` then holds every corpus whose place is known.
         places: The variables of db.sh, ``IEMOCAP`` and so on.
 
     Raises:
         UserError: Options contradict each other.
     """
-    for corpus in ("iemocap", "msp_podcast"):
-        folder = getattr(args, corpus)
-        if folder is not None and args.table is None:
-            raise UserError(
-                f"--{corpus} {folder} belongs to --table; without one it is "
-                f"--corpus {corpus} --corpus_root {folder}"
-            )
-        if folder is not None and not _is_real(args):
-            raise UserError(
-                f"--{corpus} {folder}: this recipe generates its corpora; leave one "
-                "of the two out (--corpus mini here)"
-            )
+    real = args.part is None and args.mini_seed is None
+    if args.root and args.table is not None and not real:
+        corpus, folder = next(iter(args.root.items()))
+        raise UserError(
+            f"--root {corpus}={folder}: this recipe generates its corpora; leave one "
+            "of the two out (--corpus mini here)"
+        )
     if args.part is not None:
         _complete_part(args)
-    elif _is_real(args):
-        if args.corpus is not None and args.corpus_root is None:
-            args.corpus_root = places.get(args.corpus.upper()) or None
-        for corpus in ("iemocap", "msp_podcast"):
-            own = args.corpus_root if args.corpus == corpus else None
-            place = getattr(args, corpus) or own or places.get(corpus.upper())
-            setattr(args, corpus, place or None)
+    elif real:
+        from espnet_ext.corpora.registry import CORPORA, get_corpus  # late, for --help
+
+        for corpus, folder in args.root.items():
+            get_corpus(corpus)
+            if not folder.is_dir():
+                raise UserError(f"--root {corpus}={folder}: no such folder")
+        known = {c: Path(places[c.upper()]) for c in CORPORA if places.get(c.upper())}
+        if args.corpus_root is None:
+            args.corpus_root = known.get(args.corpus)
+        elif args.corpus is not None:
+            known[args.corpus] = args.corpus_root
+        args.root = known | args.root
     args.fold = args.fold or []
 
 
-def check_characters(args: argparse.Namespace) -> None:
+def _complete_part(args: argparse.Namespace) -> None:
+    if args.corpus not in (None, args.part):
+        raise UserError(
+            f"--corpus {args.corpus}: this recipe generates its corpora; --part says "
+            "which one"
+        )
+    scheme, folds = _PARTS[args.part]
+    args.mini_seed = args.mini_seed or 0
+    if args.corpus_root is None:
+        seed = f"seed{args.mini_seed}"
+        args.corpus_root = Path("downloads", seed, MINI_FOLDERS[args.part])
+    args.corpus = args.part
+    args.scheme = args.scheme or scheme
+    args.fold = folds if args.fold is None else args.fold
+    args.upstream = args.upstream or str(args.corpus_root.parent / "hubert_tiny")
+
+
+def chosen_stages(args: argparse.Namespace) -> list[int]:
+    """List the stages that were asked for."""
+    skipped = {
+        stage
+        for name, stages in SKIPPED.items()
+        if getattr(args, f"skip_{name}")
+        for stage in stages
+    }
+    return [
+        stage
+        for stage in STAGES
+        if args.stage <= stage <= args.stop_stage and stage not in skipped
+    ]
+
+
+def forced_stages(args: argparse.Namespace) -> set[int]:
+    """Stages that are to be made again."""
+    return set().union(*args.force) & set(STAGES)
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuse options that cannot mean anything.
+
+    Raises:
+        UserError: Names the option.
+    """
+    _check_characters(args)
+    if not 1 <= args.stage <= args.stop_stage <= max(STAGES):
+        raise UserError(
+            f"--stage {args.stage} --stop_stage {args.stop_stage}: stages go from 1 to "
+            f"{max(STAGES)}, the first not after the last"
+        )
+    left_out = forced_stages(args) - set(chosen_stages(args))
+    if left_out:
+        raise UserError(
+            f"--force {min(left_out)}: --stage {args.stage} --stop_stage "
+            f"{args.stop_stage} leave that stage out"
+        )
+    for name, bound in _SMALLEST.items():
+        value = getattr(args, name)
+        if value is not None and value < bound:
+            raise UserError(f"--{name} {value}: at least {bound} is needed")
+    if not 0 < args.mini_scale < math.inf:
+        raise UserError(f"--mini_scale {args.mini_scale}: a factor above 0 is needed")
+    lengths = clip_lengths(args)
+    if lengths is not None and not 0 <= lengths[0] < lengths[1]:
+        raise UserError(
+            f"--min_seconds {args.min_seconds} --max_seconds {args.max_seconds}: no "
+            "clip is left"
+        )
+    if args.num_nodes > 1 and args.cmd_backend != "slurm":
+        raise UserError(
+            f"--num_nodes {args.num_nodes} needs cmd_backend=slurm (see cmd.sh)"
+        )
+    if args.table is not None:
+        _refuse(args, _NOT_OF_TABLES, "a table's YAML says that itself; leave it out")
+    else:
+        _refuse(args, _OF_TABLES, "belongs to --table (of a corpus: --corpus_root)")
+        _check_names(args)
+
+
+def _refuse(args: argparse.Namespace, names: Iterable[str], why: str) -> None:
+    for name in names:
+        if name in args.given:
+            raise UserError(f"--{name}: {why}")
+
+
+def clip_lengths(args: argparse.Namespace) -> tuple[float, float] | None:
+    """Return the shortest and longest clip of train and valid, or None for all."""
+    if args.min_seconds is None and args.max_seconds is None:
+        return None
+    longest = math.inf if args.max_seconds is None else args.max_seconds
+    return args.min_seconds or 0.0, longest
+
+
+def _check_names(args: argparse.Namespace) -> None:
+    """Make sure that corpus, split, configs and models exist, before anything runs."""
+    for name in ("corpus", "scheme"):
+        if getattr(args, name) is None:
+            raise UserError(f"--{name} is missing (or --table)")
+    from espnet_ext.corpora.labels import load_class_map  # late: not for --help
+    from espnet_ext.corpora.registry import get_corpus
+
+    schemes = get_corpus(args.corpus).schemes
+    if args.scheme not in schemes:
+        raise UserError(
+            f"--scheme {args.scheme}: {args.corpus} has none of this name; there are "
+            + ", ".join(schemes)
+        )
+    folds = schemes[args.scheme].folds
+    for fold in args.fold:
+        if not 1 <= fold <= folds:
+            raise UserError(f"--fold {fold}: {args.scheme} has folds 1 to {folds}")
+    for kind in ("labels", "features"):
+        _check_config(kind, config_path(kind, getattr(args, kind)))
+    labels = load_class_map(config_path("labels", args.labels))
+    if args.corpus not in labels.corpora:
+        raise UserError(
+            f"--labels {args.labels}: is no class map of {args.corpus}, but of "
+            + ", ".join(labels.corpora)
+        )
+    for path in training_yamls(args):
+        _check_config("model", path)
+    if args.print_config is not None:
+        _check_config("print_config", Path("conf", f"train_{args.print_config}.yaml"))
+        return
+    if not args.corpus_root:
+        raise UserError(
+            f"where is {args.corpus}? Write its folder into db.sh, or give it with "
+            "--corpus_root"
+        )
+    if args.mini_seed is None and not Path(args.corpus_root).is_dir():
+        raise UserError(
+            f"--corpus_root {args.corpus_root}: no such folder; set the corpus' place "
+            "in db.sh or give it here"
+        )
+
+
+def training_yamls(args: argparse.Namespace) -> list[Path]:
+    """List the training YAMLs: the user's own, or those of the models."""
+    return args.train_config or [Path("conf", f"train_{m}.yaml") for m in args.model]
+
+
+def _check_config(option: str, path: Path) -> None:
+    if path.is_file():
+        return
+    names = sorted(p.stem.removeprefix("train_") for p in path.parent.glob("*.yaml"))
+    there = f"; {path.parent} has {', '.join(names)}" if names else ""
+    raise UserError(f"--{option}: there is no {path}{there}")
+
+
+def _check_characters(args: argparse.Namespace) -> None:
     """Refuse names that something later on would take apart.
 
     Blanks, quotes, UTF-8 and any other punctuation do no harm.
-
-    Raises:
-        UserError: Names the option and the character.
     """
-    words = {"this folder": [Path.cwd()]}
+    words: dict[str, Iterable[object]] = {"this folder": [Path.cwd()]}
     for name, value in vars(args).items():
-        words[f"--{name}"] = value if isinstance(value, list) else [value]
+        several = value.values() if isinstance(value, dict) else value
+        words[f"--{name}"] = several if isinstance(value, list | dict) else [value]
     for option, values in words.items():
         for value in map(str, values):
             if "\n" in value or "\r" in value:
@@ -70,39 +234,18 @@ def check_characters(args: argparse.Namespace) -> None:
                     "rename it, or give it a link with another name"
                 )
     names = {
-        "--dumpdir": [str(args.dumpdir)],
-        "--home": args.home,
+        "--dumpdir": [args.dumpdir],
+        "--home": args.home.values(),
         "--labels": [Path(args.labels).stem],
         "--features": [Path(args.features).stem],
     }
     for option, values in names.items():
-        for value in values:
+        for value in map(str, values):
             if "," in value:
                 raise UserError(
                     f"{option} {value}: holds a comma, at which ESPnet parts `path,"
                     "name,type`; choose another name, or give it a link with one"
                 )
-
-
-def _is_real(args: argparse.Namespace) -> bool:
-    return args.part is None and args.mini_seed is None
-
-
-def _complete_part(args: argparse.Namespace) -> None:
-    if args.corpus not in (None, args.part):
-        raise UserError(
-            f"--corpus {args.corpus}: this recipe generates its corpora; --part says "
-            "which one"
-        )
-    scheme, folds = _PARTS[args.part]
-    folder = MINI_FOLDERS[args.part]
-    args.mini_seed = args.mini_seed or 0
-    if args.corpus_root is None:
-        args.corpus_root = Path("downloads", f"seed{args.mini_seed}", folder)
-    args.corpus = args.part
-    args.scheme = args.scheme or scheme
-    args.fold = folds if args.fold is None else args.fold
-    args.upstream = args.upstream or str(args.corpus_root.parent / "hubert_tiny")
 
 
 def check_outputs(recipes: Iterable[Recipe]) -> None:
@@ -114,7 +257,7 @@ def check_outputs(recipes: Iterable[Recipe]) -> None:
     for recipe in recipes:
         for part in recipe.corpora:
             root = part.corpus_root.resolve()
-            for output in (part.datadir / "local" / part.corpus, part.data, part.store):
+            for output in (part.data, part.store):
                 if root.is_relative_to(output.resolve()):
                     raise UserError(
                         f"{part.corpus} lies in {root}, and {output} there would be "

@@ -11,10 +11,13 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from espnet_ext.jobs.recipe import MODELS, STAGES
+from espnet_ext.errors import UserError
+from espnet_ext.jobs.stages import MODELS, STAGES
+from espnet_ext.utils.arguments import boolean
 
 EPILOG = "stages:\n" + "\n".join(f"  {n}  {what}" for n, what in STAGES.items())
 
@@ -33,6 +36,23 @@ def text(value: str) -> str:
     """
     if not value:
         raise argparse.ArgumentTypeError("the value is empty")
+    return value
+
+
+def memory(value: str) -> str:
+    """Take a size as Slurm takes it, which bytes and kilobytes are too small for.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none, or less than a process needs to start.
+    """
+    from espnet_ext.jobs.memory import parse_size
+
+    try:
+        size = parse_size(text(value))
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if size < 2**20:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1M")
     return value
 
 
@@ -56,7 +76,7 @@ def as_path(value: str, base: Path | None) -> Path:
 
 
 def is_config_file(value: str) -> bool:
-    """Tell the path of a config from the name of one of ours."""
+    """Tell the path of a config from the name of one in conf."""
     return value.endswith((".yaml", ".yml"))
 
 
@@ -82,7 +102,7 @@ def as_upstream(value: str, base: Path | None) -> str:
     return str(path) if path.exists() or value.startswith((".", "/", "~")) else value
 
 
-def as_home(value: str, base: Path | None) -> str:
+def as_place(value: str, base: Path | None) -> dict[str, Path]:
     """Take ``CORPUS=DIR``.
 
     Raises:
@@ -91,28 +111,31 @@ def as_home(value: str, base: Path | None) -> str:
     corpus, equals, folder = value.partition("=")
     if not (corpus and equals and folder):
         raise argparse.ArgumentTypeError(f"{value!r} is not CORPUS=DIR")
-    return f"{corpus}={as_path(folder, base)}"
+    return {corpus: as_path(folder, base)}
 
 
 def parse_stages(text: str) -> set[int]:
     """Parse a stage or a range of stages: ``5``, ``5-7``."""
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
-    stages = (
-        set(range(int(match[1]), int(match[2] or match[1]) + 1)) if match else set()
-    )
-    if not stages or not stages <= set(STAGES):
+    stages = range(int(match[1]), int(match[2] or match[1]) + 1) if match else range(0)
+    if not stages or stages[0] < 1 or stages[-1] > max(STAGES):
         raise argparse.ArgumentTypeError(
             f"{text!r}: write a stage from 1 to {max(STAGES)}, or a range like 5-7"
         )
-    return stages
+    return set(stages)
+
+
+# Those that depend on where the user stands.
+PATH_READERS = (as_path, as_config, as_upstream, as_place)
 
 
 class PathAction(argparse.Action):
-    """Stores paths as they are meant: from the latest ``--paths_from``."""
+    """Stores paths as they are meant: from the latest ``--paths_from``.
 
-    def __init__(
-        self, *args: Any, read: Callable[[str, Path | None], Any], **kwargs: Any
-    ) -> None:
+    Several ``CORPUS=DIR`` are one mapping, to which each use of the option adds.
+    """
+
+    def __init__(self, *args: Any, read: Callable[..., Any], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.type = text
         self.read = read
@@ -124,16 +147,19 @@ class PathAction(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        """Store one path, or a list of them."""
+        """Store one path, a list of them, or places by corpus."""
         base = getattr(namespace, "paths_from", None)
+        several = values if isinstance(values, list) else [values]
         try:
-            found = (
-                [self.read(value, base) for value in values]
-                if isinstance(values, list)
-                else self.read(values, base)
-            )
+            found: Any = [self.read(value, base) for value in several]
         except argparse.ArgumentTypeError as error:
             raise argparse.ArgumentError(self, str(error)) from None
+        if self.read is as_place:
+            found = dict(getattr(namespace, self.dest))
+            for value in several:
+                found |= self.read(value, base)
+        elif not isinstance(values, list):
+            (found,) = found
         setattr(namespace, self.dest, found)
 
 
@@ -151,11 +177,22 @@ class OptionParser(argparse.ArgumentParser):
         args: Sequence[str] | None = None,
         namespace: argparse.Namespace | None = None,
     ) -> argparse.Namespace:
-        """Parse options; positional arguments there are none."""
+        """Parse options; positional arguments there are none.
+
+        `given` in the result names the options behind the last ``--paths_from``: those
+        that the user wrote, and no recipe.
+        """
         words = self._split(sys.argv[1:] if args is None else args)
         found, rest = self.parse_known_args(words, namespace)
         if rest:
             self.error(self._unknown(rest[0]))
+        found.given = set()
+        for word in words:
+            name = word.partition("=")[0]
+            if name == "--paths_from":
+                found.given = set()
+            elif name in self._option_string_actions:
+                found.given.add(name.removeprefix("--"))
         return found
 
     def _split(self, words: Sequence[str]) -> list[str]:
@@ -165,11 +202,8 @@ class OptionParser(argparse.ArgumentParser):
             name, equals, value = word.partition("=")
             action = self._option_string_actions.get(name)
             several = action is not None and action.nargs in ("*", "+")
-            split += (
-                [name, value]
-                if equals and several and not value.startswith("-")
-                else [word]
-            )
+            parted = equals and several and not value.startswith("-")
+            split += [name, value] if parted else [word]
         return split
 
     def _unknown(self, word: str) -> str:
@@ -188,6 +222,30 @@ class OptionParser(argparse.ArgumentParser):
         self.exit(2, f"error: {message} (--help lists the options)\n")
 
 
+def add_option(
+    group: Any,
+    name: str,
+    kind: Callable[..., Any],
+    default: Any,
+    text: str,
+    **more: Any,
+) -> None:
+    """Add an option whose values `kind` reads; its default ends the help.
+
+    A default in words, in brackets at the end of `text`, is left as it is.
+    """
+    if kind in PATH_READERS:
+        more |= {"action": PathAction, "read": kind}
+    else:
+        more["type"] = kind
+    if kind is boolean:  # `--dry_run` is `--dry_run true`
+        more |= {"nargs": "?", "const": True, "metavar": "true|false"}
+    if not text.endswith("]") and default not in (None, [], {}):
+        shown = str(default).lower() if kind is boolean else default
+        text += f" [{shown}]"
+    group.add_argument(f"--{name}", default=default, help=text, **more)
+
+
 def get_parser() -> OptionParser:
     """Build the parser of the recipe's options."""
     parser = OptionParser(
@@ -200,236 +258,164 @@ def get_parser() -> OptionParser:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    group = parser.add_argument_group("which stages")
-    group.add_argument("--stage", type=int, default=1, help="first stage [1]")
-    group.add_argument("--stop_stage", type=int, default=7, help="last stage [7]")
-    group.add_argument(
-        "--dry_run", action="store_true", help="print the plan and its commands only"
-    )
-    group.add_argument(
-        "--force",
+    several: dict[str, Any] = {"nargs": "+", "metavar": "NAME"}
+    place: dict[str, Any] = {"nargs": "+", "metavar": "CORPUS=DIR"}
+
+    add = partial(add_option, parser.add_argument_group("which stages"))
+    add("stage", int, 1, "first stage")
+    add("stop_stage", int, max(STAGES), "last stage")
+    add("skip_data_prep", boolean, False, "leave stages 1 to 4 out")
+    add("skip_train", boolean, False, "leave stage 5 out")
+    add("skip_eval", boolean, False, "leave stages 6 and 7 out")
+    add("dry_run", boolean, False, "print the plan and its commands only")
+    add(
+        *("force", parse_stages, []),
+        "make these stages again although they are finished (5, 5 7, 5-7); trainings "
+        "and features are kept beside",
         nargs="+",
-        type=parse_stages,
-        default=[],
         metavar="STAGE",
-        help="make these stages again although they are finished (5, 5 7, 5-7); "
-        "trainings and features are kept beside",
     )
 
-    group = parser.add_argument_group("what is trained")
-    group.add_argument(
-        "--model",
-        nargs="+",
-        type=text,
-        default=list(MODELS),
+    add = partial(add_option, parser.add_argument_group("what is trained"))
+    add(
+        *("model", text, list(MODELS)),
+        "models by the name of their YAML, conf/train_NAME.yaml [all five]",
+        **several,
+    )
+    add(
+        *("train_config", as_path, []),
+        "training YAMLs of your own, in place of --model",
+        **{**several, "metavar": "YAML"},
+    )
+    add(
+        *("corpus_overlay", as_path, None),
+        "settings merged over the YAMLs of --model: what the corpus changes",
+        metavar="YAML",
+    )
+    add(
+        *("overlay", as_path, None),
+        "settings merged over each training YAML (conf/mini.yaml)",
+        metavar="YAML",
+    )
+    add("seed", int, 0, "seed of the training")
+    add(
+        *("print_config", text, None),
+        "print a model's whole training YAML, and the file of each key; do nothing",
         metavar="NAME",
-        help="models by the name of their YAML, conf/train_NAME.yaml [all five]",
     )
-    group.add_argument(
-        "--train_config",
-        nargs="+",
-        action=PathAction,
-        read=as_path,
-        default=[],
-        metavar="YAML",
-        help="training YAMLs of your own, in place of --model",
-    )
-    group.add_argument(
-        "--corpus_overlay",
-        action=PathAction,
-        read=as_path,
-        metavar="YAML",
-        help="settings merged over the YAMLs of --model: what the corpus changes",
-    )
-    group.add_argument(
-        "--overlay",
-        action=PathAction,
-        read=as_path,
-        metavar="YAML",
-        help="settings merged over each training YAML (conf/mini.yaml)",
-    )
-    group.add_argument("--seed", type=int, default=0, help="seed of the training [0]")
 
     group = parser.add_argument_group("a whole table (says itself what and on what)")
-    group.add_argument(
-        "--table",
-        action=PathAction,
-        read=as_config,
+    add = partial(add_option, group)
+    add(
+        *("table", as_config, None),
+        "1, 2, 3, sanity, or a YAML of your own (conf/tables/README.md)",
         metavar="NAME",
-        help="1, 2, 3, sanity, or a YAML of your own (conf/tables/README.md)",
     )
-    group.add_argument(
-        "--preset",
-        type=text,
-        default="paper",
-        help="whose settings: paper or released [paper]",
-    )
-    group.add_argument(
-        "--seeds", type=int, help="seeds of each training, from 0 on [as in the YAML]"
-    )
-    for corpus, name in (("iemocap", "IEMOCAP"), ("msp_podcast", "MSP-Podcast")):
-        group.add_argument(
-            f"--{corpus}",
-            action=PathAction,
-            read=as_path,
-            metavar="DIR",
-            help=f"{name}'s folder, for a table [as db.sh says]",
-        )
-    group.add_argument(
-        "--home",
-        nargs="+",
-        action=PathAction,
-        read=as_home,
-        default=[],
-        metavar="CORPUS=DIR",
-        help="recipe whose data and features a table uses [this one]",
+    add("preset", text, "paper", "whose settings: paper or released")
+    add("seeds", int, None, "seeds of each training, from 0 on [as in the YAML]")
+    add("root", as_place, {}, "the folders of a table's corpora [as in db.sh]", **place)
+    add(
+        *("home", as_place, {}),
+        "recipes whose data and features a table uses [this one]",
+        **place,
     )
 
-    group = parser.add_argument_group("on what")
-    group.add_argument(
-        "--corpus",
-        type=text,
-        help="iemocap, msp_podcast, ...; from the top folder a recipe, egs2/NAME",
+    add = partial(add_option, parser.add_argument_group("on what"))
+    add(
+        *("corpus", text, None),
+        "iemocap, msp_podcast, ...; from the top folder a recipe, egs2/NAME",
     )
-    group.add_argument(
-        "--corpus_root",
-        action=PathAction,
-        read=as_path,
+    add(
+        *("corpus_root", as_path, None),
+        "the corpus' folder as distributed [as in db.sh]",
         metavar="DIR",
-        help="the corpus' folder as distributed [as db.sh says]",
     )
-    group.add_argument("--scheme", type=text, help="how the corpus is split")
-    group.add_argument("--fold", type=int, nargs="*", help="folds of the scheme")
+    add("scheme", text, None, "how the corpus is split")
+    add("fold", int, None, "folds of the scheme", nargs="*")
     for name, kind in (("min", "shorter"), ("max", "longer")):
-        group.add_argument(
-            f"--{name}_seconds",
-            type=float,
-            help=f"leave {kind} clips out of train and valid, never of test [none]",
+        add(
+            *(f"{name}_seconds", float, None),
+            f"leave {kind} clips out of train and valid, never of test [none]",
         )
-    group.add_argument(
-        "--labels",
-        action=PathAction,
-        read=as_config,
-        default="paper5",
-        help="class map: a YAML, or NAME of conf/labels/NAME.yaml [paper5]",
+    for name, default, what, folder in (
+        ("labels", "paper5", "class map", "labels"),
+        ("features", "hubert_large", "feature config", "features"),
+    ):
+        add(
+            *(name, as_config, default),
+            f"{what}: a YAML, or NAME of conf/{folder}/NAME.yaml [{default}]",
+        )
+    add(
+        *("upstream", as_upstream, None),
+        "upstream checkpoint in place of the feature config's",
     )
-    group.add_argument(
-        "--features",
-        action=PathAction,
-        read=as_config,
-        default="hubert_large",
-        help="feature config: a YAML, or NAME of conf/features/NAME.yaml "
-        "[hubert_large]",
-    )
-    group.add_argument(
-        "--upstream",
-        action=PathAction,
-        read=as_upstream,
-        help="upstream checkpoint in place of the feature config's",
-    )
-    group.add_argument(
-        "--on_bad_audio",
+    add(
+        *("on_bad_audio", text, "fail"),
+        "recordings that the extraction cannot use: extract all others and stop, or "
+        "leave them out [fail]",
         choices=("fail", "skip"),
-        default="fail",
-        help="recordings that the extraction cannot use: extract all others and stop, "
-        "or leave them out [fail]",
     )
-    group.add_argument(
-        "--part",
-        choices=("iemocap", "msp_podcast"),
-        help="which built-in corpus",
+    built_in = ("iemocap", "msp_podcast")
+    add("part", text, None, "which built-in corpus", choices=built_in)
+    add(
+        *("mini_seed", int, None),
+        "generate --corpus_root, a built-in corpus, with this seed",
     )
-    group.add_argument(
-        "--mini_seed",
-        type=int,
-        help="generate --corpus_root, a built-in corpus, with this seed",
-    )
-    group.add_argument(
-        "--mini_scale", type=float, default=1.0, help="factor on its size [1]"
-    )
+    add("mini_scale", float, 1.0, "factor on its size [1]")
 
-    group = parser.add_argument_group("how and where")
-    group.add_argument(
-        "--cmd_backend",
-        type=text,
+    add = partial(add_option, parser.add_argument_group("how and where"))
+    add(
+        *("cmd_backend", text, None),
+        "local, slurm, or another of cmd.sh [as in cmd.sh]",
         metavar="NAME",
-        help="local, slurm, or another of cmd.sh [as cmd.sh says]",
     )
-    group.add_argument(
-        "--status",
-        action="store_true",
-        help="print how each step stands: queued, running, done, failed; do nothing",
+    add(
+        *("status", boolean, False),
+        "print how each step stands: queued, running, done, failed; do nothing",
     )
-    group.add_argument(
-        "--nj",
-        type=int,
-        default=None,
-        help="processes at a time [the number of CPUs]; with slurm the CPUs of a job, "
+    add(
+        *("nj", int, None),
+        "processes at a time [the number of CPUs]; with slurm the CPUs of a job, "
         "--num_threads in cmd.sh",
     )
-    group.add_argument(
-        "--ngpu", type=int, default=0, help="GPUs of one run, on each node [0]"
+    add("ngpu", int, 0, "GPUs of one run, on each node")
+    add("num_nodes", int, 1, "nodes of one training")
+    add(
+        *("extract_jobs", int, 1),
+        "processes (with slurm: jobs) that fill the feature store together",
     )
-    group.add_argument(
-        "--num_nodes", type=int, default=1, help="nodes of one training [1]"
+    add(
+        *("runs_per_job", int, 1),
+        "small trainings (and inferences) that share a GPU, with slurm a job",
     )
-    group.add_argument(
-        "--extract_jobs",
-        type=int,
-        default=1,
-        help="processes (with slurm: jobs) that fill the feature store together [1]",
-    )
-    group.add_argument(
-        "--runs_per_job",
-        type=int,
-        default=1,
-        help="small trainings (and inferences) that share a GPU, with slurm a job [1]",
-    )
-    group.add_argument(
-        "--mem",
-        type=text,
+    add(
+        *("mem", memory, None),
+        "memory that one process (with slurm: a job) needs, like 4G [as in cmd.sh; "
+        "here 1G on built-in corpora]",
         metavar="SIZE",
-        help="memory that one process (with slurm: a job) needs, like 4G [as cmd.sh "
-        "says; here 1G on built-in corpora]",
     )
-    group.add_argument(
-        "--max_mem",
-        type=text,
+    add(
+        *("max_mem", memory, None),
+        "memory that all processes on this machine may need together [90 %% of what "
+        "is free]",
         metavar="SIZE",
-        help="memory that all processes on this machine may need together [90 %% of "
-        "what is free]",
     )
-    group.add_argument(
-        "--max_restarts",
-        type=int,
-        default=20,
-        help="how often Slurm may start a job again after preemption, a failed node "
-        "or the time limit [20]",
+    add(
+        *("max_restarts", int, 20),
+        "how often Slurm may start a job again after preemption, a failed node or the "
+        "time limit",
     )
-    group.add_argument(
-        "--wait",
-        choices=("true", "false"),
-        default="true",
-        help="with slurm: watch until all has ended, or leave once it is queued [true]",
+    add(
+        *("wait", boolean, True),
+        "with slurm: watch until all has ended, or leave once it is queued",
     )
-    for name, what in zip(OUTPUTS, ("data", "dump", "exp"), strict=True):
-        group.add_argument(
-            f"--{name}",
-            action=PathAction,
-            read=as_path,
-            default=Path(what),
-            metavar="DIR",
-            help=f"[{what}]",
-        )
-    group.add_argument(
-        "--resamples",
-        type=int,
-        help="bootstrap resamples [1000; of a table 10000]",
-    )
-    group.add_argument(
-        "--paths_from",
-        type=Path,
+    for name in OUTPUTS:
+        default = name.removesuffix("dir")
+        add(name, as_path, Path(default), f"[{default}]", metavar="DIR")
+    add("resamples", int, None, "bootstrap resamples [1000; of a table 10000]")
+    add(
+        *("paths_from", Path, None),
+        "where relative paths behind this option are meant from; run.sh gives it",
         metavar="DIR",
-        help="where relative paths behind this option are meant from; run.sh gives it",
     )
     return parser

@@ -18,17 +18,11 @@ from espnet_ext.jobs.step import Status, Step, status
 
 @dataclass(frozen=True)
 class Standing:
-    """How a step stands.
+    """How a step stands."""
 
-    Attributes:
-        word: ``done``, ``running``, ``queued``, ``failed``, ``died`` or ``to do``.
-        seconds: For how long it has run, or ran; None if it is not known.
-        details: Where, which job, how far.
-    """
-
-    word: str
-    seconds: float | None = None
-    details: str = ""
+    word: str  # ``done``, ``running``, ``queued``, ``failed``, ``died`` or ``to do``
+    seconds: float | None = None  # it has run, or ran; None if that is not known
+    details: str = ""  # where, which job, how far
 
 
 def standings(

@@ -1,20 +1,21 @@
-"""The plan of a recipe: which steps its seven stages consist of.
+"""The plan of a recipe: which steps its stages consist of.
 
 ===== ===================================== ==========================================
 stage what                                  where
 ===== ===================================== ==========================================
-1     (built-in corpora are generated;)     ``data/local/<corpus>``
-      labels are read
-2     audio is checked                      ``data/<corpus>``
+1     (built-in corpora are generated;)     ``data/<corpus>``
+      labels are read, audio is checked
 3     frozen features are extracted         ``dump/<corpus>/<features>``
 4     train, valid and test sets are made   ``dump/<corpus>/sets/<labels>/<split>``
 5     models are trained                    ``exp/<features>_<labels>/<split>/<run>``
 6     the test set is predicted             ``.../<run>/test``
 7     predictions are scored                ``.../results``
 ===== ===================================== ==========================================
+
+Stage 2 is part of 1; 8 and 9 are reserved for packing and uploading a model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import yaml
 
 from espnet_ext.errors import UserError
+from espnet_ext.jobs.stages import MODELS
 from espnet_ext.jobs.step import (
     RECORD,
     Evidence,
@@ -32,34 +34,11 @@ from espnet_ext.jobs.step import (
 )
 from espnet_ext.tasks.config import merge_configs
 
-STAGES = {
-    1: "data preparation",
-    2: "audio check",
-    3: "feature extraction",
-    4: "train, valid and test sets",
-    5: "training",
-    6: "inference",
-    7: "scoring",
-}
-
-# the paper's five models, in the order of its tables
-MODELS = (
-    "baseline_c",
-    "baseline_d",
-    "multitask",
-    "hierarchical_dc",
-    "hierarchical_cd",
-)
-
-
-# what tells one store's content from another's
+# what distinguishes one store's content from another's
 STORE_FILES = ("store.json", "index.safetensors")
 
 # in a folder of sets of several corpora: where the features of each are
 STORES_FILE = "stores"
-
-# labels that training is to show -> those that it must not see
-HIDDEN = {"none": "both", "discrete": "continuous", "continuous": "discrete"}
 
 
 @dataclass(frozen=True)
@@ -72,67 +51,38 @@ class Mini:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is to be trained and scored, on what, and where the files go.
+    """What is to be trained and scored, on what, and where the files go."""
 
-    Attributes:
-        corpus: A corpus that `espnet_ext.corpora` knows.
-        corpus_root: Its folder as distributed.
-        scheme: How it is split (``iemocap_5fold``, ...).
-        fold: The fold of the scheme; None where it has none.
-        labels: Class map, ``conf/labels/*.yaml``.
-        features: Feature config, ``conf/features/*.yaml``.
-        models: Name of each model and its training YAML.
-        upstream: Folder or name of the upstream in place of the feature config's.
-        corpus_overlay: YAML merged over each model's: what the corpus changes.
-        overlay: YAML merged over both.
-        seed: The user's seed.
-        mini: How to generate the corpus; None for one that is there.
-        datadir: Where data directories go.
-        dumpdir: Where features and sets go.
-        expdir: Where trainings and results go.
-        nj: Processes of a step that can use several.
-        ngpu: GPUs of one training or extraction, on each node.
-        num_nodes: Nodes of one training.
-        workers: Processes that extract features together.
-        on_bad_audio: Of recordings that the extraction cannot use: ``fail`` after all
-            others, or ``skip`` them.
-        resamples: Bootstrap resamples of the scores.
-        partners: Other corpora, each as its own recipe would have it, with which this
-            one is trained and tested together.
-        shown: The labels of each corpus that training shows (see `HIDDEN`); all
-            labels of a corpus that is not named.
-        subset_like: Corpus whose train and valid sets tell how large those are that
-            a subset scheme draws.
-        setsdir: Where sets go, if not into `dumpdir`.
-        seconds: Shortest and longest clip of train and valid; None for all clips.
-    """
-
-    corpus: str
-    corpus_root: Path
-    scheme: str
-    fold: int | None
-    labels: Path
-    features: Path
-    models: Mapping[str, Path]
-    upstream: str | None = None
-    corpus_overlay: Path | None = None
-    overlay: Path | None = None
-    seed: int = 0
-    mini: Mini | None = None
+    corpus: str  # that `espnet_ext.corpora` knows
+    corpus_root: Path  # as distributed
+    scheme: str  # how it is split (``iemocap_5fold``, ...)
+    fold: int | None  # None where the scheme has none
+    labels: Path  # class map, ``conf/labels/*.yaml``
+    features: Path  # feature config, ``conf/features/*.yaml``
+    models: Mapping[str, Path]  # training YAML of each model
+    upstream: str | None = None  # folder or name in place of the feature config's
+    corpus_overlay: Path | None = None  # YAML over each model's, for the corpus
+    overlay: Path | None = None  # YAML over both
+    seed: int = 0  # of the training
+    mini: Mini | None = None  # how to generate the corpus; None: it is there
     datadir: Path = Path("data")
     dumpdir: Path = Path("dump")
     expdir: Path = Path("exp")
-    nj: int = 1
-    ngpu: int = 0
-    num_nodes: int = 1
-    workers: int = 1
-    on_bad_audio: str = "fail"
-    resamples: int = 1000
+    nj: int = 1  # processes of a step that can use several
+    ngpu: int = 0  # GPUs of one training or extraction, on each node
+    num_nodes: int = 1  # of one training
+    workers: int = 1  # processes that extract features together
+    on_bad_audio: str = "fail"  # or ``skip``: recordings that extraction cannot use
+    resamples: int = 1000  # of the bootstrap
+    # Other corpora, each as its own recipe would have it, with which this one is
+    # trained and tested together.
     partners: tuple["Recipe", ...] = ()
-    shown: Mapping[str, str] = field(default_factory=dict)
-    subset_like: str | None = None
-    setsdir: Path | None = None
-    seconds: tuple[float, float] | None = None
+    # Labels that training shows: none, continuous, discrete or both by corpus; both
+    # where a corpus is not named.
+    train_labels: Mapping[str, str] = field(default_factory=dict)
+    subset_like: str | None = None  # corpus whose sets have the sizes of a subset's
+    setsdir: Path | None = None  # where sets go, if not into `dumpdir`
+    seconds: tuple[float, float] | None = None  # shortest, longest clip but in test
 
     @property
     def corpora(self) -> tuple["Recipe", ...]:
@@ -141,11 +91,11 @@ class Recipe:
 
     @property
     def split(self) -> str:
-        """Folder name of the split, with the labels shown where some are hidden."""
+        """Folder name of the split, with the labels that training shows."""
         names = []
         for part in self.corpora:
             fold = "" if part.fold is None else f"_{part.fold}"
-            labels = self.shown.get(part.corpus, "")
+            labels = self.train_labels.get(part.corpus, "")
             names.append(f"{part.scheme}{fold}" + (f"_{labels}" if labels else ""))
         if self.seconds is not None:
             names[-1] += "_{:g}-{:g}s".format(*self.seconds)
@@ -153,7 +103,7 @@ class Recipe:
 
     @property
     def data(self) -> Path:
-        """The checked data directory."""
+        """The data directory."""
         return self.datadir / self.corpus
 
     @property
@@ -192,65 +142,79 @@ def build_plan(recipe: Recipe) -> list[Step]:
     for path in (recipe.labels, recipe.features, *recipe.models.values()):
         if not path.is_file():
             raise UserError(f"no such config file: {path}")
-    found: dict[str, Step] = {}  # by name: corpora share the upstream's
+    steps = []
     for part in recipe.corpora:
         if part.mini is not None:
-            found |= {s.name: s for s in generate_steps(part, part.mini)}
-        for make in (prepare_step, check_step, extract_step):
-            step = make(part)
-            found[step.name] = step
-    steps = sorted(found.values(), key=lambda step: step.stage)
-    steps.append(sets_step(recipe))
+            steps += generate_steps(part, part.mini)
+        steps += [prepare_step(part), extract_step(part)]
+    by_name = {step.name: step for step in steps}  # corpora share the upstream's
+    steps = sorted(by_name.values(), key=lambda step: step.stage)
     configs = {name: training_config(recipe, name) for name in recipe.models}
-    steps += [train_step(recipe, name, configs[name]) for name in recipe.models]
-    steps += [infer_step(recipe, name, configs[name]) for name in recipe.models]
-    steps.append(score_step(recipe, configs))
-    return steps
+    return [
+        *steps,
+        sets_step(recipe),
+        *(train_step(recipe, name, config) for name, config in configs.items()),
+        *(infer_step(recipe, name, config) for name, config in configs.items()),
+        score_step(recipe, configs),
+    ]
+
+
+def command_line(**options: object) -> tuple[str, ...]:
+    """Write options as words: a list has several values, None is left out."""
+    words: list[str] = []
+    for name, value in options.items():
+        if value is None:
+            continue
+        values = value if isinstance(value, list | tuple) else [value]
+        texts = (str(v).lower() if isinstance(v, bool) else str(v) for v in values)
+        words += [f"--{name}", *texts]
+    return tuple(words)
 
 
 def generate_steps(recipe: Recipe, mini: Mini) -> list[Step]:
     """Generate a built-in corpus, and beside it the tiny upstream."""
-    folder = recipe.corpus_root.parent
-    corpus = Step(
-        name=f"generate {recipe.corpus_root}",
-        stage=1,
-        module="espnet_ext.bin.ser_make_mini",
-        args=(
-            *("--output", str(folder), "--seed", str(mini.seed)),
-            *("--corpora", recipe.corpus, "--upstream", "false"),
-            *("--scale", str(mini.scale)),
+    root = recipe.corpus_root
+    upstream = root.parent / "hubert_tiny"
+    common = {"output": root.parent, "seed": mini.seed}
+    of_corpus = {"corpora": recipe.corpus, "upstream": False, "scale": mini.scale}
+    return [
+        Step(
+            name=f"generate {root}",
+            stage=1,
+            module="espnet_ext.bin.ser_make_mini",
+            args=command_line(**common, **of_corpus),
+            output=root,
+            products=("LICENSE.txt",),
+            settings={"seed": mini.seed, "scale": mini.scale},
         ),
-        output=recipe.corpus_root,
-        products=("LICENSE.txt",),
-        settings={"seed": mini.seed, "scale": mini.scale},
-    )
-    upstream = Step(
-        name=f"generate {folder / 'hubert_tiny'}",
-        stage=1,
-        module="espnet_ext.bin.ser_make_mini",
-        args=("--output", str(folder), "--seed", str(mini.seed), "--corpora"),
-        output=folder / "hubert_tiny",
-        products=("config.json", "model.safetensors"),
-        settings={"seed": mini.seed},
-    )
-    return [corpus, upstream]
+        Step(
+            name=f"generate {upstream}",
+            stage=1,
+            module="espnet_ext.bin.ser_make_mini",
+            args=command_line(**common, corpora=[]),
+            output=upstream,
+            products=("config.json", "model.safetensors"),
+            settings={"seed": mini.seed},
+        ),
+    ]
 
 
 def prepare_step(recipe: Recipe) -> Step:
-    """Read the corpus' labels into a data directory."""
-    output = recipe.datadir / "local" / recipe.corpus
+    """Read the corpus' labels, check its audio, write the data directory."""
     return Step(
         name=f"prepare {recipe.corpus}",
         stage=1,
         module="espnet_ext.bin.ser_prepare",
-        args=(
-            *("--corpus", recipe.corpus, "--root", str(recipe.corpus_root)),
-            *("--output", str(output), "--check_audio", "false"),
+        args=command_line(
+            corpus=recipe.corpus,
+            root=recipe.corpus_root,
+            output=recipe.data,
+            nj=recipe.nj,
             # A built-in corpus is small: that its counts differ is no news.
-            *("--compare_counts", "true" if recipe.mini is None else "false"),
+            compare_counts=recipe.mini is None,
         ),
-        output=output,
-        products=("wav.scp", "utt2spk", "emotion", "attributes"),
+        output=recipe.data,
+        products=("wav.scp", "utt2spk", "utt2dur", "emotion", "attributes"),
         inputs=(Input(recipe.corpus_root, Evidence.LISTING),),
         # wav.scp holds absolute paths: a corpus that was moved is read again.
         settings={
@@ -260,46 +224,29 @@ def prepare_step(recipe: Recipe) -> Step:
     )
 
 
-def check_step(recipe: Recipe) -> Step:
-    """Check every wav and keep the usable utterances."""
-    source = recipe.datadir / "local" / recipe.corpus
-    return Step(
-        name=f"check the audio of {recipe.corpus}",
-        stage=2,
-        module="espnet_ext.bin.ser_check_audio",
-        args=(
-            *("--data", str(source), "--output", str(recipe.data)),
-            *("--nj", str(recipe.nj)),
-        ),
-        output=recipe.data,
-        products=("wav.scp", "utt2dur", "emotion", "attributes"),
-        inputs=(Input(source), Input(recipe.corpus_root, Evidence.LISTING)),
-    )
-
-
 def extract_step(recipe: Recipe) -> Step:
     """Extract the frozen features of the utterances that the class map keeps."""
-    args = [
-        *("--data", str(recipe.data), "--config", str(recipe.features)),
-        *("--output", str(recipe.store), "--labels", str(recipe.labels)),
-        *("--ngpu", str(min(recipe.ngpu, 1))),
-    ]
-    if recipe.on_bad_audio == "skip":
-        args += ["--on_bad_audio", "skip"]
     inputs = [Input(recipe.data), Input(recipe.features), Input(recipe.labels)]
-    if recipe.upstream is not None:
-        args += ["--upstream", recipe.upstream]
-        if Path(recipe.upstream).exists() or recipe.mini is not None:
-            inputs.append(Input(Path(recipe.upstream)))
+    upstream = recipe.upstream
+    if upstream is not None and (Path(upstream).exists() or recipe.mini is not None):
+        inputs.append(Input(Path(upstream)))
     return Step(
         name=f"extract {recipe.features.stem} features of {recipe.corpus}",
         stage=3,
         module="espnet_ext.bin.ser_extract",
-        args=tuple(args),
+        args=command_line(
+            data=recipe.data,
+            config=recipe.features,
+            output=recipe.store,
+            labels=recipe.labels,
+            ngpu=min(recipe.ngpu, 1),
+            on_bad_audio="skip" if recipe.on_bad_audio == "skip" else None,
+            upstream=upstream,
+        ),
         output=recipe.store,
         products=STORE_FILES,
         inputs=tuple(inputs),
-        settings={"upstream": recipe.upstream},
+        settings={"upstream": upstream},
         grows=True,
         gpus=min(recipe.ngpu, 1),
         workers=recipe.workers,
@@ -309,33 +256,13 @@ def extract_step(recipe: Recipe) -> Step:
 def sets_step(recipe: Recipe) -> Step:
     """Apply the class map and the split."""
     parts = recipe.corpora
-    args = [
-        *("--data", *(str(part.data) for part in parts)),
-        *("--labels", str(recipe.labels)),
-        *("--scheme", *(part.scheme for part in parts)),
-        *("--output", str(recipe.sets)),
-        *("--store", *(str(part.store) for part in parts)),
-    ]
-    folds = [part.fold for part in parts if part.fold is not None]
-    if folds:
-        args += ["--fold", str(folds[0])]
-    hidden = {
-        corpus: HIDDEN[labels]
-        for corpus, labels in recipe.shown.items()
-        if labels in HIDDEN
-    }
-    if hidden:
-        args += ["--hide", *(f"{corpus}={mode}" for corpus, mode in hidden.items())]
-    if recipe.subset_like is not None:
-        args += ["--subset_like", recipe.subset_like]
-    if recipe.seconds is not None:
-        shortest, longest = map(str, recipe.seconds)
-        args += ["--min_seconds", shortest, "--max_seconds", longest]
+    shortest, longest = recipe.seconds or (None, None)
+    labels = [f"{c}={kind}" for c, kind in recipe.train_labels.items()]
     settings: dict[str, Any] = {"scheme": recipe.scheme, "fold": recipe.fold}
-    if recipe.partners or hidden:
+    if recipe.partners or recipe.train_labels:
         settings = {
             "schemes": [[part.scheme, part.fold] for part in parts],
-            "hidden": hidden,
+            "train_labels": dict(recipe.train_labels),
             "subset_like": recipe.subset_like,
         }
     if recipe.seconds is not None:
@@ -348,7 +275,18 @@ def sets_step(recipe: Recipe) -> Step:
         name=f"make the sets of {recipe.split}",
         stage=4,
         module="espnet_ext.bin.ser_make_sets",
-        args=tuple(args),
+        args=command_line(
+            data=[part.data for part in parts],
+            labels=recipe.labels,
+            scheme=[part.scheme for part in parts],
+            output=recipe.sets,
+            store=[part.store for part in parts],
+            fold=next((p.fold for p in parts if p.fold is not None), None),
+            train_labels=labels or None,
+            subset_like=recipe.subset_like,
+            min_seconds=shortest,
+            max_seconds=longest,
+        ),
         output=recipe.sets,
         products=(
             *(f"{s}/{n}" for s in ("train", "valid", "test") for n in names),
@@ -365,35 +303,39 @@ def sets_step(recipe: Recipe) -> Step:
     )
 
 
+def config_files(recipe: Recipe, model: str) -> list[Path]:
+    """List the YAMLs that make a model's training, in the order in which they win."""
+    paths = (recipe.models[model], recipe.corpus_overlay, recipe.overlay)
+    return [path for path in paths if path is not None]
+
+
 def training_config(recipe: Recipe, model: str) -> dict[str, Any]:
     """Merge a model's YAML with the overlays."""
-    paths = [recipe.models[model], recipe.corpus_overlay, recipe.overlay]
-    config = merge_configs([path for path in paths if path is not None], {})
-    if config.get("scheduler", "") is None:
-        # An overlay's warm-up says nothing to a training at a constant rate.
-        config.pop("scheduler_conf", None)
-    return config
+    return merge_configs(config_files(recipe, model))
 
 
 def train_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
     """Train one model; the merged YAML goes beside its folder."""
     output = recipe.run(model)
     merged = output.parent / "conf" / f"{output.name}.yaml"
-    args = [
-        *("--config", str(merged), "--output_dir", str(output)),
-        *("--seed", str(recipe.seed), "--ngpu", str(recipe.ngpu), "--resume", "true"),
-        *("--class_list", str(recipe.sets / "train" / "classes")),
-    ]
+    args = command_line(
+        config=merged,
+        output_dir=output,
+        seed=recipe.seed,
+        ngpu=recipe.ngpu,
+        resume=True,
+        class_list=recipe.sets / "train" / "classes",
+    )
     for part in ("train", "valid"):
         folder = recipe.sets / part
         for triple in data_triples(recipe, folder):
-            args += [f"--{part}_data_path_and_name_and_type", triple]
-        args += [f"--{part}_shape_file", str(folder / "speech_shape")]
+            args += (f"--{part}_data_path_and_name_and_type", triple)
+        args += (f"--{part}_shape_file", str(folder / "speech_shape"))
     return Step(
         name=f"train {model} on {recipe.split} (seed {recipe.seed})",
         stage=5,
         module="espnet_ext.bin.ser_train",
-        args=tuple(args),
+        args=args,
         output=output,
         products=("config.yaml", selected_model(config)),
         # Each set holds the digest of its own utterances' features: what else is in
@@ -437,70 +379,86 @@ def selected_model(config: Mapping[str, Any]) -> str:
 def infer_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
     """Predict the test set."""
     run = recipe.run(model)
+    trained = (run / "config.yaml", run / selected_model(config))
+    test = recipe.sets / "test"
     return Step(
         name=f"predict with {model} on {recipe.split} (seed {recipe.seed})",
         stage=6,
         module="espnet_ext.bin.ser_infer",
-        args=(
-            *("--train_config", str(run / "config.yaml")),
-            *("--model_file", str(run / selected_model(config))),
-            *("--set", str(recipe.sets / "test"), "--store", str(recipe.speech)),
-            *("--output", str(run / "test"), "--dump_attention", "true"),
-            *("--ngpu", str(min(recipe.ngpu, 1))),
+        args=command_line(
+            train_config=trained[0],
+            model_file=trained[1],
+            set=test,
+            store=recipe.speech,
+            output=run / "test",
+            dump_attention=True,
+            ngpu=min(recipe.ngpu, 1),
         ),
         output=run / "test",
         products=("predictions.csv",),
-        inputs=(
-            Input(run / "config.yaml"),
-            Input(run / selected_model(config)),
-            Input(recipe.sets / "test"),
-        ),
+        inputs=tuple(map(Input, (*trained, test))),
         preload=("espnet_ext.tasks.ser",),
         gpus=min(recipe.ngpu, 1),
     )
 
 
-def score_step(recipe: Recipe, configs: Mapping[str, Mapping[str, Any]]) -> Step:
+def score_step(recipe: Recipe, models: Iterable[str]) -> Step:
     """Score this recipe's models, and beside them those that were finished before."""
-    output = recipe.runs / "results"
-    runs = {name: recipe.run(name) for name in scored_models(recipe, configs)}
-    args = ["--output", str(output), "--title", recipe.split]
-    args += ["--reference", str(recipe.sets / "test")]
-    args += ["--wav_scp", str(recipe.sets / "test" / "wav.scp")]
-    args += ["--resamples", str(recipe.resamples)]
-    inputs = []
-    for name, run in runs.items():
-        args += ["--predictions", f"{name}={run / 'test' / 'predictions.csv'}"]
-        args += ["--train_log", f"{name}={run / 'train.log'}"]
-        args += ["--attention", f"{name}={run / 'test' / 'attention.npz'}"]
-        # The record tells which code made the predictions, and so do the results.
-        inputs += [Input(run / "test"), Input(run / "test" / RECORD)]
+    output, test = recipe.runs / "results", recipe.sets / "test"
+    runs = {name: recipe.run(name) for name in scored_models(recipe, models)}
     return Step(
         name=f"score {recipe.split}",
         stage=7,
         module="espnet_ext.bin.ser_score",
-        args=tuple(args),
+        args=score_command(recipe, runs, output),
         output=output,
         products=("RESULTS.md", "scores.json"),
-        inputs=(*inputs, Input(recipe.sets / "test")),
+        # The record tells which code made the predictions, and so do the results.
+        inputs=(
+            *(
+                Input(run / name)
+                for run in runs.values()
+                for name in ("test", f"test/{RECORD}")
+            ),
+            Input(test),
+        ),
         settings={"models": list(runs), "resamples": recipe.resamples},
     )
 
 
-def scored_models(
-    recipe: Recipe, configs: Mapping[str, Mapping[str, Any]]
-) -> Sequence[str]:
-    """List the models that the table shows, in the paper's order.
+def score_command(
+    recipe: Recipe, runs: Mapping[str, Path], output: Path
+) -> tuple[str, ...]:
+    """Write the options of ``ser_score`` for some runs of a split, by model."""
+    args = command_line(
+        output=output,
+        title=recipe.split,
+        reference=recipe.sets / "test",
+        wav_scp=recipe.sets / "test" / "wav.scp",
+        resamples=recipe.resamples,
+    )
+    for name, run in runs.items():
+        args += command_line(
+            predictions=f"{name}={run / 'test' / 'predictions.csv'}",
+            train_log=f"{name}={run / 'train.log'}",
+            attention=f"{name}={run / 'test' / 'attention.npz'}",
+        )
+    return args
+
+
+def scored_models(recipe: Recipe, models: Iterable[str]) -> Sequence[str]:
+    """List the models that the results show, in the paper's order.
 
     These are the recipe's own and, beside them, the ones whose predictions of the same
     test set were finished before.
     """
-    names = dict.fromkeys([*MODELS, *configs])
-    return [n for n in names if n in configs or _predicted_before(recipe, n)]
-
-
-def _predicted_before(recipe: Recipe, model: str) -> bool:
-    """Whether finished predictions of today's test set lie there."""
+    own = list(models)
     test = recipe.sets / "test"
-    recorded = recorded_inputs(recipe.run(model) / "test").get(str(test))
-    return recorded is not None and test.is_dir() and recorded == digest(Input(test))
+    today = digest(Input(test)) if test.is_dir() else None
+
+    def predicted_before(model: str) -> bool:
+        recorded = recorded_inputs(recipe.run(model) / "test").get(str(test))
+        return recorded is not None and recorded == today
+
+    names = dict.fromkeys([*MODELS, *own])
+    return [name for name in names if name in own or predicted_before(name)]

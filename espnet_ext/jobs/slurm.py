@@ -45,7 +45,7 @@ _HINTS = {
     "time limit": "`sinfo -s` shows the longest time of each partition",
 }
 _PAUSE = 5.0
-_LONG = 60.0  # seconds: who waits longer is told
+_LONG = 60.0  # seconds: a longer wait is announced
 
 
 class TooManyJobsError(UserError):
@@ -65,23 +65,14 @@ class TaskId:
 
 @dataclass(frozen=True)
 class QueuedTask:
-    """A task as the queue shows it.
-
-    Attributes:
-        id: Its numbers.
-        state: Slurm's word: ``PENDING``, ``RUNNING``, ``FAILED``, ...
-        elapsed: How long it has run, as Slurm writes it.
-        reason: Why it waits or ended.
-        node: Where it runs.
-        folder: The folder of its batch.
-    """
+    """A task as the queue shows it."""
 
     id: TaskId
-    state: str
-    elapsed: str
-    reason: str
-    node: str
-    folder: Path
+    state: str  # Slurm's word: ``PENDING``, ``RUNNING``, ``FAILED``, ...
+    elapsed: str  # how long it has run, as Slurm writes it
+    reason: str  # why it waits or ended
+    node: str  # where it runs
+    folder: Path  # of its batch
 
     @property
     def ended(self) -> bool:

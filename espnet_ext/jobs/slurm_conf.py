@@ -1,4 +1,4 @@
-"""Read ``conf/slurm.conf``: which sbatch options stand for which of ours.
+"""Read ``conf/slurm.conf``: which sbatch options stand for which of cmd.sh.
 
 It has the form that ESPnet users know from their own (Kaldi's ``slurm.pl``)::
 
@@ -25,19 +25,12 @@ SPECIAL = ("max_jobs_run", "config")
 
 @dataclass(frozen=True)
 class SlurmConf:
-    """What a ``slurm.conf`` says.
-
-    Attributes:
-        path: The file.
-        command: The command that submits, split into words.
-        options: sbatch's words by ``(name, value)``; ``*`` is any value.
-        defaults: Values by name.
-    """
+    """What a ``slurm.conf`` says."""
 
     path: Path
-    command: tuple[str, ...]
-    options: Mapping[tuple[str, str], str]
-    defaults: Mapping[str, str]
+    command: tuple[str, ...]  # what submits, split into words
+    options: Mapping[tuple[str, str], str]  # sbatch's words; a value ``*`` is any
+    defaults: Mapping[str, str]  # values by name
 
 
 def read_slurm_conf(path: Path) -> SlurmConf:
@@ -79,7 +72,7 @@ def read_slurm_conf(path: Path) -> SlurmConf:
 
 
 def sbatch_options(conf: SlurmConf, wanted: Mapping[str, str]) -> list[str]:
-    """Translate our options into sbatch's.
+    """Translate cmd.sh's options into sbatch's.
 
     Raises:
         UserError: If the file has no line for one of them.

@@ -24,7 +24,7 @@ from espnet_ext.utils.atomic import atomic_write_text
 RECORD = ".done.json"
 STARTED = ".started.json"
 
-# A larger file is told by its size and time: hashing HuBERT-large's 1.2 GB at every
+# A larger file is known by its size and time: hashing HuBERT-large's 1.2 GB at every
 # start would cost more than the rest of the plan.
 MAX_HASHED_BYTES = 4 * 2**20
 
@@ -58,53 +58,35 @@ class Input:
 class Step:
     """One program call of a recipe.
 
-    Attributes:
-        name: What a log calls it; unique within a plan.
-        stage: The number of its stage in ``ser.sh``.
-        module: The program, e.g. ``espnet_ext.bin.ser_train``.
-        args: Its arguments.
-        output: The folder it writes; its record and its log lie there.
-        products: Files in `output` that must exist when it is done.
-        inputs: What it reads.
-        settings: What else decides its result. Arguments that only say how fast or
-            where (`--nj`, `--ngpu`) belong into `args` alone.
-        keeps_partial_work: Whether a step that was cut off goes on from what lies in
-            `output` (training does; the others write their output in one piece).
-        grows: Whether `output` is shared with other plans, each of which adds what it
-            lacks (a feature store).
-        preload: Modules that take long to import, shared by all steps of a stage.
-        epochs: Epochs at most, for the progress display; 0 if it is no training.
-        files: Texts that its program reads and the plan makes (the merged YAML of a
-            training). They are written when it starts, so that a queued step runs
-            with the settings it was queued with, and planning writes nothing.
-        gpus: GPUs it uses on each node.
-        nodes: Nodes that its program spans.
-        workers: Processes that may share its work, each of which runs the program
-            until all of the work is done (extraction).
-        memory: What one process needs, in bytes; 0 if that is not known.
+    `settings` holds what decides the result beside the inputs. Arguments that only say
+    how fast or where (``--nj``, ``--ngpu``) belong into `args` alone.
     """
 
-    name: str
-    stage: int
-    module: str
+    name: str  # in logs; unique within a plan
+    stage: int  # its number in ser.sh
+    module: str  # the program, e.g. ``espnet_ext.bin.ser_train``
     args: tuple[str, ...]
-    output: Path
-    products: tuple[str, ...]
+    output: Path  # the folder it writes; its record and its log lie there
+    products: tuple[str, ...]  # files in `output` that exist when it is done
     inputs: tuple[Input, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    # Cut off, it goes on from what lies in `output` (training). The others write their
+    # output in one piece.
     keeps_partial_work: bool = False
-    grows: bool = False
-    preload: tuple[str, ...] = ()
-    epochs: int = 0
+    grows: bool = False  # plans share `output` and add what they lack (a feature store)
+    preload: tuple[str, ...] = ()  # slow imports that the steps of a stage share
+    epochs: int = 0  # at most, for the progress display; 0 if it is no training
+    # Texts that its program reads and the plan makes (a training's merged YAML).
+    # Written when it starts, so that a queued step has the settings it was queued with.
     files: tuple[tuple[Path, str], ...] = ()
-    gpus: int = 0
+    gpus: int = 0  # on each node
     nodes: int = 1
-    workers: int = 1
-    memory: int = 0
+    workers: int = 1  # processes that share its work, each with the same command
+    memory: int = 0  # what one process needs, in bytes; 0 if that is not known
 
     @property
     def reports(self) -> bool:
-        """Whether it tells of runs, and so waits for them however they end."""
+        """Whether it reports on runs, and so waits for them however they end."""
         return any(item.evidence is Evidence.RUNS for item in self.inputs)
 
     @property
@@ -123,12 +105,15 @@ class Step:
         return ["python", "-m", self.module, *self.args]
 
 
+# ---- Fingerprints
+
+
 def fingerprint(step: Step, inputs: Mapping[str, str] | None = None) -> str:
     """Hash everything that decides the step's result (sha256, hexadecimal).
 
     Args:
         step: The step.
-        inputs: What `describe_inputs` has said; None: as they are now.
+        inputs: An earlier result of `describe_inputs`; None: as they are now.
 
     Raises:
         FileNotFoundError: If an input does not exist.
@@ -172,9 +157,7 @@ def digest(item: Input) -> str:
 def _walk(folder: Path) -> Iterable[Path]:
     for root, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            if not name.startswith("."):
-                yield Path(root, name)
+        yield from (Path(root, name) for name in names if not name.startswith("."))
 
 
 def _digest_file(path: Path, evidence: Evidence) -> str:
@@ -199,6 +182,9 @@ def _digest_runs(runs: Mapping[str, Sequence[Step]]) -> str:
     return hashlib.sha256(json.dumps(made).encode()).hexdigest()
 
 
+# ---- Is it finished?
+
+
 def status(step: Step) -> Status:
     """Compare the step with its record."""
     record = _read(step.output / RECORD)
@@ -212,13 +198,11 @@ def status(step: Step) -> Status:
     if record.get("fingerprint") == now:
         same = record.get("products") == describe_products(step)
         return Status.DONE if same else Status.STARTED
-    if started.get("fingerprint") == now:
-        return Status.STARTED
-    return Status.CHANGED
+    return Status.STARTED if started.get("fingerprint") == now else Status.CHANGED
 
 
 def is_done(step: Step) -> bool:
-    """Whether a step is finished; what reads a missing file is not."""
+    """Whether a step is finished; one whose inputs cannot be read is not."""
     try:
         return status(step) is Status.DONE
     except OSError:
@@ -245,7 +229,7 @@ def write_files(step: Step) -> None:
 
 
 def mark_started(step: Step) -> None:
-    """Remember what partial work in the step's folder belongs to."""
+    """Record which inputs and settings the partial work in the folder belongs to."""
     old = _read(step.output / STARTED) or _read(step.output / RECORD)
     content = {
         "step": step.name,
@@ -260,7 +244,7 @@ def mark_done(step: Step, inputs: Mapping[str, str] | None = None) -> None:
 
     Args:
         step: The step.
-        inputs: What `describe_inputs` said before its program ran. What has changed
+        inputs: The result of `describe_inputs` before its program ran. What has changed
             while it ran is not in its products, so it is then not finished. None: as
             they are now.
 
@@ -285,6 +269,36 @@ def mark_done(step: Step, inputs: Mapping[str, str] | None = None) -> None:
     }
     atomic_write_text(step.output / RECORD, json.dumps(record, indent=1))
     (step.output / STARTED).unlink(missing_ok=True)
+
+
+def forget(step: Step) -> None:
+    """Make a step unfinished; what it wrote stays until it is replaced."""
+    for name in (RECORD, STARTED):
+        (step.output / name).unlink(missing_ok=True)
+
+
+def set_aside(step: Step) -> Path | None:
+    """Move partial or finished work of other settings out of the step's way.
+
+    Nothing that was computed is deleted: a training whose YAML was edited keeps its
+    old folder under a name that carries the old fingerprint.
+
+    Returns:
+        The new place, or None if there was nothing to move.
+    """
+    old = _read(step.output / RECORD) or _read(step.output / STARTED)
+    if not step.output.exists():
+        return None
+    name = f"{step.output.name}.replaced-{str(old.get('fingerprint', 'unknown'))[:8]}"
+    place, number = step.output.with_name(name), 1
+    while place.exists():
+        number += 1
+        place = step.output.with_name(f"{name}-{number}")
+    os.replace(step.output, place)
+    return place
+
+
+# ---- What a record tells
 
 
 def recorded_inputs(output: Path) -> dict[str, str]:
@@ -339,60 +353,26 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
 
 
-def forget(step: Step) -> None:
-    """Make a step unfinished; what it wrote stays until it is replaced."""
-    for name in (RECORD, STARTED):
-        (step.output / name).unlink(missing_ok=True)
-
-
-def set_aside(step: Step) -> Path | None:
-    """Move partial or finished work of other settings out of the step's way.
-
-    Nothing that was computed is deleted: a training whose YAML was edited keeps its
-    old folder under a name that carries the old fingerprint.
-
-    Returns:
-        The new place, or None if there was nothing to move.
-    """
-    old = _read(step.output / RECORD) or _read(step.output / STARTED)
-    if not step.output.exists():
-        return None
-    mark = str(old.get("fingerprint", "unknown"))[:8]
-    place = step.output.with_name(f"{step.output.name}.replaced-{mark}")
-    number = 1
-    while place.exists():
-        number += 1
-        place = step.output.with_name(f"{step.output.name}.replaced-{mark}-{number}")
-    os.replace(step.output, place)
-    return place
-
-
-# ---- Steps as text: for jobs, which run them, and for tables, which tell of them
+# ---- Steps as text: for jobs, which run them, and for tables, which report on them
 
 
 def step_to_json(step: Step) -> dict[str, Any]:
     """Turn a step into what JSON can hold."""
-    content = asdict(step)
-    content["inputs"] = [[str(i.path), i.evidence.value] for i in step.inputs]
-    return content
+    inputs = [[str(item.path), item.evidence.value] for item in step.inputs]
+    return {**asdict(step), "inputs": inputs}
 
 
 def step_from_json(content: Mapping[str, Any]) -> Step:
     """Turn it back."""
-    return Step(
-        **{
-            **content,
-            "args": tuple(content["args"]),
-            "output": Path(content["output"]),
-            "products": tuple(content["products"]),
-            "inputs": tuple(
-                Input(Path(path), Evidence(evidence))
-                for path, evidence in content["inputs"]
-            ),
-            "preload": tuple(content["preload"]),
-            "files": tuple((Path(path), text) for path, text in content["files"]),
-        }
-    )
+    changed = {
+        "args": tuple(content["args"]),
+        "output": Path(content["output"]),
+        "products": tuple(content["products"]),
+        "inputs": tuple(Input(Path(p), Evidence(e)) for p, e in content["inputs"]),
+        "preload": tuple(content["preload"]),
+        "files": tuple((Path(path), text) for path, text in content["files"]),
+    }
+    return Step(**{**content, **changed})
 
 
 def runs_of(step: Step, item: Input) -> dict[str, tuple[Step, ...]]:
@@ -406,9 +386,7 @@ def runs_of(step: Step, item: Input) -> dict[str, tuple[Step, ...]]:
         FileNotFoundError: If there is neither a text nor a file.
     """
     texts = dict(step.files)
-    if item.path in texts:
-        return parse_runs(texts[item.path])
-    return read_runs(item.path)
+    return parse_runs(texts[item.path]) if item.path in texts else read_runs(item.path)
 
 
 def format_runs(runs: Mapping[str, Sequence[Step]]) -> str:
@@ -431,8 +409,7 @@ def read_runs(path: Path) -> dict[str, tuple[Step, ...]]:
 
 def parse_runs(text: str) -> dict[str, tuple[Step, ...]]:
     """Turn the text of `format_runs` back into runs."""
-    content = json.loads(text)
     return {
-        label: tuple(step_from_json(step) for step in steps)
-        for label, steps in content.items()
+        label: tuple(map(step_from_json, steps))
+        for label, steps in json.loads(text).items()
     }

@@ -3,30 +3,27 @@
 A table is many ordinary recipes (`jobs.recipe`), so its data, features and trainings
 are those that the recipes would make by themselves, and either finds the other's work.
 Only the last step is its own: scoring all runs together. It waits for all of them,
-however they end.
-
-One failed run does not stop the others: what does not depend on it is run, the table is
-made of what there is, and the failures are told at the end.
+however they end, and is made of those that are finished.
 """
 
 import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from espnet_ext.errors import UserError
 from espnet_ext.jobs.recipe import (
-    STAGES,
-    Mini,
     Recipe,
     build_plan,
+    command_line,
     infer_step,
     train_step,
     training_config,
 )
+from espnet_ext.jobs.stages import STAGES
 from espnet_ext.jobs.step import (
     Evidence,
     Input,
@@ -38,9 +35,6 @@ from espnet_ext.jobs.step import (
 )
 from espnet_ext.scoring.spec import CorpusSpec, TableSpec, load_table
 
-# Where the generator puts the built-in corpora, beside each other.
-MINI_FOLDERS = {"iemocap": "IEMOCAP_full_release", "msp_podcast": "MSP-PODCAST-1.8"}
-
 # The last stage that recipes and tables share: inference.
 LAST_SHARED_STAGE = 6
 RUNS_HEADER = (
@@ -51,13 +45,7 @@ RUNS_HEADER = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where one corpus of a table is, and where its data and features go.
-
-    Attributes:
-        root: The corpus as distributed.
-        datadir: For its data directories.
-        dumpdir: For its features.
-    """
+    """Where one corpus of a table is, and where its data and features go."""
 
     root: Path
     datadir: Path
@@ -65,65 +53,14 @@ class Place:
 
 
 @dataclass(frozen=True)
-class TableOptions:
-    """What the command line says about a table.
-
-    Attributes:
-        path: The table's YAML.
-        preset: One of its presets.
-        seeds: Number of seeds; None: as the YAML says.
-        places: Of each corpus.
-        datadir: Where data directories of several corpora go.
-        dumpdir: Where sets go.
-        expdir: Where trainings and the table go.
-        features: Feature config in place of the preset's.
-        upstream: Upstream in place of the feature config's.
-        overlay: YAML merged over each training YAML.
-        mini: How to generate the corpora; None for those that are there.
-        nj: As in `Recipe`.
-        ngpu: As in `Recipe`.
-        num_nodes: As in `Recipe`.
-        workers: As in `Recipe`.
-        on_bad_audio: As in `Recipe`.
-        resamples: Bootstrap resamples of the table.
-    """
-
-    path: Path
-    preset: str
-    seeds: int | None
-    places: Mapping[str, Place]
-    datadir: Path
-    dumpdir: Path
-    expdir: Path
-    features: Path | None = None
-    upstream: str | None = None
-    overlay: Path | None = None
-    mini: Mini | None = None
-    nj: int = 1
-    ngpu: int = 0
-    num_nodes: int = 1
-    workers: int = 1
-    on_bad_audio: str = "fail"
-    resamples: int = 10_000
-
-
-@dataclass(frozen=True)
 class Run:
-    """One training of a table: a row on a fold with a seed.
-
-    Attributes:
-        row: Key of the row.
-        fold: Of the split; 0 where there are none.
-        seed: The user's seed.
-        recipe: That it is part of.
-        model: Its name there.
-    """
+    """One training of a table: a row on a fold with a seed."""
 
     row: str
-    fold: int
+    fold: int  # 0 where there are none
     seed: int
-    recipe: Recipe
-    model: str
+    recipe: Recipe  # that it is part of
+    model: str  # its name there
 
     @property
     def folder(self) -> Path:
@@ -141,28 +78,25 @@ class Run:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it is planned.
+    """A table as it is planned."""
 
-    Attributes:
-        spec: Its YAML.
-        options: The command line.
-        runs: Every training.
-    """
-
+    path: Path  # of its YAML
     spec: TableSpec
-    options: TableOptions
+    preset: str
+    expdir: Path
+    resamples: int  # of the bootstrap
     runs: tuple[Run, ...]
 
     @property
     def name(self) -> str:
         """Name of its folder."""
-        preset = self.options.preset
-        return self.spec.name if preset == "paper" else f"{self.spec.name}_{preset}"
+        own = self.preset == "paper"
+        return self.spec.name if own else f"{self.spec.name}_{self.preset}"
 
     @property
     def output(self) -> Path:
         """Where the table goes."""
-        return self.options.expdir / "tables" / self.name
+        return self.expdir / "tables" / self.name
 
     @property
     def recipes(self) -> list[Recipe]:
@@ -185,29 +119,46 @@ class Table:
         return sorted(steps.values(), key=lambda step: step.stage)
 
 
-def plan_table(options: TableOptions) -> Table:
+def plan_table(
+    path: Path,
+    base: Recipe,
+    places: Mapping[str, Place],
+    preset: str = "paper",
+    seeds: int | None = None,
+    features: Path | None = None,
+) -> Table:
     """Read a table's YAML and lay out its runs.
+
+    Args:
+        path: The YAML.
+        base: What its recipes have in common: folders, overlay, resources, resamples.
+            The table itself says the corpora, folds, models, labels and seeds.
+        places: Of each corpus.
+        preset: One of the YAML's presets.
+        seeds: Number of seeds; None: as the YAML says.
+        features: Feature config in place of the preset's.
 
     Raises:
         UserError: The YAML is wrong, a corpus' place is not known, or two rows would
             be trained in one folder.
     """
-    spec = load_table(options.path)
-    if options.preset not in spec.presets:
+    spec = load_table(path)
+    if preset not in spec.presets:
         raise UserError(
-            f"{options.path}: no preset {options.preset!r}; there are "
-            f"{', '.join(spec.presets)}"
+            f"{path}: no preset {preset!r}; there are {', '.join(spec.presets)}"
         )
     for corpus in spec.corpora:
-        if corpus not in options.places:
+        if corpus not in places:
             raise UserError(
-                f"{options.path} needs {corpus}: give --{corpus} DIR, or set its place "
-                "in db.sh"
+                f"{path} needs {corpus}: give --root {corpus}=DIR, or set its place in "
+                "db.sh"
             )
-    seeds = spec.seeds if options.seeds is None else options.seeds
+    if features is None:
+        features = Path("conf", "features", f"{spec.presets[preset].features}.yaml")
+    base = replace(base, features=features)
     runs = tuple(
-        _run(spec, options, row, fold, seed)
-        for seed in range(seeds)
+        _run(spec, preset, base, places, row, fold, seed)
+        for seed in range(spec.seeds if seeds is None else seeds)
         for fold in spec.folds
         for row in spec.rows
     )
@@ -216,68 +167,66 @@ def plan_table(options: TableOptions) -> Table:
         other = folders.setdefault(run.folder, run)
         if other is not run:
             raise UserError(
-                f"{options.path}: rows {other.row} and {run.row} would both be trained "
+                f"{path}: rows {other.row} and {run.row} would both be trained "
                 f"in {run.folder}; give their YAMLs different names"
             )
-    return Table(spec, options, runs)
+    return Table(path, spec, preset, base.expdir, base.resamples, runs)
 
 
-def _run(spec: TableSpec, options: TableOptions, row: str, fold: int, seed: int) -> Run:
-    preset = spec.presets[options.preset]
-    config = Path(preset.configs, spec.rows[row].config)
+def _run(
+    spec: TableSpec,
+    preset: str,
+    base: Recipe,
+    places: Mapping[str, Place],
+    row: str,
+    fold: int,
+    seed: int,
+) -> Run:
+    chosen = spec.presets[preset]
+    config = Path(chosen.configs, spec.rows[row].config)
     model = config.stem.removeprefix("train_")
-    if options.preset != "paper":  # beside the paper preset's, not in their place
-        model = f"{options.preset}_{model}"
-    modes = spec.rows[row].train
-    hidden = any(mode != "both" for mode in modes.values())
+    if preset != "paper":  # beside the paper preset's, not in their place
+        model = f"{preset}_{model}"
+    labels = spec.rows[row].train
+    some_hidden = any(kind != "both" for kind in labels.values())
+    base = replace(
+        base,
+        labels=Path("conf", "labels", f"{spec.labels}.yaml"),
+        corpus_overlay=None if chosen.overlay is None else Path(chosen.overlay),
+        seed=seed,
+        models={},
+    )
     first, *others = [
-        _recipe(spec, options, corpus, fold, seed) for corpus in spec.corpora
+        _part(base, corpus, described, places[corpus], fold)
+        for corpus, described in spec.corpora.items()
     ]
+    likes = [c.subset_like for c in spec.corpora.values() if c.subset_like]
     recipe = replace(
         first,
         models={model: config},
         partners=tuple(others),
-        shown={c: modes.get(c, "both") for c in spec.corpora} if hidden else {},
-        subset_like=next(
-            (c.subset_like for c in spec.corpora.values() if c.subset_like), None
-        ),
+        train_labels={c: labels.get(c, "both") for c in spec.corpora}
+        if some_hidden
+        else {},
+        subset_like=likes[0] if likes else None,
+        seconds=chosen.seconds,
+        setsdir=base.dumpdir if others else None,
     )
-    if preset.seconds is not None:
-        recipe = replace(recipe, seconds=preset.seconds)
-    if others:
-        recipe = replace(recipe, setsdir=options.dumpdir)
     return Run(row, fold, seed, recipe, model)
 
 
-def _recipe(
-    spec: TableSpec, options: TableOptions, corpus: str, fold: int, seed: int
+def _part(
+    base: Recipe, corpus: str, described: CorpusSpec, place: Place, fold: int
 ) -> Recipe:
     """Make one corpus' part, as the corpus' own recipe would have it."""
-    preset = spec.presets[options.preset]
-    described: CorpusSpec = spec.corpora[corpus]
-    place = options.places[corpus]
-    features = Path("conf", "features", f"{preset.features}.yaml")
-    return Recipe(
+    return replace(
+        base,
         corpus=corpus,
         corpus_root=place.root,
         scheme=described.scheme,
         fold=fold if described.folds else None,
-        labels=Path("conf", "labels", f"{spec.labels}.yaml"),
-        features=features if options.features is None else options.features,
-        models={},
-        upstream=options.upstream,
-        corpus_overlay=None if preset.overlay is None else Path(preset.overlay),
-        overlay=options.overlay,
-        seed=seed,
-        mini=options.mini,
         datadir=place.datadir,
         dumpdir=place.dumpdir,
-        expdir=options.expdir,
-        nj=options.nj,
-        ngpu=options.ngpu,
-        num_nodes=options.num_nodes,
-        workers=options.workers,
-        on_bad_audio=options.on_bad_audio,
     )
 
 
@@ -289,19 +238,25 @@ def table_step(table: Table) -> Step:
         name=f"make {table.name}",
         stage=max(STAGES),
         module="espnet_ext.bin.ser_score",
-        args=(
-            *("--table", str(table.options.path), "--runs", str(runs_file)),
-            *("--output", str(table.output)),
-            *("--resamples", str(table.options.resamples)),
-        ),
+        args=table_command(table, runs_file),
         output=table.output,
         products=("RESULTS.md", "table.csv", "table.json", "table.tex", "report.html"),
-        inputs=(Input(table.options.path), Input(runs_file, Evidence.RUNS)),
+        inputs=(Input(table.path), Input(runs_file, Evidence.RUNS)),
         settings={
-            "resamples": table.options.resamples,
+            "resamples": table.resamples,
             "runs": {label: _settings_of(steps) for label, steps in runs.items()},
         },
         files=((runs_file, format_runs(runs)),),
+    )
+
+
+def table_command(table: Table, runs_file: Path) -> tuple[str, ...]:
+    """Write the options of ``ser_score`` for a table."""
+    return command_line(
+        table=table.path,
+        runs=runs_file,
+        output=table.output,
+        resamples=table.resamples,
     )
 
 
@@ -321,6 +276,7 @@ def list_runs(runs: Mapping[str, Sequence[Step]]) -> str:
     writer.writerow(RUNS_HEADER)
     for label, (train, infer) in runs.items():
         there = is_done(train) and is_done(infer)
+        code = " ".join(recorded_code(step.output) for step in (train, infer))
         writer.writerow(
             [
                 *label.rsplit(maxsplit=2),
@@ -328,14 +284,10 @@ def list_runs(runs: Mapping[str, Sequence[Step]]) -> str:
                 train.log if there else "",
                 train.files[0][0],
                 recorded_fingerprint(train.output) if there else "",
-                _code_of(train, infer) if there else "",
+                code if there else "",
             ]
         )
     return text.getvalue()
-
-
-def _code_of(*steps: Step) -> str:
-    return " ".join(recorded_code(step.output) for step in steps)
 
 
 def print_standing(table: Table) -> None:
@@ -347,7 +299,8 @@ def print_standing(table: Table) -> None:
         (run.row, run.fold, run.seed): is_done(run.steps()[1]) for run in table.runs
     }
     seeds = sorted({run.seed for run in table.runs})
-    print(f"{spec.title} (preset {table.options.preset}, {_count(len(seeds), 'seed')})")
+    count = f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
+    print(f"{spec.title} (preset {table.preset}, {count})")
     print(f"  data, features and sets: {done} of {len(steps)} steps finished")
     print(f"  runs: {sum(finished.values())} of {len(finished)} finished")
     width = max(len(row.name) for row in spec.rows.values()) + 2
@@ -361,93 +314,3 @@ def print_standing(table: Table) -> None:
             word = "to do" if not there else f"{there} of {len(seeds)}"
             line += ("done" if there == len(seeds) else word).ljust(10)
         print(line.rstrip(), flush=True)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-@dataclass
-class Outcome:
-    """What went wrong while a table was made.
-
-    Attributes:
-        failures: A text for each stage or step that failed, with the end of its log.
-        left_out: Steps that could not run, because they read what failed.
-    """
-
-    failures: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-
-    def check(self) -> None:
-        """Raise UserError that tells all of it, if there is anything to tell."""
-        if not self.failures and not self.left_out:
-            return
-        text = "\n".join(self.failures)
-        if self.left_out:
-            text += "\nNot run, because what they need is not finished:"
-            text += "".join(f"\n    {name}" for name in self.left_out)
-        raise UserError(text)
-
-
-def run_stages(
-    table: Table,
-    stages: Iterable[int],
-    run_stage: Callable[[Sequence[Step]], None],
-) -> Outcome:
-    """Run everything before the table itself; a failure stops what depends on it.
-
-    Args:
-        table: The table.
-        stages: Which stages, none after `LAST_SHARED_STAGE`.
-        run_stage: Runs steps of one stage; raises UserError when some have failed.
-    """
-    outcome = Outcome()
-    for stage in stages:
-        print(f"Stage {stage}: {STAGES[stage]}", flush=True)
-        # Planned again for each stage, as recipes are.
-        plan = table.steps()
-        here = [step for step in plan if step.stage == stage]
-        wanted = [step for step in here if not is_done(step)]
-        if len(wanted) < len(here):
-            print(f"  {len(here) - len(wanted)} of {len(here)} finished before")
-        # From training on the steps of a stage do not depend on each other.
-        for group in [[step] for step in wanted] if stage < 5 else [wanted]:
-            ready, waiting = split_ready(plan, group)
-            outcome.left_out += [step.name for step in waiting]
-            try:
-                if ready:
-                    run_stage(ready)
-            except UserError as error:
-                outcome.failures.append(str(error))
-    return outcome
-
-
-def split_ready(
-    plan: Sequence[Step], wanted: Sequence[Step]
-) -> tuple[list[Step], list[Step]]:
-    """Part steps into those that can run now and those that cannot.
-
-    Args:
-        plan: All steps.
-        wanted: Some of them.
-
-    Returns:
-        The steps whose inputs are finished, and the others.
-    """
-    done: dict[str, bool] = {}
-
-    def can_run(step: Step) -> bool:
-        others = [
-            other
-            for other in plan
-            if other.name != step.name
-            and any(item.path.is_relative_to(other.output) for item in step.inputs)
-        ]
-        for other in others:
-            if other.name not in done:
-                done[other.name] = is_done(other)
-        return all(done[other.name] for other in others)
-
-    ready = [step for step in wanted if can_run(step)]
-    return ready, [step for step in wanted if step not in ready]

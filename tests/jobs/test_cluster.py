@@ -222,7 +222,7 @@ def test_a_hard_killed_job_is_found_and_named(tmp_path, capfd):
         for line in subprocess.run(
             ["ps", "-ewwo", "pid,args"], capture_output=True, text=True
         ).stdout.splitlines()[1:]
-        if f"ser_step {batch.folder} {task.id.task}" in line
+        if f"step_process {batch.folder} {task.id.task}" in line
     ]
     assert pids
     for pid in pids:

@@ -3,8 +3,8 @@
 import pytest
 from toy_plan import options, toy, toy_table
 
+from espnet_ext.jobs.arrays import group_steps, levels
 from espnet_ext.jobs.batch import step_key
-from espnet_ext.jobs.cluster import group_steps, levels
 from espnet_ext.jobs.graph import prerequisites, unfinished
 from espnet_ext.jobs.slurm import TaskId
 from espnet_ext.jobs.step import Input, Step, mark_done

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from espnet_ext.bin.ser_run import check_link
 from espnet_ext.errors import UserError
-from espnet_ext.jobs.option_checks import check_characters, complete
+from espnet_ext.jobs.front import check_link
+from espnet_ext.jobs.option_checks import check_arguments, chosen_stages, complete
 from espnet_ext.jobs.options import get_parser
 
 ROOT = Path(__file__).parents[2]
@@ -54,9 +54,9 @@ def spell(equals, **options):
 def test_a_corpus_that_is_not_there_is_no_reason_to_take_the_built_in_one(
     tmp_path, equals
 ):
-    done = run(tmp_path, *spell(equals, table="1", iemocap="/no/such"))
+    done = run(tmp_path, *spell(equals, table="1", root="iemocap=/no/such"))
     assert done.returncode == 1
-    assert "--iemocap /no/such: no such folder" in done.stderr
+    assert "--root iemocap=/no/such: no such folder" in done.stderr
 
 
 @SPELLINGS
@@ -90,9 +90,9 @@ def test_paths_are_meant_from_where_the_user_stands(tmp_path, equals, door):
     options = [*spell(equals, **options), "--fold", "1", "--dry_run"]
     done = run(tmp_path, *options, script=script, HOME="/home/of me")
     here = tmp_path
-    prepare, check, extract, sets, train, *_ = commands(done)
+    prepare, extract, sets, train, *_ = commands(done)
     assert value(prepare, "--root") == f"{here}/mine"
-    assert value(check, "--output") == f"{here}/d/emodb"
+    assert value(prepare, "--output") == f"{here}/d/emodb"
     assert value(extract, "--config") == f"{here}/mine/features_mini.yaml"
     assert value(extract, "--upstream") == f"{here}/mine"
     assert value(sets, "--labels") == f"{here}/mine/labels_paper5.yaml"
@@ -145,6 +145,9 @@ def refused(capsys, *words):
         (["--stage", "5", "6"], "'6' belongs to no option"),
         (["--on_bad_audio", "maybe"], "--on_bad_audio: invalid choice"),
         (["--home", "iemocap"], "'iemocap' is not CORPUS=DIR"),
+        (["--max_mem", "1K"], "--max_mem: 1K is less than 1M"),
+        (["--mem", "much"], "'much' is no size of memory"),
+        (["--dry_run", "maybe"], "--dry_run: 'maybe' is neither true nor false"),
     ],
 )
 def test_what_cannot_be_meant_is_named(capsys, words, said):
@@ -157,7 +160,7 @@ def test_what_cannot_be_meant_is_named(capsys, words, said):
         ("--dumpdir", "a,b", "--dumpdir /here/a,b: holds a comma"),
         ("--labels", "a,b.yaml", "--labels a,b: holds a comma"),
         ("--features", "a,b", "--features a,b: holds a comma"),
-        ("--home", "iemocap=a,b", "--home iemocap=/here/a,b: holds a comma"),
+        ("--home", "iemocap=a,b", "--home /here/a,b: holds a comma"),
         ("--datadir", "a\nb", r"--datadir '/here/a\nb': holds a line break"),
         ("--expdir", "a\rb", r"--expdir '/here/a\rb': holds a line break"),
         ("--corpus_root", "a\nb", r"--corpus_root '/here/a\nb': holds a line break"),
@@ -168,15 +171,15 @@ def test_what_cannot_be_meant_is_named(capsys, words, said):
 def test_names_that_would_be_taken_apart_later(option, name, said):
     words = ["--paths_from=/here", "--table=1", f"{option}={name}"]
     with pytest.raises(UserError) as error:
-        check_characters(get_parser().parse_args(words))
+        check_arguments(get_parser().parse_args(words))
     assert said in str(error.value)
 
 
 def test_any_other_name_is_allowed():
     odd = "é日 a=b:c%d'\"*?[x]{y};&|<>#~$!\\p+(r)^@\t "
-    words = ["--paths_from=/here", f"--expdir={odd},", f"--datadir={odd},"]
+    words = ["--paths_from=/here", "--table=1", f"--expdir={odd},", f"--datadir={odd},"]
     words += [f"--dumpdir={odd}", "--corpus_root=a,b"]
-    check_characters(get_parser().parse_args(words))
+    check_arguments(get_parser().parse_args(words))
 
 
 def test_a_comma_is_refused_before_anything_is_done(tmp_path):
@@ -199,14 +202,71 @@ def test_the_name_of_an_upstream_is_no_path(tmp_path):
     assert get_parser().parse_args(words).upstream == f"{tmp_path}/{name}"
 
 
-@pytest.mark.parametrize("option", ["--iemocap", "--msp_podcast"])
-def test_a_corpus_for_a_table_is_never_passed_over(tmp_path, option):
-    alone = run(tmp_path, f"{option}={tmp_path}")
+def test_a_corpus_for_a_table_is_never_passed_over(tmp_path):
+    root = f"iemocap={tmp_path}"
+    alone = run(tmp_path, "--root", root)
     assert alone.returncode == 1
-    assert f"{option} {tmp_path} belongs to --table" in alone.stderr
-    both = run(tmp_path, "--corpus=mini", "--table=1", option, tmp_path)
+    assert "--root: belongs to --table (of a corpus: --corpus_root)" in alone.stderr
+    both = run(tmp_path, "--corpus=mini", "--table=1", "--root", root)
     assert both.returncode == 1
     assert "this recipe generates its corpora" in both.stderr
+
+
+def test_places_of_a_table_add_up():
+    words = ["--paths_from=/here", "--root", "a=x", "b=y", "--root=a=/z"]
+    assert get_parser().parse_args(words).root == {
+        "a": Path("/z"),
+        "b": Path("/here/y"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--table=1", "--fold=1"), "--fold: a table's YAML says that itself"),
+        (("--table=1", "--model", "x"), "--model: a table's YAML says that itself"),
+        (("--seeds=2",), "--seeds: belongs to --table"),
+        (
+            ("--table=1", "--root=iemo=."),
+            "no corpus is named 'iemo'; there are ",
+        ),
+        (
+            ("--scheme=six",),
+            "--scheme six: iemocap has none of this name; there",
+        ),
+        (("--fold=6",), "--fold 6: iemocap_5fold has folds 1 to 5"),
+        (("--model=x",), "--model: there is no conf/train_x.yaml; conf has baseline_c"),
+        (
+            ("--print_config=x",),
+            "--print_config: there is no conf/train_x.yaml",
+        ),
+        (
+            ("--features=x",),
+            "no conf/features/x.yaml; conf/features has hubert_",
+        ),
+        (("--skip_train", "--force=5"), "--force 5: --stage 1 --stop_stage 7 leave"),
+    ],
+)
+def test_what_cannot_be_is_named_before_anything_is_done(tmp_path, words, said):
+    done = run(tmp_path, "--expdir", tmp_path / "exp", *words)
+    assert done.returncode == 1
+    assert said in done.stderr.replace("--root iemo=.", "")
+    assert not (tmp_path / "exp").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "stages"),
+    [
+        ((), "134567"),
+        (("--stage=2", "--stop_stage", "5"), "345"),
+        (("--skip_data_prep", "true"), "567"),
+        (("--skip_train", "--skip_eval"), "134"),
+        (("--skip_train", "--skip_eval", "false"), "13467"),
+    ],
+)
+def test_stages_are_left_out_as_in_espnet(words, stages):
+    chosen = chosen_stages(get_parser().parse_args(words))
+    assert "".join(map(str, chosen)) == stages
 
 
 def test_the_recipe_of_a_table_of_ones_own(tmp_path):
@@ -214,7 +274,7 @@ def test_the_recipe_of_a_table_of_ones_own(tmp_path):
     (tmp_path / "my.yaml").write_text(
         text.replace("recipe: msp_podcast", 'recipe:   "msp_podcast" # quoted')
     )
-    done = run(tmp_path, "--table=my.yaml", "--msp_podcast=.", "--dry_run")
+    done = run(tmp_path, "--table=my.yaml", "--root=msp_podcast=.", "--dry_run")
     prepare = commands(done)[0]
     assert value(prepare, "--root") == str(tmp_path)
     assert "conf/msp_podcast" not in done.stderr
@@ -276,7 +336,7 @@ def test_built_in_corpora_are_completed():
     assert args.corpus_root == Path("downloads/seed3/MSP-PODCAST-1.8")
     assert (args.scheme, args.fold) == ("msp_podcast", [])
     assert args.upstream == "downloads/seed3/hubert_tiny"
-    assert args.iemocap is None
+    assert args.root == {}
 
 
 def test_a_corpus_is_never_where_its_data_would_go(tmp_path):
@@ -294,7 +354,7 @@ def test_help_needs_nothing_heavy(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "--on_bad_audio" in done.stdout
     code = (
-        "import sys; from espnet_ext.bin import ser_run;"
+        "import sys; import espnet_ext.jobs.front;"
         "print({'torch', 'espnet2', 'numpy', 'tqdm'} & set(sys.modules))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from espnet_ext.bin import ser_plan
-from espnet_ext.bin.ser_plan import (
-    get_parser,
-    main,
-    memory_bound,
-    memory_of,
-)
+from espnet_ext.bin.ser_plan import main
 from espnet_ext.errors import UserError
+from espnet_ext.jobs import run as driver
+from espnet_ext.jobs.option_checks import check_arguments
+from espnet_ext.jobs.options import get_parser
+from espnet_ext.jobs.recipe import build_plan
+from espnet_ext.jobs.run import memory_bound, memory_of
 from espnet_ext.jobs.step import mark_done
+from espnet_ext.jobs.work import recipe_of, table_of
 
 GB = 2**30
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def test_memory_of_a_process_is_what_cmd_sh_says(monkeypatch):
 
 def test_memory_of_all_is_most_of_what_is_free(monkeypatch):
     assert memory_bound(options(monkeypatch, "--max_mem", "12G")) == 12 * GB
-    monkeypatch.setattr(ser_plan, "available_memory", lambda: 10 * GB)
+    monkeypatch.setattr(driver, "free_memory", lambda: 10 * GB)
     assert memory_bound(options(monkeypatch)) == 9 * GB
 
 
@@ -51,9 +51,10 @@ def test_clips_may_be_left_out_by_their_length(tmp_path, monkeypatch):
 
     def sets(*more):
         args = get_parser().parse_args([*words, *more])
-        ser_plan.check_arguments(args)
-        recipe = ser_plan.recipes_of(args)[0]
-        steps = ser_plan.build_plan(recipe)
+        args.fold = args.fold or []
+        check_arguments(args)
+        recipe = recipe_of(args)
+        steps = build_plan(recipe)
         return recipe, next(step for step in steps if step.stage == 4)
 
     everything, step = sets()
@@ -67,7 +68,7 @@ def test_clips_may_be_left_out_by_their_length(tmp_path, monkeypatch):
     for wrong in (("--max_seconds", "0"), ("--min_seconds", "5", "--max_seconds", "2")):
         with pytest.raises(UserError, match="no clip is left"):
             sets(*wrong)
-    with pytest.raises(UserError, match="a table says itself"):
+    with pytest.raises(UserError, match="YAML says that itself"):
         sets("--max_seconds", "30", *TABLE)
 
 
@@ -123,14 +124,14 @@ def told(capsys, command):
 def test_a_table_of_unfinished_runs_is_told_here(tmp_path, monkeypatch, capsys):
     """Its last stage alone: nothing has failed, and it is not the whole table."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(ser_plan, "run_stage", finish_all)
+    monkeypatch.setattr(driver, "run_stage", finish_all)
     last = planned(tmp_path, *TABLE, "--stage", "7")
     said = told(capsys, last)
     assert "table3 lacks runs" in said
     assert "\n    train multitask on msp_podcast (seed 0)\n" in said
     assert "\n    predict with multitask on msp_podcast (seed 0)\n" in said
     args = get_parser().parse_args(last)
-    table = ser_plan.plan_table(ser_plan.table_options(args))
+    table = table_of(args)
     for stage in range(1, 7):
         finish_all(step for step in table.steps() if step.stage == stage)
     main(last)
@@ -142,7 +143,7 @@ def test_a_table_of_unfinished_runs_is_told_on_slurm(
 ):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(
-        ser_plan, "run_on_slurm", lambda plan, *_: finish_all(plan()[-1:])
+        driver, "run_on_slurm", lambda work, *_: finish_all(work.steps()[-1:])
     )
     on_slurm = planned(tmp_path, *TABLE, "--cmd_backend", "slurm", "--nj", "1")
     said = told(capsys, [*on_slurm, "--wait", wait, "--stage", "7"])

@@ -1,5 +1,6 @@
 """The plan of a recipe: what depends on what, and what an edit makes to do again."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import pytest
 import yaml
 
 from espnet_ext.errors import UserError
-from espnet_ext.jobs.recipe import MODELS, STAGES, Mini, Recipe, build_plan
+from espnet_ext.jobs.options import get_parser
+from espnet_ext.jobs.recipe import Mini, Recipe, build_plan
+from espnet_ext.jobs.stages import MODELS, STAGES
 from espnet_ext.jobs.step import Status, mark_done, status
 from espnet_ext.tasks.config import read_config
 
@@ -107,7 +110,7 @@ def test_a_comment_in_a_yaml_trains_nothing_again(recipe, tmp_path):
 def test_other_audio_is_noticed(recipe):
     pretend(recipe)
     (recipe.corpus_root / "new.wav").write_bytes(b"RIFF")
-    assert set(unfinished(recipe)) == {1, 2}
+    assert unfinished(recipe) == [1]
 
 
 def test_a_corpus_that_was_moved_is_read_again(recipe, tmp_path):
@@ -152,3 +155,21 @@ def test_the_overlay_changes_schedule_and_batch_only(recipe):
 def test_a_missing_config_is_named(recipe):
     with pytest.raises(UserError, match=r"no such config file: .*nowhere\.yaml"):
         build_plan(replace(recipe, labels=Path("conf/labels/nowhere.yaml")))
+
+
+def test_ser_sh_shows_the_stages_of_the_plan(recipe):
+    """Each stage's program and options stand in its block, and defaults are true."""
+    text = (CONF.parent / "egs2" / "TEMPLATE" / "ser1" / "ser.sh").read_text()
+    block = r"# Stage (\d): (.*)\n(?:#  .*\n)*?#   program  (.*)\n"
+    blocks = re.findall(block, text)
+    assert [int(number) for number, _, _ in blocks] == list(STAGES)
+    plan = build_plan(recipe)
+    for number, title, command in blocks:
+        assert title.startswith(STAGES[int(number)])
+        step = [s for s in plan if s.stage == int(number)][-1]
+        program, *options = command.split()
+        assert step.module == f"espnet_ext.bin.{program}"
+        assert set(options) <= set(step.args)
+    head = text.partition("# Stage 1")[0]
+    for name, value in re.findall(r"--(\w+) (\d+|false|data|dump|exp)[ ,]", head):
+        assert str(get_parser().get_default(name)).lower() == value

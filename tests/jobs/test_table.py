@@ -12,19 +12,19 @@ import yaml
 from espnet_ext.errors import UserError
 from espnet_ext.jobs.batch import step_key
 from espnet_ext.jobs.graph import prerequisites
-from espnet_ext.jobs.recipe import MODELS, Mini, Recipe, build_plan
+from espnet_ext.jobs.option_checks import MINI_FOLDERS
+from espnet_ext.jobs.recipe import Mini, Recipe, build_plan
+from espnet_ext.jobs.run import run_stages
+from espnet_ext.jobs.stages import MODELS, STAGES
 from espnet_ext.jobs.step import is_done, mark_done, parse_runs
 from espnet_ext.jobs.table import (
-    MINI_FOLDERS,
-    Outcome,
     Place,
-    TableOptions,
     list_runs,
     plan_table,
     print_standing,
-    run_stages,
     table_step,
 )
+from espnet_ext.jobs.work import Work
 from espnet_ext.tasks.config import read_config
 
 ROOT = Path(__file__).parents[2]
@@ -37,31 +37,38 @@ def in_the_checkout(monkeypatch):
 
 
 @pytest.fixture
-def options(tmp_path):
-    places = {
-        corpus: Place(
-            tmp_path / "downloads" / folder, tmp_path / "data", tmp_path / "dump"
-        )
-        for corpus, folder in MINI_FOLDERS.items()
-    }
-    return TableOptions(
-        path=Path("conf/tables/table1.yaml"),
-        preset="paper",
-        seeds=None,
-        places=places,
+def base(tmp_path):
+    """What the recipes of a table have in common."""
+    downloads = tmp_path / "downloads"
+    return Recipe(
+        corpus="iemocap",
+        corpus_root=downloads / "IEMOCAP_full_release",
+        scheme="iemocap_5fold",
+        fold=None,
+        labels=Path("conf/labels/paper5.yaml"),
+        features=Path("conf/features/mini.yaml"),
+        models={},
+        upstream=str(downloads / "hubert_tiny"),
+        overlay=Path("conf/mini.yaml"),
+        mini=Mini(),
         datadir=tmp_path / "data",
         dumpdir=tmp_path / "dump",
         expdir=tmp_path / "exp",
-        features=Path("conf/features/mini.yaml"),
-        upstream=str(tmp_path / "downloads" / "hubert_tiny"),
-        overlay=Path("conf/mini.yaml"),
-        mini=Mini(),
+        resamples=10_000,
     )
 
 
-def table(options, name, **changes):
+def places_of(base):
+    return {
+        corpus: Place(base.corpus_root.parent / folder, base.datadir, base.dumpdir)
+        for corpus, folder in MINI_FOLDERS.items()
+    }
+
+
+def table(base, name, **changes):
     path = Path("conf", "tables", f"{name}.yaml")
-    return plan_table(replace(options, path=path, **changes))
+    given = {"path": path, "places": places_of(base), "features": base.features}
+    return plan_table(base=base, **{**given, **changes})
 
 
 def pretend(step):
@@ -80,69 +87,56 @@ def finish(planned):
                 pretend(step)
 
 
-def test_table1_is_five_models_on_five_folds(options):
-    planned = table(options, "table1")
+def test_table1_is_five_models_on_five_folds(base):
+    planned = table(base, "table1")
     assert len(planned.runs) == 25
     assert {(run.row, run.fold) for run in planned.runs} == {
         (model, fold) for model in MODELS for fold in range(1, 6)
     }
     stages = [step.stage for step in planned.steps()]
-    assert [stages.count(stage) for stage in range(1, 7)] == [3, 1, 1, 5, 25, 25]
+    assert [stages.count(stage) for stage in STAGES] == [3, 1, 5, 25, 25, 0]
     names = [step.name for step in planned.steps()]
     assert len(set(names)) == len(names)
 
 
-def test_seeds_share_everything_before_training(options):
-    planned = table(options, "table3", seeds=3)
+def test_seeds_share_everything_before_training(base):
+    planned = table(base, "table3", seeds=3)
     stages = [step.stage for step in planned.steps()]
-    assert [stages.count(stage) for stage in range(1, 7)] == [3, 1, 1, 1, 15, 15]
+    assert [stages.count(stage) for stage in STAGES] == [3, 1, 1, 15, 15, 0]
 
 
-def test_runs_are_those_of_the_ordinary_recipe(options, tmp_path):
+def test_runs_are_those_of_the_ordinary_recipe(base):
     """What `./run.sh --fold 1` finished is finished in the table, and the other way."""
-    recipe = Recipe(
-        corpus="iemocap",
-        corpus_root=tmp_path / "downloads" / "IEMOCAP_full_release",
-        scheme="iemocap_5fold",
-        fold=1,
-        labels=Path("conf/labels/paper5.yaml"),
-        features=options.features,
-        models={"multitask": Path("conf/train_multitask.yaml")},
-        upstream=options.upstream,
-        overlay=options.overlay,
-        mini=options.mini,
-        datadir=options.datadir,
-        dumpdir=options.dumpdir,
-        expdir=options.expdir,
-    )
+    models = {"multitask": Path("conf/train_multitask.yaml")}
+    recipe = replace(base, fold=1, models=models)
     for step in build_plan(recipe):
         if step.stage <= 6:
             pretend(step)
-    planned = table(options, "table1")
+    planned = table(base, "table1")
     done = [run for run in planned.runs if is_done(run.steps()[1])]
     assert [(run.row, run.fold) for run in done] == [("multitask", 1)]
     finish(planned)
     assert all(is_done(step) for step in build_plan(recipe) if step.stage <= 6)
 
 
-def test_tables_share_their_corpora(options):
-    finish(table(options, "table1"))
-    planned = table(options, "table2")
+def test_tables_share_their_corpora(base):
+    finish(table(base, "table1"))
+    planned = table(base, "table2")
     todo = [step.name for step in planned.steps() if not is_done(step)]
     assert not any("iemocap" in name for name in todo if name.startswith("prepare"))
     assert not any(name.endswith("features of iemocap") for name in todo)
     assert any(name.endswith("features of msp_podcast") for name in todo)
 
 
-def test_table2_hides_labels_and_names_its_stores(options):
-    planned = table(options, "table2")
+def test_table2_shows_some_labels_and_names_its_stores(base):
+    planned = table(base, "table2")
     assert len(planned.runs) == 8
     assert len({run.folder for run in planned.runs}) == 8
     sets = {step.name: step for step in planned.steps() if step.stage == 4}
     assert len(sets) == 8
     step = sets["make the sets of iemocap_5fold_5_discrete+msp_podcast_subset_none"]
-    hidden = step.args[step.args.index("--hide") + 1 :][:2]
-    assert hidden == ("iemocap=continuous", "msp_podcast=both")
+    shown = step.args[step.args.index("--train_labels") + 1 :][:2]
+    assert shown == ("iemocap=discrete", "msp_podcast=none")
     assert step.args[step.args.index("--subset_like") + 1] == "iemocap"
     assert "stores" in step.products
     for run in planned.runs:
@@ -163,26 +157,26 @@ def test_table2_hides_labels_and_names_its_stores(options):
         }
     read = {item.path for item in step.inputs}
     for corpus in ("iemocap", "msp_podcast"):
-        assert options.dumpdir / corpus / "mini" / "store.json" in read
+        assert base.dumpdir / corpus / "mini" / "store.json" in read
 
 
-def test_combined_sets_may_lie_elsewhere_than_the_features(options, tmp_path):
+def test_combined_sets_may_lie_elsewhere_than_the_features(base, tmp_path):
     """As in egs2/iemocap_msp_podcast, which takes features from the corpora's own."""
     places = {
         corpus: replace(place, dumpdir=tmp_path / corpus / "dump")
-        for corpus, place in options.places.items()
+        for corpus, place in places_of(base).items()
     }
-    run = table(options, "table2", places=places).runs[0]
-    assert run.recipe.sets.is_relative_to(options.dumpdir)
+    run = table(base, "table2", places=places).runs[0]
+    assert run.recipe.sets.is_relative_to(base.dumpdir)
     assert [part.store.parents[1] for part in run.recipe.corpora] == [
         tmp_path / "iemocap" / "dump",
         tmp_path / "msp_podcast" / "dump",
     ]
 
 
-def test_presets_do_not_take_each_others_place(options):
-    paper = table(options, "table3")
-    released = table(options, "table3", preset="released", features=None)
+def test_presets_do_not_take_each_others_place(base):
+    paper = table(base, "table3")
+    released = table(base, "table3", preset="released", features=None)
     assert not {run.folder for run in paper.runs} & {r.folder for r in released.runs}
     assert released.output.name == "table3_released"
     assert released.recipes[0].features.stem == "hubert_large_last"
@@ -196,8 +190,8 @@ def test_presets_do_not_take_each_others_place(options):
     }
 
 
-def test_the_released_preset_leaves_long_clips_out(options):
-    planned = table(options, "table1", preset="released")
+def test_the_released_preset_leaves_long_clips_out(base):
+    planned = table(base, "table1", preset="released")
     (step,) = [
         s
         for s in planned.steps()
@@ -205,24 +199,22 @@ def test_the_released_preset_leaves_long_clips_out(options):
     ]
     assert step.args[-4:] == ("--min_seconds", "0.1", "--max_seconds", "30.0")
     assert planned.runs[0].recipe.sets == step.output
-    paper = table(options, "table1").runs[0].recipe.sets
+    paper = table(base, "table1").runs[0].recipe.sets
     assert paper.name == "iemocap_5fold_1"
 
 
-def test_an_overlay_of_the_schedule_spares_a_constant_rate(options):
-    run = table(options, "sanity").runs[0]
+def test_an_overlay_of_the_schedule_spares_a_constant_rate(base):
+    run = table(base, "sanity").runs[0]
     config = run.steps()[0].settings["config"]
     assert config["scheduler"] is None
     assert "scheduler_conf" not in config
-    assert (
-        config["max_epoch"] == yaml.safe_load(options.overlay.read_text())["max_epoch"]
-    )
+    assert config["max_epoch"] == yaml.safe_load(base.overlay.read_text())["max_epoch"]
 
 
-def test_msp_podcast_has_its_own_batches(options):
-    train, _ = table(options, "table3", overlay=None).runs[0].steps()
+def test_msp_podcast_has_its_own_batches(base):
+    train, _ = table(replace(base, overlay=None), "table3").runs[0].steps()
     assert train.settings["config"]["batch_bins"] == 21000
-    train, _ = table(options, "table1", overlay=None).runs[0].steps()
+    train, _ = table(replace(base, overlay=None), "table1").runs[0].steps()
     assert train.settings["config"]["batch_bins"] == 3125
 
 
@@ -230,26 +222,26 @@ def test_msp_podcast_has_its_own_batches(options):
     ("changes", "message"),
     [
         ({"preset": "best"}, "no preset 'best'; there are paper, released"),
-        ({"places": {}}, "needs iemocap: give --iemocap DIR"),
+        ({"places": {}}, "needs iemocap: give --root iemocap=DIR"),
         ({"path": Path("nowhere.yaml")}, "there is no such table"),
     ],
 )
-def test_what_is_wrong_is_named(options, changes, message):
+def test_what_is_wrong_is_named(base, changes, message):
     with pytest.raises(UserError, match=message):
-        plan_table(replace(options, **changes))
+        table(base, "table1", **changes)
 
 
-def test_two_rows_in_one_folder_are_refused(options, tmp_path):
+def test_two_rows_in_one_folder_are_refused(base, tmp_path):
     content = yaml.safe_load(Path("conf/tables/table1.yaml").read_text())
     content["rows"]["baseline_d"]["config"] = "train_baseline_c.yaml"
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(UserError, match="rows baseline_c and baseline_d would both"):
-        plan_table(replace(options, path=path))
+        table(base, "", path=path)
 
 
-def test_the_plan_is_printed(options, capsys):
-    planned = table(options, "table1", seeds=2)
+def test_the_plan_is_printed(base, capsys):
+    planned = table(base, "table1", seeds=2)
     for stage in range(1, 7):
         for step in planned.steps():
             runs = ("1 (seed 0)", "2 (seed 0)", "2 (seed 1)")
@@ -258,17 +250,20 @@ def test_the_plan_is_printed(options, capsys):
                 pretend(step)
     print_standing(planned)
     lines = capsys.readouterr().out.splitlines()
-    assert "data, features and sets: 10 of 10 steps finished" in lines[1]
+    assert "data, features and sets: 9 of 9 steps finished" in lines[1]
     assert "runs: 3 of 50 finished" in lines[2]
     row = next(line for line in lines if "Multi-task" in line)
     assert row.split()[2:] == ["1", "of", "2", "done", *["to", "do"] * 3]
 
 
 def run_all(planned, fails):
-    """Run the stages with stand-ins; steps whose name contains `fails` fail."""
+    """Run the stages with stand-ins; steps whose name contains `fails` fail.
+
+    Returns what is told of failures, and the names of the steps that were run.
+    """
     ran = []
 
-    def run_stage(steps):
+    def run_group(steps):
         failed = [step.name for step in steps if fails in step.name]
         for step in steps:
             ran.append(step.name)
@@ -277,22 +272,52 @@ def run_all(planned, fails):
         if failed:
             raise UserError("\n".join(f"{name} failed; see its log" for name in failed))
 
-    return run_stages(planned, range(1, 7), run_stage), ran
+    work = Work(planned.recipes, planned, [1, 3, 4, 5, 6])
+    return run_stages(work, run_group), ran
 
 
-def test_a_failed_training_stops_nothing_but_its_prediction(options):
-    planned = table(options, "table1")
-    outcome, ran = run_all(planned, "train multitask on iemocap_5fold_2")
-    assert len(ran) == 3 + 1 + 1 + 5 + 25 + 24
-    assert outcome.left_out == ["predict with multitask on iemocap_5fold_2 (seed 0)"]
-    with pytest.raises(UserError, match=r"train multitask .* failed; see its log") as e:
-        outcome.check()
-    assert "predict with multitask on iemocap_5fold_2" in str(e.value)
+def left_out(failures):
+    return [text.strip() for text in failures if text.startswith("    ")]
+
+
+def test_a_failed_training_stops_nothing_but_its_prediction(base):
+    planned = table(base, "table1")
+    failures, ran = run_all(planned, "train multitask on iemocap_5fold_2")
+    assert len(ran) == 3 + 1 + 5 + 25 + 24
+    assert failures == [
+        "train multitask on iemocap_5fold_2 (seed 0) failed; see its log",
+        "Not run, because what they need is not finished:",
+        "    predict with multitask on iemocap_5fold_2 (seed 0)",
+    ]
     rows = listed(planned)
     assert len(rows) == 25
     blank = [row for row in rows if not row["predictions"]]
     assert [(row["row"], row["fold"]) for row in blank] == [("multitask", "2")]
     assert all(row["training"] for row in rows if row["predictions"])
+
+
+def test_a_failed_training_of_a_recipe_stops_no_other_model(base):
+    models = {name: Path("conf", f"train_{name}.yaml") for name in MODELS[:2]}
+    recipe = replace(base, fold=1, models=models)
+    ran = []
+
+    def run_group(steps):
+        ran.extend(step.name for step in steps)
+        for step in steps:
+            if step.name.startswith("train baseline_c"):
+                raise UserError("it failed")
+            pretend(step)
+
+    for step in build_plan(recipe):
+        if step.stage < 5:
+            pretend(step)
+    pretend(build_plan(recipe)[-4])  # the other training
+    failures = run_stages(Work([recipe], None, [5, 6, 7]), run_group)
+    assert left_out(failures) == [
+        "predict with baseline_c on iemocap_5fold_1 (seed 0)",
+        "score iemocap_5fold_1",
+    ]
+    assert ran[-1] == "predict with baseline_d on iemocap_5fold_1 (seed 0)"
 
 
 def listed(planned):
@@ -301,26 +326,26 @@ def listed(planned):
     return list(csv.DictReader(list_runs(runs).splitlines()))
 
 
-def test_one_corpus_without_features_leaves_the_other(options):
-    outcome, ran = run_all(table(options, "table2"), "extract mini features of msp")
+def test_one_corpus_without_features_leaves_the_other(base):
+    failures, ran = run_all(table(base, "table2"), "extract mini features of msp")
     assert "extract mini features of iemocap" in ran
     assert not any(name.startswith("train") for name in ran)
-    assert len(outcome.left_out) == 8 + 8 + 8
+    assert len(left_out(failures)) == 8 + 8 + 8
 
 
-def test_what_is_finished_is_not_run_again(options):
-    planned = table(options, "table3")
+def test_what_is_finished_is_not_run_again(base):
+    planned = table(base, "table3")
     run_all(planned, "train baseline_d")
-    outcome, ran = run_all(planned, "nothing")
+    failures, ran = run_all(planned, "nothing")
     assert ran == [
         "train baseline_d on msp_podcast (seed 0)",
         "predict with baseline_d on msp_podcast (seed 0)",
     ]
-    outcome.check()
+    assert failures == []
 
 
-def test_the_table_is_made_again_when_a_run_is_added(options):
-    planned = table(options, "table3")
+def test_the_table_is_made_again_when_a_run_is_added(base):
+    planned = table(base, "table3")
     run_all(planned, "train baseline_d")
     step = table_step(planned)
     pretend(step)
@@ -329,16 +354,12 @@ def test_the_table_is_made_again_when_a_run_is_added(options):
     assert not is_done(table_step(planned))
 
 
-def test_nothing_wrong_raises_nothing():
-    Outcome().check()
+def test_runs_without_folds_are_fold_0(base):
+    assert {row["fold"] for row in listed(table(base, "table3"))} == {"0"}
 
 
-def test_runs_without_folds_are_fold_0(options):
-    assert {row["fold"] for row in listed(table(options, "table3"))} == {"0"}
-
-
-def test_the_table_waits_for_all_runs_however_they_end(options):
-    planned = table(options, "table3")
+def test_the_table_waits_for_all_runs_however_they_end(base):
+    planned = table(base, "table3")
     steps = [*planned.steps(), table_step(planned)]
     (*_, last) = steps
     assert last.reports
@@ -347,21 +368,21 @@ def test_the_table_waits_for_all_runs_however_they_end(options):
     assert waits == {step.name for step in steps if step.stage == 6}
 
 
-def test_the_table_is_the_same_step_before_and_after_the_runs(options):
+def test_the_table_is_the_same_step_before_and_after_the_runs(base):
     """So that a second call knows the one in Slurm's queue; other runs are another."""
-    planned = table(options, "table3")
+    planned = table(base, "table3")
     key = step_key(table_step(planned))
     finish(planned)
     assert step_key(table_step(planned)) == key
-    assert step_key(table_step(table(options, "table3", seeds=2))) != key
-    assert step_key(table_step(table(options, "table3", overlay=None))) != key
+    assert step_key(table_step(table(base, "table3", seeds=2))) != key
+    assert step_key(table_step(table(replace(base, overlay=None), "table3"))) != key
 
 
-def test_predictions_of_other_settings_are_not_listed(options):
-    planned = table(options, "table3")
+def test_predictions_of_other_settings_are_not_listed(base):
+    planned = table(base, "table3")
     finish(planned)
     assert all(row["predictions"] for row in listed(planned))
-    changed = table(options, "table3", overlay=None)  # not trained with these yet
+    changed = table(replace(base, overlay=None), "table3")  # not trained with these yet
     assert not any(row["predictions"] for row in listed(changed))
 
 

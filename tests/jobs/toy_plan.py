@@ -4,8 +4,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from espnet_ext.jobs.arrays import ClusterOptions
 from espnet_ext.jobs.batch import read_batch, step_key
-from espnet_ext.jobs.cluster import ClusterOptions, run_plan
+from espnet_ext.jobs.cluster import run_plan
 from espnet_ext.jobs.slurm import queue
 from espnet_ext.jobs.slurm_conf import read_slurm_conf
 from espnet_ext.jobs.step import Evidence, Input, Step, format_runs

@@ -50,7 +50,7 @@ def test_version_and_python(message):
     assert message["Name"] == "espnet_ext"
     assert message["Version"] == espnet_ext.__version__
     assert sorted(message["Requires-Python"].split(",")) == ["<3.14", ">=3.12"]
-    assert set(message.get_all("Provides-Extra")) == {"mini", "demo", "slurm", "dev"}
+    assert set(message.get_all("Provides-Extra")) == {"mini", "demo", "dev"}
 
 
 def test_every_command_has_its_module(metadata):

@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""Choose a recipe and hand it the options: what ``run.sh`` calls."""
+"""The front door: choose a recipe and hand it the options, for the top ``run.sh``."""
 
 import argparse
 import os
@@ -33,15 +32,13 @@ def choose_recipe(args: argparse.Namespace) -> str:
     Raises:
         UserError: There is no such table.
     """
-    path = None
-    if args.table is not None:
-        path = table_path(args.table, ROOT / "conf")
-        if not path.is_file():
-            raise UserError(f"--table {args.table}: there is no {path}")
-    if args.corpus is not None or path is None:
+    if args.corpus is not None or args.table is None:
         return args.corpus or DEFAULT
+    path = table_path(args.table, ROOT / "conf")
+    if not path.is_file():
+        raise UserError(f"--table {args.table}: there is no {path}")
     own = table_recipe(path)
-    if args.iemocap is not None or args.msp_podcast is not None:
+    if args.root:
         return own
     print(
         f"On the built-in corpora. On yours, where db.sh says: --corpus {own}",
@@ -56,13 +53,9 @@ def table_recipe(path: Path) -> str:
     Raises:
         UserError: The YAML does not say it.
     """
-    import yaml  # late: only a table needs it
+    from espnet_ext.utils.yaml_files import read_yaml  # late: only a table needs it
 
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}") from None
-    recipe = content.get("recipe") if isinstance(content, dict) else None
+    recipe = read_yaml(path).get("recipe")
     if not isinstance(recipe, str):
         raise UserError(f"{path}: `recipe: NAME` is missing")
     return recipe

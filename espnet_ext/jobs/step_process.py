@@ -1,11 +1,9 @@
-#!/usr/bin/env python3
 """Run one task of a batch: what a cluster's job starts, never typed by hand.
 
 The steps run through the same code as on this machine. What had been finished before
 the job began is left alone; what was cut off goes on.
 """
 
-import argparse
 import os
 import signal
 import subprocess
@@ -25,21 +23,18 @@ from espnet_ext.jobs.step import Step, is_done
 LOCK_PATIENCE = 180.0
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Build the parser."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("batch", type=Path, help="the batch's folder")
-    parser.add_argument("task", type=int, help="number of the task in it")
-    return parser
-
-
 @exit_on_user_error
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the steps of a task and leave word of how they ended."""
-    args = get_parser().parse_args(cmd)
-    batch = read_batch(args.batch)
-    if args.task not in batch.tasks:
-        raise UserError(f"{batch.folder}: has no task {args.task}")
+    """Run the steps of a task and write down how they ended.
+
+    Args:
+        cmd: The folder of the batch, and the number of the task in it.
+    """
+    folder, number = sys.argv[1:] if cmd is None else cmd
+    task = int(number)
+    batch = read_batch(Path(folder))
+    if task not in batch.tasks:
+        raise UserError(f"{batch.folder}: has no task {task}")
     record = begin(os.environ)
     if record.restarts > batch.max_restarts:
         fault = (
@@ -47,19 +42,19 @@ def main(cmd: Sequence[str] | None = None) -> None:
             f" {batch.max_restarts}: a longer --time in cmd.sh or less preemption"
             " is needed. Start the same command again to go on from where it is"
         )
-        write_record(batch, args.task, ended(record, "failed", fault))
+        write_record(batch, task, ended(record, "failed", fault))
         raise UserError(fault)
-    write_record(batch, args.task, record)
+    write_record(batch, task, record)
     try:
-        run_task(batch.tasks[args.task], record, batch.needs)
-    except UserError:  # said in the step's own log
-        write_record(batch, args.task, ended(record, "failed"))
+        run_task(batch.tasks[task], record, batch.needs)
+    except UserError:  # that is in the step's own log
+        write_record(batch, task, ended(record, "failed"))
         raise
     except Exception as error:
         fault = f"{type(error).__name__}: {error}"
-        write_record(batch, args.task, ended(record, "failed", fault))
+        write_record(batch, task, ended(record, "failed", fault))
         raise
-    write_record(batch, args.task, ended(record, "done"))
+    write_record(batch, task, ended(record, "done"))
 
 
 def begin(environment: Mapping[str, str]) -> TaskRecord:
@@ -76,7 +71,7 @@ def begin(environment: Mapping[str, str]) -> TaskRecord:
 
 
 def ended(record: TaskRecord, state: str, fault: str = "") -> TaskRecord:
-    """Make the last word."""
+    """Add how it ended."""
     return replace(record, state=state, ended=time.time(), note=fault)
 
 
