@@ -64,7 +64,7 @@ class Preset:
     configs: str
     features: str
     overlay: str | None = None
-    seconds: tuple[float, ...] | None = None
+    seconds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def build[T](target: type[T], values: object, where: str) -> T:
     """Make a dataclass from a YAML mapping, checking names and types on the way.
 
     Types may be scalars, ``Literal``, ``X | None``, ``tuple[X, ...]``,
-    ``dict[str, X]`` and dataclasses; anything else is passed on as it is.
+    ``tuple[X, Y]``, ``dict[str, X]`` and dataclasses; anything else is passed on as it is.
 
     Args:
         target: A dataclass; a field without a default must be given.
@@ -105,10 +105,13 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
             choices = ", ".join(map(str, parts))
             raise UserError(f"{where} is one of {choices}, not {value!r}")
         return value
-    if origin is tuple and parts[1:] == (...,):
+    if origin is tuple:
         if not isinstance(value, list):
             raise UserError(f"{where}: expected a list, not {value!r}")
-        return tuple(_convert(v, parts[0], where) for v in value)
+        kinds = parts[:1] * len(value) if parts[1:] == (...,) else parts
+        if len(value) != len(kinds):
+            raise UserError(f"{where}: expected {len(kinds)} values, not {value!r}")
+        return tuple(_convert(v, k, where) for v, k in zip(value, kinds, strict=True))
     if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
             raise UserError(f"{where}: expected names and values, not {value!r}")

@@ -21,16 +21,18 @@ class Outer:
     folds: tuple[int, ...] = ()
     parts: dict[str, Inner] = field(default_factory=dict)
     limit: int | None = None
+    span: tuple[float, float] | None = None
 
 
 def test_values_get_their_types() -> None:
     found = build(
         Outer,
-        {"name": 5, "rate": 2, "folds": [1, 2], "parts": {"x": {"kind": "b"}}},
+        {"name": 5, "rate": 2, "folds": [1, 2], "parts": {"x": {"kind": "b"}}}
+        | {"span": [1, 2.5]},
         "f.yaml",
     )
 
-    assert found == Outer("5", 2.0, (1, 2), {"x": Inner("b")})
+    assert found == Outer("5", 2.0, (1, 2), {"x": Inner("b")}, span=(1.0, 2.5))
     assert isinstance(found.rate, float)
 
 
@@ -44,6 +46,7 @@ def test_values_get_their_types() -> None:
         ({"name": "n", "folds": [True]}, "folds: expected a whole number, not True"),
         ({"name": "n", "limit": "x"}, "limit: expected a whole number, not 'x'"),
         ({"name": "n", "parts": {"x": {"kind": "c"}}}, "parts: x: kind is one of a, b"),
+        ({"name": "n", "span": [1]}, "f.yaml: span: expected 2 values, not [1]"),
         ({"name": None}, "name: expected a text, not None"),
         ([], "f.yaml: expected keys and values"),
     ],
