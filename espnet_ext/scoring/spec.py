@@ -319,9 +319,6 @@ def _check_values(keys: _TableKeys, path: Path) -> None:
         raise UserError(
             f"{path}: corpora: only one corpus can be gone through fold by fold"
         )
-    for name, preset in keys.presets.items():
-        if preset.seconds is not None and len(preset.seconds) != 2:
-            raise UserError(f"{path}: presets: {name}: seconds: expected two numbers")
     for name, row in keys.rows.items():
         if not row.config:
             raise UserError(f"{path}: rows: {name}: config is missing")

@@ -140,7 +140,7 @@ ROW = {"name": "x", "config": "train_x.yaml"}
         ),
         (
             {"presets": {"p": {"configs": "c", "features": "f", "seconds": [1]}}},
-            "presets: p: seconds: expected two numbers",
+            "presets: p: seconds: expected 2 values",
         ),
         ({"seeds": 0}, "seeds: expected whole numbers above 0"),
         (
