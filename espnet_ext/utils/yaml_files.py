@@ -65,7 +65,7 @@ def build[T](target: type[T], values: object, where: str) -> T:
     """Make a dataclass from a YAML mapping, checking names and types on the way.
 
     Types may be scalars, ``Literal``, ``X | None``, ``tuple[X, ...]``,
-    ``tuple[X, Y]``, ``dict[str, X]`` and dataclasses; anything else is passed on as it is.
+    ``tuple[X, Y]``, ``dict[str, X]`` and dataclasses; anything else is passed on.
 
     Args:
         target: A dataclass; a field without a default must be given.
