@@ -107,10 +107,9 @@ def prepare_resume(
 ) -> None:
     """Put right what a kill left behind, so that ESPnet's own resume is exact.
 
-    Removes unfinished temporary files, falls back to the previous checkpoint if the
-    last one cannot be read, writes the last epoch's model if the kill came before it,
-    points the links where they belong and removes models that are not among the
-    `nbest` of any criterion. Does nothing where nothing was trained.
+    Falls back to the previous checkpoint if the last one cannot be read, writes the
+    last epoch's model if the kill came before it, points the links where they belong
+    and removes models that are not among the `nbest` of any criterion.
 
     Raises:
         UserError: neither the checkpoint nor the previous one can be read.

@@ -22,15 +22,12 @@ from espnet_ext.corpora.datadir import read_wav_scp
 class SERDataset(ESPnetDataset):
     """Loads ``speech`` in its stored precision, integers as int64, labels as float32.
 
-    Construction, loader types and errors are those of ESPnet's dataset, but ``sound``
-    is read as in inference and extraction: mono, at 16 kHz, whatever the file has.
+    Otherwise it is ESPnet's dataset, but ``sound`` is read as in inference and
+    extraction: mono, at 16 kHz, whatever the file has.
     """
 
     def _build_loader(
-        self,
-        path: str,
-        loader_type: str,
-        keys_to_load: Collection[str | int] | None,
+        self, path: str, loader_type: str, keys_to_load: Collection[str | int] | None
     ) -> Mapping[str, Any]:
         if loader_type != "sound":
             return super()._build_loader(path, loader_type, keys_to_load)

@@ -23,12 +23,7 @@ from espnet_ext.train.sampler import (
 
 @dataclass(frozen=True, slots=True)
 class EpochIterator:
-    """One epoch's batches, and which corpus each utterance belongs to.
-
-    Attributes:
-        loader: yields (utterance ids, batch of tensors).
-        corpora: corpus of each utterance; empty where the data do not tell.
-    """
+    """One epoch's batches (ids, tensors), and the corpus of each utterance if known."""
 
     loader: DataLoader
     corpora: Mapping[str, str]
@@ -47,7 +42,7 @@ class BatchDrawer:
     Attributes:
         lengths: length of each utterance of the set.
         rule: sizes of batches.
-        seed: the training's seed.
+        seed: of the training.
         shuffle: False for one fixed cut (validation).
         corpora: corpus of each utterance.
         balanced: repeat smaller corpora up to the size of the largest.
@@ -76,16 +71,7 @@ class SERIterFactory(AbsIterFactory):
     """Builds the iterator of each epoch from a `BatchDrawer`.
 
     Rank r of N loads rows r::N of every batch, so that the batch is the same set of
-    utterances for any number of ranks.
-
-    Attributes:
-        dataset: loads an utterance.
-        drawer: draws the batches.
-        collate_fn: pads a batch.
-        rank: this process.
-        world_size: number of processes.
-        num_workers: loader processes; 0 loads in the training process.
-        pin_memory: page-locked batches, for a GPU.
+    utterances for any number of ranks. `num_workers` and the like: torch's DataLoader.
     """
 
     dataset: Dataset
@@ -97,13 +83,7 @@ class SERIterFactory(AbsIterFactory):
     pin_memory: bool = False
 
     def __post_init__(self) -> None:
-        """Check the set's size.
-
-        Raises:
-            UserError: a batch has fewer rows than there are ranks.
-        """
-        utterances = len(self.drawer.lengths)
-        if utterances < self.world_size:
+        if (utterances := len(self.drawer.lengths)) < self.world_size:
             raise UserError(
                 f"a set of {utterances} utterances cannot be shared by "
                 f"{self.world_size} ranks; use fewer"
@@ -132,8 +112,8 @@ class SERIterFactory(AbsIterFactory):
             f"{padding_share(batches, self.drawer.lengths):.1%} padding"
         )
         if self.drawer.balanced:
-            ids = sorted(self.drawer.lengths)
+            shares = describe_balance(self.drawer.lengths, self.drawer.corpora)
             logging.info(
                 f"[{mode}] corpora are balanced: smaller ones repeat within an epoch "
-                f"({describe_balance(ids, self.drawer.corpora)})"
+                f"({shares})"
             )

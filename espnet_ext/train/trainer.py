@@ -63,11 +63,6 @@ class SERTrainerOptions(TrainerOptions):
     """ESPnet's options, those of `SERTrainer.add_arguments`, and what a run adds.
 
     Attributes:
-        patience_after_warmup: an option.
-        max_steps: an option.
-        batch_norm_statistics: an option.
-        batch_norm_batches: an option.
-        batch_norm_padding: an option.
         full_patience: the user's; ESPnet's own field ``patience`` is None in the epochs
             where training must not stop yet.
         no_stop_until: last epoch at which training must not stop.
@@ -113,10 +108,9 @@ class SERTrainer(Trainer):
             "--batch_norm_statistics",
             choices=["running", "train"],
             default="running",
-            help="What BatchNorm evaluates with. running: what its running mean is "
-            "after the last batches. train: mean and variance over training data, "
-            "computed before each validation and for each averaged model; the training "
-            "itself stays the same",
+            help="What BatchNorm evaluates with: its running mean after the last "
+            "batches, or mean and variance over training data, computed before each "
+            "validation and for each averaged model",
         )
         parser.add_argument(
             "--batch_norm_batches",
@@ -171,19 +165,18 @@ class SERTrainer(Trainer):
         schedulers: Sequence[Any],
         train_iter_factory: AbsIterFactory,
         trainer_options: SERTrainerOptions,
-        distributed_option: DistributedOption,
         **others: Any,
     ) -> None:
         """Train from the last checkpoint, or from the beginning."""
-        options, first = trainer_options, _is_first(distributed_option)
+        options = trainer_options
         output_dir = Path(options.output_dir)
         _bound_epochs(options, train_iter_factory)
         done = 0
         if options.resume:
-            if first:
+            if _is_first_rank():
                 nbest = max(_numbers_averaged(options), default=1)
                 prepare_resume(output_dir, options.best_model_criterion, nbest)
-            if distributed_option.distributed:
+            if dist.is_initialized():
                 dist.barrier()
             done = completed_epochs(output_dir)
         options.no_stop_until = _no_stop_until(options, schedulers, train_iter_factory)
@@ -194,10 +187,8 @@ class SERTrainer(Trainer):
                 options.batch_norm_batches,
                 options.batch_norm_padding,
             )
-        machines = all_machines(
-            options.ngpu, distributed=distributed_option.distributed
-        )
-        if first:
+        machines = all_machines(options.ngpu)
+        if _is_first_rank():
             options.record = open_record(output_dir, machines, resume=options.resume)
         try:
             with full_disk_named(output_dir):
@@ -206,10 +197,10 @@ class SERTrainer(Trainer):
                     schedulers=schedulers,
                     train_iter_factory=train_iter_factory,
                     trainer_options=options,
-                    distributed_option=distributed_option,
                     **others,
                 )
-                _finish_averages(model, options, distributed_option)
+                if options.statistics is not None:
+                    _finish_averages(model, options, options.statistics)
         finally:
             if options.record is not None:
                 try:
@@ -276,54 +267,49 @@ class SERTrainer(Trainer):
         reporter.next()
         if options.record is not None:
             options.record.end_epoch(epoch)
-        if _is_first(distributed_option):
+        if _is_first_rank():
             set_aside(Path(options.output_dir))
 
 
 def _finish_averages(
-    model: ESPnetSERModel,
-    options: SERTrainerOptions,
-    distributed_option: DistributedOption,
+    model: ESPnetSERModel, options: SERTrainerOptions, statistics: TrainingStatistics
 ) -> None:
     """Give each averaged model the statistics of its own weights.
 
     What ESPnet has averaged are the statistics of other weights. The first rank writes,
     all compute.
     """
-    if options.statistics is None:
-        return
-    first = _is_first(distributed_option)
-    averages = [_averaged_models(options) if first else []]
-    if distributed_option.distributed:
-        dist.broadcast_object_list(averages, src=0)
-    for path in averages[0]:
-        if first:
-            model.load_state_dict(read_checkpoint(path) or {})
-        if distributed_option.distributed:
-            for tensor in model.state_dict().values():
-                dist.broadcast(tensor, src=0)
-        options.statistics.set(model)
-        if first:
-            save_model(model.state_dict(), path)
-
-
-def _averaged_models(options: SERTrainerOptions) -> list[Path]:
-    """Return the averages that this training has written."""
-    output_dir = Path(options.output_dir)
-    paths = [
-        output_dir / f"{phase}.{key}.ave_{number}best.pth"
+    folder = Path(options.output_dir)
+    # An average of one is a link to it; others may be of an earlier training.
+    done = completed_epochs(folder)
+    averages = [
+        folder / f"{phase}.{key}.ave_{number}best.pth"
         for phase, key, _ in options.best_model_criterion
         for number in _numbers_averaged(options)
-        # An average of one is a link to it; others may be of an earlier training.
-        if 1 < number <= completed_epochs(output_dir)
+        if 1 < number <= done
     ]
-    return [path for path in paths if path.is_file()]
+    there = [[path for path in averages if path.is_file()]]
+    if dist.is_initialized():
+        dist.broadcast_object_list(there, src=0)
+    for path in there[0]:
+        if _is_first_rank():
+            model.load_state_dict(read_checkpoint(path) or {})
+        if dist.is_initialized():
+            for tensor in model.state_dict().values():
+                dist.broadcast(tensor, src=0)
+        statistics.set(model)
+        if _is_first_rank():
+            save_model(model.state_dict(), path)
 
 
 def _numbers_averaged(options: TrainerOptions) -> Sequence[int]:
     """Return of how many best epochs each average is."""
     nbest = options.keep_nbest_models
     return [nbest] if isinstance(nbest, int) else nbest
+
+
+def _is_first_rank() -> bool:
+    return not dist.is_initialized() or dist.get_rank() == 0
 
 
 def _check_criteria(options: TrainerOptions, stats: dict[str, float]) -> None:
@@ -371,7 +357,3 @@ def _no_stop_until(
         "counts from there"
     )
     return warmup_epochs + patience
-
-
-def _is_first(distributed_option: DistributedOption) -> bool:
-    return not distributed_option.distributed or distributed_option.dist_rank == 0
