@@ -155,15 +155,14 @@ def _block_sizes(rows: int, resamples: int) -> Iterator[int]:
 
 
 def ccc_distribution(true: ArrayLike, pred: ArrayLike, blocks: Blocks) -> Floats:
-    """CCC of every model and attribute in every resample.
+    """CCC of every model and attribute in every resample, shape (B, M, D).
+
+    As in `metrics.ccc`, a constant resample has CCC 0.
 
     Args:
         true: Annotated values, shape (N, D); nan where unknown.
         pred: Predicted values of M models, shape (M, N, D).
         blocks: Weights, shape (b, N) each, B rows in all.
-
-    Returns:
-        Shape (B, M, D). As in `metrics.ccc`, a constant resample has CCC 0.
     """
     truth = np.asarray(true, dtype=np.float64)
     guess = np.asarray(pred, dtype=np.float64)
@@ -204,7 +203,7 @@ def ccc_distribution(true: ArrayLike, pred: ArrayLike, blocks: Blocks) -> Floats
 def class_distribution(
     true: ArrayLike, pred: ArrayLike, blocks: Blocks
 ) -> dict[str, Floats]:
-    """Accuracy, UAR and macro-F1 of every model in every resample.
+    """Accuracy, UAR and macro-F1 of every model in every resample, (B, M) each.
 
     The label set is fixed to the classes present in the truth. A class of which a
     resample has no row (never with `resample_within` on the truth) is left out of
@@ -214,9 +213,6 @@ def class_distribution(
         true: Class ids >= 0, shape (N,).
         pred: Predicted class ids of M models, shape (M, N).
         blocks: Weights, shape (b, N) each, B rows in all.
-
-    Returns:
-        The three, shape (B, M) each.
     """
     truth, guess = np.asarray(true), np.asarray(pred)
     models, rows = guess.shape
@@ -330,15 +326,8 @@ def over_trainings(
     The variance of the difference of means over seeds is that of the test utterances
     or speakers (by resampling) plus that of the trainings (over the seeds of each
     model). Student's t has the 2 (S - 1) degrees of freedom of the second, less certain
-    part, which is cautious where the first is the larger one.
-
-    Args:
-        first: First model's score with each seed on the whole set, shape (S,).
-        second: The same of the second model.
-        error: Standard error of the difference of means that the test set makes.
-
-    Returns:
-        None for fewer than two seeds.
+    part, which is cautious where the first is the larger one. Scores of each model with
+    each seed are on the whole set, shape (S,); None for fewer than two seeds.
     """
     one, two = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if one.shape != two.shape:
@@ -398,7 +387,7 @@ def swapped_differences(
     second: ArrayLike,
     blocks: Iterable[NDArray[np.int8]],
 ) -> dict[str, Floats]:
-    """Differences of class scores with the models' answers swapped at random.
+    """Differences of class scores, (B,) each, with answers swapped at random.
 
     Where two models are equal, their answers to a row (or to a speaker's rows) may
     change places, however few rows a class has: the differences found here are those
@@ -408,11 +397,8 @@ def swapped_differences(
         true: Class ids >= 0, shape (N,).
         first: Class ids that the first model predicts with each seed, shape (S, N).
         second: The same of the second model.
-        blocks: Signs, shape (b, N) each, B rows in all; all ones give the difference.
-
-    Returns:
-        The scores of `class_distribution` (mean over seeds, first minus second), shape
-        (B,) each.
+        blocks: Signs, shape (b, N) each, B rows in all; all ones give the difference
+            (mean over seeds, first minus second).
     """
     truth, one, two = np.asarray(true), np.asarray(first), np.asarray(second)
     labels, rows = np.unique(truth, return_counts=True)  # (K,)

@@ -99,9 +99,7 @@ def attribute_scores(
 ) -> dict[str, float]:
     """CCC of each attribute over the rows where it is annotated, and their mean.
 
-    Args:
-        true: Attribute -> annotated values, shape (N,), nan where unknown.
-        pred: Attribute -> predicted values, shape (N,).
+    Values by attribute have shape (N,); the truth is nan where unknown.
 
     Returns:
         ``ccc_valence``... and ``ccc``, their mean. An attribute that no row is
@@ -152,12 +150,8 @@ def calibration(
     Bins of equal width would leave the low ones nearly empty, and their noise would be
     read as miscalibration. Source: C. Guo et al., "On Calibration of Modern Neural
     Networks", ICML 2017, with the bins of M. Naeini et al., AAAI 2015, made equal in
-    rows.
-
-    Args:
-        right: Whether each row's class is right, booleans of shape (N,).
-        confidence: Probability given to the predicted class, shape (N,).
-        num_bins: At most.
+    rows. Each row, shape (N,), is right or not; confidence is the probability given to
+    its predicted class.
     """
     hits = np.asarray(right, dtype=np.float64)
     sure = _values(confidence, "confidence")

@@ -43,13 +43,10 @@ def write_predictions(
     classes: Sequence[str],
     rows: Iterable[Mapping[str, str | float]],
 ) -> None:
-    """Write predictions.csv in one step.
+    """Write predictions.csv in one step, ``prob_`` columns in the order of the classes.
 
-    Args:
-        path: Of the file.
-        classes: Class names, in the order of the ``prob_`` columns.
-        rows: Column -> value of each utterance. What is absent, nan or ``<unk>`` is
-            left blank; numbers get six decimals.
+    Of each row's values by column, what is absent, nan or ``<unk>`` is left blank;
+    numbers get six decimals.
     """
     columns = [
         *("utterance", "corpus", "speaker", "gender", "emotion", "emotion_pred"),
@@ -108,12 +105,12 @@ class Predictions:
 
     @property
     def predicts_classes(self) -> bool:
-        """Whether the system predicts a class for each utterance."""
+        """Whether there is a class for each utterance."""
         return self.pred_class is not None
 
     @property
     def predicts_attributes(self) -> bool:
-        """Whether the system predicts valence, arousal and dominance."""
+        """Whether there are valence, arousal and dominance."""
         return bool(self.pred)
 
     def never_annotated(self) -> tuple[str, ...]:

@@ -62,13 +62,10 @@ HOW_TESTED = (
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A comparison of two models in one score.
+    """A comparison of two models in one score: each test that could be made.
 
-    Attributes:
-        tests: Each test that could be made; the strongest is the verdict's.
-        how: What gave the verdict's p value.
-        p_holm: That p value, corrected over all tests of the report; nan where there
-            is none.
+    The strongest is the verdict's; `how` names what gave its p value, and `p_holm` is
+    that value corrected over all tests of the report, nan where there is none.
     """
 
     tests: dict[Basis, Comparison]

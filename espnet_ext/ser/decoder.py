@@ -75,9 +75,9 @@ class Branch(nn.Module):
     def __init__(
         self,
         input_size: int,
+        num_poolings: int,
         hidden_size: int,
         embedding_size: int,
-        num_poolings: int,
         activation: str,
         dropout_rate: float,
         pooled_activation: bool,
@@ -168,21 +168,10 @@ class EmotionDecoder(nn.Module):
 
         poolings = {"discrete": 1, "continuous": attribute_poolings}
         units = {"discrete": num_classes, "continuous": len(ATTRIBUTES)}
-        self.branches = nn.ModuleDict(
-            {
-                branch: Branch(
-                    encoder_output_size,
-                    hidden_size,
-                    embedding_size,
-                    poolings[branch],
-                    activation,
-                    dropout_rate,
-                    pooled_activation,
-                )
-                for branch in self.sources
-            }
-        )
-        self.outputs = nn.ModuleDict()
+        mlp = hidden_size, embedding_size, activation, dropout_rate, pooled_activation
+        self.branches, self.outputs = nn.ModuleDict(), nn.ModuleDict()
+        for branch in self.sources:
+            self.branches[branch] = Branch(encoder_output_size, poolings[branch], *mlp)
         for branch, sources in self.sources.items():
             read = 1 + sum(poolings[source] for source in sources if source != branch)
             self.outputs[branch] = nn.Linear(

@@ -10,17 +10,11 @@ from torch import Tensor
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Stack the rows of all ranks, in rank order; plain identity on one rank.
+    """Stack rows (n, C) of all ranks, of which n may differ, to (N, C), in rank order.
 
     The gradient of a loss over the result is right under DistributedDataParallel, which
     *averages* gradients: this rank's own rows carry world_size times their gradient and
     the others' rows none. No collective runs in the backward pass.
-
-    Args:
-        rows: (n, C) this rank's rows; n may differ between ranks, C may not.
-
-    Returns:
-        (N, C) the rows of all ranks.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return rows

@@ -82,12 +82,9 @@ def _centred(
 def attribute_losses(
     predictions: Tensor, targets: Tensor, kind: str = "ccc"
 ) -> tuple[Tensor, Tensor]:
-    """Loss of each attribute over the rows where it is labelled.
+    """Loss, one of `CONTINUOUS`, of each attribute over the rows where it is labelled.
 
-    Args:
-        predictions: (N, 3) valence, arousal, dominance.
-        targets: (N, 3), nan where missing.
-        kind: one of `CONTINUOUS`.
+    Predictions and targets are (N, 3) valence, arousal, dominance, nan where missing.
 
     Returns:
         Losses (3,) and numbers of labelled rows (3,). A concordance of fewer than two
@@ -114,11 +111,8 @@ def class_loss(
 ) -> tuple[Tensor, Tensor]:
     """Cross entropy (eq. 1), averaged over the rows that have a class.
 
-    Args:
-        logits: (N, K).
-        classes: (N,) int, -1 where missing.
-        weight: (K,) weight of each class, or None.
-        label_smoothing: as in `torch.nn.functional.cross_entropy`.
+    It is of logits (N, K) and classes (N,) int, -1 where missing. The weights of
+    classes (K,) and smoothing are torch's.
 
     Returns:
         Scalar loss and the number of labelled rows.
@@ -196,13 +190,10 @@ class JointLoss(nn.Module):
         classes: Tensor,
         targets: Tensor,
     ) -> LossParts:
-        """Add up the losses of the branches there are.
+        """Add up the losses of the branches there are; the others' outputs are None.
 
-        Args:
-            logits: (N, K), or None without a discrete branch.
-            attributes: (N, 3), or None without a continuous branch.
-            classes: (N,) int, -1 where missing.
-            targets: (N, 3), nan where missing.
+        Logits are (N, K), classes (N,) int, -1 where missing, attributes and targets
+        (N, 3), nan where missing.
         """
         total = targets.new_zeros(())
         stats: dict[str, Tensor] = {}

@@ -64,7 +64,7 @@ class ESPnetSERModel(AbsESPnetModel):
             speech_lengths: (B,) true lengths.
             emotion: (B, 1) class, -1 where missing; None if nobody has one.
             attributes: (B, 3) valence, arousal, dominance, nan where missing.
-            **_ignored: what ESPnet's trainer adds (``utt_id``).
+            **_ignored: ``utt_id`` of ESPnet's trainer.
         """
         output = self.predict(speech, speech_lengths)
         classes, targets = self.fill_labels(len(speech_lengths), emotion, attributes)

@@ -66,10 +66,9 @@ def read_lengths(options: IteratorOptions) -> dict[str, int]:
 
 def read_corpora(options: IteratorOptions) -> dict[str, str]:
     """Return the corpus of each utterance; nothing if the data does not say it."""
-    for path, name, _ in options.data_path_and_name_and_type:
-        if name == "corpus":
-            return read_2columns_text(path)
-    return {}
+    triples = options.data_path_and_name_and_type
+    files = [path for path, name, _ in triples if name == "corpus"]
+    return read_2columns_text(files[0]) if files else {}
 
 
 def balanced_class_weights(args: argparse.Namespace) -> list[float]:

@@ -90,11 +90,7 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """Refuse options that cannot work here.
-
-    Raises:
-        UserError: Names the option and what to do.
-    """
+    """Refuse options that cannot work here, each with what to do."""
     if args.accum_grad != 1:
         raise UserError(
             f"accum_grad is {args.accum_grad}, but the concordance of several small "

@@ -103,11 +103,7 @@ class ConfigParser(config_argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse; an option is stronger than the file.
-
-        Raises:
-            UserError: The file cannot be read, or has a key that nothing reads.
-        """
+        """Parse; an option is stronger than the file."""
         parse = super(config_argparse.ArgumentParser, self).parse_known_args
         path = parse(args, namespace)[0].config
         if path is not None:
@@ -287,11 +283,7 @@ class SERTask(AbsTask):
 
 
 def read_class_list(class_list: str | Sequence[str] | None) -> list[str]:
-    """Return the class names from a file with one a line, or from a list.
-
-    Raises:
-        UserError: There are none.
-    """
+    """Return the class names from a file with one a line, or from a list."""
     if class_list is None:
         raise UserError("class_list is missing; give --class_list SETDIR/classes")
     if isinstance(class_list, str):
@@ -307,9 +299,6 @@ def load_parameters(model: nn.Module, model_file: Path | str) -> None:
     """Load a checkpoint whose keys and shapes must be exactly the model's.
 
     ESPnet's own ``build_model_from_file`` ignores keys that do not fit.
-
-    Raises:
-        UserError: The file cannot be read, or names the keys that do not fit.
     """
     try:
         state = torch.load(model_file, map_location="cpu", weights_only=True)

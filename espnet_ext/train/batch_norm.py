@@ -61,13 +61,9 @@ def set_statistics(
     """Set each norm's mean and variance to those of its own input.
 
     Running statistics are read nowhere in training mode, so that the training goes on
-    as if nothing had happened. All frames count alike; the variance is the unbiased
-    one, as in torch. The encoder's inputs (B, T, D) of all batches are in memory.
-
-    Args:
-        model: its encoder's norms are set; it is left in evaluation mode.
-        batches: this rank's ``speech`` (B, T, ...) and ``speech_lengths`` (B,).
-        padding: whether padded frames count.
+    as if nothing had happened; the model is left in evaluation mode. All frames count
+    alike, padded ones with `padding`; the variance is the unbiased one, as in torch.
+    The encoder's inputs (B, T, D) of all batches are in memory.
     """
     model.eval()
     device = next(model.parameters()).device

@@ -47,11 +47,7 @@ UNREADABLE = (
 
 @contextmanager
 def full_disk_named(folder: Path) -> Iterator[None]:
-    """Name the disk where a save into `folder` fails; torch does not.
-
-    Raises:
-        UserError: torch's writer could not write a file.
-    """
+    """Name the disk where a save into `folder` fails; torch does not."""
     try:
         yield
     except RuntimeError as error:
@@ -112,7 +108,7 @@ def prepare_resume(
     and removes models that are not among the `nbest` of any criterion.
 
     Raises:
-        UserError: neither the checkpoint nor the previous one can be read.
+        UserError: neither of the two can be read.
     """
     for leftover in folder.glob(".tmp-*.pth-*"):
         leftover.unlink()

@@ -56,9 +56,6 @@ def predict_utterances(
         speech: features (T, D), (T, L, D) or audio (n,) of each utterance.
         batches: the utterances to predict, those of a batch together.
         device: "cpu" or "cuda".
-
-    Yields:
-        Predictions in the order of the batches.
     """
     model.eval().to(device).double()
     model.frontend.float()

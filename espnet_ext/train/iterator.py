@@ -37,15 +37,10 @@ class EpochIterator:
 
 @dataclass(frozen=True, slots=True)
 class BatchDrawer:
-    """Draws the batches of an epoch; equal on all ranks.
+    """Draws the batches of an epoch, equal on all ranks, from lengths by utterance.
 
-    Attributes:
-        lengths: length of each utterance of the set.
-        rule: sizes of batches.
-        seed: of the training.
-        shuffle: False for one fixed cut (validation).
-        corpora: corpus of each utterance.
-        balanced: repeat smaller corpora up to the size of the largest.
+    Without `shuffle` there is one fixed cut (validation). `balanced` repeats smaller
+    corpora up to the size of the largest.
     """
 
     lengths: Mapping[str, int]

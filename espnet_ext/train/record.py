@@ -33,11 +33,12 @@ def this_machine(ngpu: int) -> dict[str, Any]:
         ``host``, ``cpu`` (model), ``cores`` (logical ones that the process may use),
         ``threads`` (of torch for one operation) and ``gpus`` (names).
     """
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
     devices = [torch.cuda.current_device()] if ngpu == 1 else range(ngpu)
     return {
         "host": socket.gethostname(),
         "cpu": processor_name(),
-        "cores": len(getattr(os, "sched_getaffinity", lambda _: ())(0)),
+        "cores": len(affinity(0)) if affinity else 0,
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(device) for device in devices],
     }

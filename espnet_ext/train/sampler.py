@@ -107,9 +107,9 @@ def _share(
 
     together = before + tail
     half = len(together) // 2
-    halves = [together[:half], together[half:]]
     if half < rule.min_rows and are_possible([together]):
         return [together]
+    halves = [together[:half], together[half:]]
     return halves if are_possible(halves) else [before, tail]
 
 
@@ -142,7 +142,7 @@ def balance_corpora(
 
 
 def describe_balance(ids: Iterable[str], corpora: Mapping[str, str]) -> str:
-    """Say how often each corpus is repeated by `balance_corpora`."""
+    """Describe how often `balance_corpora` repeats each corpus."""
     counts = Counter(corpora[utt] for utt in ids)
     target = max(counts.values())
     return ", ".join(

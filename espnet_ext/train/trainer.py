@@ -145,9 +145,6 @@ class SERTrainer(Trainer):
         """Load a checkpoint as ESPnet does, but to the CPU; torch moves what belongs.
 
         Adam's step counters do not: on a GPU each would be waited for twice a step.
-
-        Raises:
-            UserError: it belongs to another configuration.
         """
         try:
             Trainer.resume(checkpoint, model, *args, **{**kwargs, "ngpu": 0})
@@ -168,8 +165,7 @@ class SERTrainer(Trainer):
         **others: Any,
     ) -> None:
         """Train from the last checkpoint, or from the beginning."""
-        options = trainer_options
-        output_dir = Path(options.output_dir)
+        options, output_dir = trainer_options, Path(trainer_options.output_dir)
         _bound_epochs(options, train_iter_factory)
         done = 0
         if options.resume:
@@ -184,8 +180,8 @@ class SERTrainer(Trainer):
         if options.batch_norm_statistics == "train" and batch_norms(model.encoder):
             options.statistics = TrainingStatistics(
                 train_iter_factory,
-                options.batch_norm_batches,
-                options.batch_norm_padding,
+                batches=options.batch_norm_batches,
+                padding=options.batch_norm_padding,
             )
         machines = all_machines(options.ngpu)
         if _is_first_rank():
@@ -230,10 +226,6 @@ class SERTrainer(Trainer):
         """Report loss and metrics over the whole validation set, equal on all ranks.
 
         ESPnet saves the checkpoint right after it, so the last one is set aside.
-
-        Raises:
-            UserError: a criterion names a metric that this model and these labels do
-                not give; or predictions are not finite.
         """
         epoch = reporter.get_epoch()
         options.arm_early_stopping(epoch)

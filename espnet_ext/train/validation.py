@@ -98,11 +98,7 @@ def set_loss(model: ESPnetSERModel, predictions: SetPredictions) -> float:
 
 
 def check_finite(predictions: SetPredictions, epoch: int) -> None:
-    """Refuse to score predictions that are nan or infinite.
-
-    Raises:
-        UserError: names the epoch and an utterance.
-    """
+    """Refuse to score predictions that are nan or infinite."""
     for name in ("logits", "attributes"):
         values = getattr(predictions, name)
         if values is not None and not np.isfinite(values).all():
