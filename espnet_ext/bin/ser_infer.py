@@ -171,18 +171,18 @@ def table_rows(
     classes: Sequence[str],
 ) -> Iterator[dict[str, str | float]]:
     """Yield what predictions.csv has of each utterance, by column."""
+    columns = ("corpus", "speaker", "gender", *ATTRIBUTES)
     for prediction in predictions:
         record = data.utterances[prediction.id]
-        columns = ("corpus", "speaker", "gender", *ATTRIBUTES)
         row = {"utterance": record.id} | {c: getattr(record, c) for c in columns}
         row["emotion"] = labels.emotion.get(record.id, "")
         if prediction.probabilities is not None:
             row["emotion_pred"] = classes[int(prediction.probabilities.argmax())]
-            pairs = zip(classes, prediction.probabilities, strict=True)
-            row |= {f"prob_{name}": value for name, value in pairs}
+            names = [f"prob_{name}" for name in classes]
+            row |= zip(names, prediction.probabilities, strict=True)
         if prediction.attributes is not None:
-            pairs = zip(ATTRIBUTES, prediction.attributes, strict=True)
-            row |= {f"{name}_pred": value for name, value in pairs}
+            names = [f"{name}_pred" for name in ATTRIBUTES]
+            row |= zip(names, prediction.attributes, strict=True)
         yield row
 
 

@@ -55,15 +55,10 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A difference of two scores, its interval and two-sided p value.
+    """First score minus second, its interval and two-sided p value of no difference.
 
-    Attributes:
-        difference: First score minus second.
-        low: Lower end of the interval, nan where there is none.
-        high: Upper end.
-        p: Of no difference.
-        error: Standard error of the difference, nan where it is not known.
-        freedom: Degrees of freedom of Student's t.
+    The ends are nan where the difference's standard error is not known and nan;
+    `freedom` are the degrees of freedom of Student's t.
     """
 
     difference: float

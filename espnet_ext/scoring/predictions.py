@@ -39,9 +39,7 @@ Ints = NDArray[np.int64]
 
 
 def write_predictions(
-    path: Path | str,
-    classes: Sequence[str],
-    rows: Iterable[Mapping[str, str | float]],
+    path: Path | str, classes: Sequence[str], rows: Iterable[Mapping[str, str | float]]
 ) -> None:
     """Write predictions.csv in one step, ``prob_`` columns in the order of the classes.
 

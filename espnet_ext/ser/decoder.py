@@ -40,10 +40,7 @@ HIERARCHIES: dict[str, dict[str, tuple[str, ...]]] = {
         "continuous": ("discrete", "continuous"),
     },
 }
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "leaky_relu": nn.LeakyReLU,
-    "relu": nn.ReLU,
-}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"leaky_relu": nn.LeakyReLU, "relu": nn.ReLU}
 ATTRIBUTE_OUTPUTS = ("relu", "linear", "sigmoid")
 
 

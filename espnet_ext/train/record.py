@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.hardware import FILE, read_starts, write_starts
@@ -42,15 +41,6 @@ def this_machine(ngpu: int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(device) for device in devices],
     }
-
-
-def all_machines(ngpu: int) -> list[dict[str, Any]]:
-    """Describe what every rank runs on, in their order; all ranks must call this."""
-    if not dist.is_initialized():
-        return [this_machine(ngpu)]
-    gathered: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, this_machine(ngpu))
-    return gathered
 
 
 @dataclass(slots=True)

@@ -28,6 +28,7 @@ from espnet2.utils.types import int_or_none, str2bool
 from torch import Tensor, nn
 
 from espnet_ext.errors import UserError
+from espnet_ext.ser.distributed import gather_objects, is_first_rank
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.train.batch_norm import TrainingStatistics, batch_norms
 from espnet_ext.train.checkpoint import (
@@ -38,7 +39,7 @@ from espnet_ext.train.checkpoint import (
     save_model,
     set_aside,
 )
-from espnet_ext.train.record import TrainingRecord, all_machines, open_record
+from espnet_ext.train.record import TrainingRecord, open_record, this_machine
 from espnet_ext.train.validation import (
     check_finite,
     concatenate,
@@ -169,7 +170,7 @@ class SERTrainer(Trainer):
         _bound_epochs(options, train_iter_factory)
         done = 0
         if options.resume:
-            if _is_first_rank():
+            if is_first_rank():
                 nbest = max(_numbers_averaged(options), default=1)
                 prepare_resume(output_dir, options.best_model_criterion, nbest)
             if dist.is_initialized():
@@ -183,8 +184,8 @@ class SERTrainer(Trainer):
                 batches=options.batch_norm_batches,
                 padding=options.batch_norm_padding,
             )
-        machines = all_machines(options.ngpu)
-        if _is_first_rank():
+        machines = gather_objects(this_machine(options.ngpu))
+        if is_first_rank():
             options.record = open_record(output_dir, machines, resume=options.resume)
         try:
             with full_disk_named(output_dir):
@@ -238,12 +239,8 @@ class SERTrainer(Trainer):
                 dist.broadcast(buffer, src=0)
         if options.statistics is not None:
             options.statistics.set(module)
-        predictions = predict_set(module, iterator, options)
-        if distributed_option.distributed:
-            gathered: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(gathered, predictions)
-            predictions = concatenate(gathered)
-
+        parts = gather_objects(predict_set(module, iterator, options))
+        predictions = concatenate(parts)
         check_finite(predictions, epoch)
         stats = summarize(predictions, getattr(iterator, "corpora", None))
         stats["loss"] = set_loss(module, predictions)
@@ -259,7 +256,7 @@ class SERTrainer(Trainer):
         reporter.next()
         if options.record is not None:
             options.record.end_epoch(epoch)
-        if _is_first_rank():
+        if is_first_rank():
             set_aside(Path(options.output_dir))
 
 
@@ -284,13 +281,13 @@ def _finish_averages(
     if dist.is_initialized():
         dist.broadcast_object_list(there, src=0)
     for path in there[0]:
-        if _is_first_rank():
+        if is_first_rank():
             model.load_state_dict(read_checkpoint(path) or {})
         if dist.is_initialized():
             for tensor in model.state_dict().values():
                 dist.broadcast(tensor, src=0)
         statistics.set(model)
-        if _is_first_rank():
+        if is_first_rank():
             save_model(model.state_dict(), path)
 
 
@@ -298,10 +295,6 @@ def _numbers_averaged(options: TrainerOptions) -> Sequence[int]:
     """Return of how many best epochs each average is."""
     nbest = options.keep_nbest_models
     return [nbest] if isinstance(nbest, int) else nbest
-
-
-def _is_first_rank() -> bool:
-    return not dist.is_initialized() or dist.get_rank() == 0
 
 
 def _check_criteria(options: TrainerOptions, stats: dict[str, float]) -> None:
