@@ -3,6 +3,7 @@
 import argparse
 
 import torch
+from espnet2.torch_utils.initialize import INITIALIZATIONS
 from espnet2.utils.types import str2bool, str_or_none
 
 from espnet_ext.errors import UserError
@@ -36,6 +37,12 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--class_list",
         type=str_or_none,
         help="File with the name of each emotion class, one a line",
+    )
+    group.add_argument(
+        "--init",
+        type=lambda x: str_or_none(x.lower()),
+        choices=[*INITIALIZATIONS, None],
+        help="The initialization method; none leaves torch's own",
     )
     group.add_argument(
         "--corpus_sampling",

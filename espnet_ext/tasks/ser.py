@@ -24,6 +24,7 @@ from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.layers.abs_normalize import AbsNormalize
 from espnet2.layers.utterance_mvn import UtteranceMVN
 from espnet2.tasks.abs_task import AbsTask, IteratorOptions
+from espnet2.torch_utils.initialize import initialize
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.train.class_choices import ClassChoices
 from espnet2.train.dataset import AbsDataset
@@ -217,6 +218,8 @@ class SERTask(AbsTask):
                 f"{num_classes} classes {args.class_list}"
             )
         model = build("model", **parts, class_list=args.class_list)
+        if args.init is not None:
+            initialize(model, args.init)
         if args.sync_batchnorm and dist.is_initialized() and args.ngpu > 0:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return model
