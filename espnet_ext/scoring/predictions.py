@@ -274,18 +274,17 @@ class _Table:
         """Numbers of a column that may be absent, nan where blank."""
         values = np.full(len(self.lines), np.nan)
         for row, text in enumerate(self.texts(column)):
-            fault = ""
             try:
-                if text and not math.isfinite(float(text)):
-                    fault = (
-                        f"{text}: a prediction must be finite, and a truth that is "
-                        "unknown is left blank"
-                    )
+                values[row] = float(text or "nan")
             except ValueError:
-                fault = f"{text!r}, which is no number"
-            if fault:
-                raise self.error(row, f"{column} is {fault}")
-            values[row] = float(text or "nan")
+                fault = f"{column} is {text!r}, which is no number"
+                raise self.error(row, fault) from None
+            if text and not math.isfinite(values[row]):
+                raise self.error(
+                    row,
+                    f"{column} is {text}: a prediction must be finite, and a truth "
+                    "that is unknown is left blank",
+                )
         return values
 
     def class_ids(self, column: str, classes: Sequence[str], *, declared: bool) -> Ints:
@@ -446,7 +445,7 @@ def _fill_from_reference(found: Predictions, reference: Reference) -> Prediction
             # The file's own digits stay: a report must not change with --reference.
             elif not abs(true[name][row] - value) <= TRUTH_TOLERANCE:
                 raise contradiction(utterance, name, true[name][row], value)
-    columns: dict[str, tuple[str, ...]] = {}
+    columns: dict[str, Any] = {}
     for name in ("speaker", "gender", "corpus"):
         known = reference.columns.get(name, {})
         pairs = zip(found.ids, getattr(found, name), strict=True)

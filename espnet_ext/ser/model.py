@@ -156,10 +156,10 @@ def _global_batch(
     there = [at_least_float32(column) for column in columns if column is not None]
     packed = torch.cat(there, dim=1)  # (n, C), of the widest type
     sizes = [0 if column is None else column.size(1) for column in columns]
-    one, three, kinds, values = gather_rows(packed).split(sizes, dim=1)
+    of_all = gather_rows(packed).split(sizes, dim=1)
     return (
-        None if logits is None else one,
-        None if attributes is None else three,
-        kinds[:, 0].long(),
-        values,
+        None if logits is None else of_all[0],
+        None if attributes is None else of_all[1],
+        of_all[2][:, 0].long(),
+        of_all[3],
     )

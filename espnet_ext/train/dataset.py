@@ -53,8 +53,8 @@ class SERDataset(ESPnetDataset):
                     f"{uid} is not in {path} (data name {name}, type {kind})"
                 ) from None
             if name != "speech":
-                kind = np.int64 if np.asarray(value).dtype.kind == "i" else np.float32
-                value = np.asarray(value, kind)
+                is_integer = np.asarray(value).dtype.kind == "i"
+                value = np.asarray(value, np.int64 if is_integer else np.float32)
             data[name] = value
         return uid, data
 

@@ -1,6 +1,7 @@
 """The iterator factory behind ``--iterator_type task``: new batches for every epoch."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,6 @@ from espnet_ext.errors import UserError
 from espnet_ext.train.sampler import (
     BatchRule,
     balance_corpora,
-    describe_balance,
     draw_batches,
     padding_share,
 )
@@ -107,7 +107,13 @@ class SERIterFactory(AbsIterFactory):
             f"{padding_share(batches, self.drawer.lengths):.1%} padding"
         )
         if self.drawer.balanced:
-            shares = describe_balance(self.drawer.lengths, self.drawer.corpora)
+            corpora = self.drawer.corpora
+            counts = Counter(corpora[utt] for utt in self.drawer.lengths)
+            drawn = Counter(corpora[utt] for batch in batches for utt in batch)
+            shares = ", ".join(
+                f"{corpus}: {count} utterances x {drawn[corpus] / count:.2f}"
+                for corpus, count in sorted(counts.items())
+            )
             logging.info(
                 f"[{mode}] corpora are balanced: smaller ones repeat within an epoch "
                 f"({shares})"

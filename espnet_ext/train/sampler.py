@@ -8,8 +8,7 @@ that it would have drawn.
 """
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,16 +138,6 @@ def balance_corpora(
         extra = rng.choice(len(group), size=rest, replace=False)
         balanced += group * whole + [group[i] for i in sorted(extra)]
     return balanced
-
-
-def describe_balance(ids: Iterable[str], corpora: Mapping[str, str]) -> str:
-    """Describe how often `balance_corpora` repeats each corpus."""
-    counts = Counter(corpora[utt] for utt in ids)
-    target = max(counts.values())
-    return ", ".join(
-        f"{corpus}: {count} utterances x {target / count:.2f}"
-        for corpus, count in sorted(counts.items())
-    )
 
 
 def padding_share(
