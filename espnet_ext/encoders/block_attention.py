@@ -97,8 +97,9 @@ def _keys_that_count(
         None for none.
     """
     rows, frames, _ = query.shape
-    one_mask = mask is not None and mask.shape[1] == 1
-    if not one_mask or len(pos_emb) != 1 or frames != key.shape[1]:
+    if mask is None or mask.shape[1] != 1:
+        return None
+    if len(pos_emb) != 1 or frames != key.shape[1]:
         return None
     if query.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
         real = mask[:, 0].bool().numpy()  # (B, T)

@@ -166,17 +166,19 @@ class EmotionDecoder(nn.Module):
         poolings = {"discrete": 1, "continuous": attribute_poolings}
         units = {"discrete": num_classes, "continuous": len(ATTRIBUTES)}
         mlp = hidden_size, embedding_size, activation, dropout_rate, pooled_activation
-        self.branches, self.outputs = nn.ModuleDict(), nn.ModuleDict()
+        self.branches = nn.ModuleDict()
         for branch in self.sources:
             self.branches[branch] = Branch(encoder_output_size, poolings[branch], *mlp)
+        outputs = {}
         for branch, sources in self.sources.items():
             read = 1 + sum(poolings[source] for source in sources if source != branch)
-            self.outputs[branch] = nn.Linear(
+            outputs[branch] = nn.Linear(
                 read * embedding_size, units[branch] // poolings[branch]
             )
-        if initial_attribute is not None and "continuous" in self.outputs:
+        if initial_attribute is not None and "continuous" in outputs:
             bias = self._inverse_activation(initial_attribute)
-            nn.init.constant_(self.outputs["continuous"].bias, bias)
+            nn.init.constant_(outputs["continuous"].bias, bias)
+        self.outputs = nn.ModuleDict(outputs)
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> EmotionOutput:
         """Predict from the encoder output (B, T, D) and its true lengths (B,)."""

@@ -41,7 +41,7 @@ class SetPredictions:
 
     def select(self, rows: np.ndarray) -> "SetPredictions":
         """Return the given rows (indices)."""
-        arrays = (None if a is None else a[rows] for a in self._arrays())
+        arrays: Any = (None if a is None else a[rows] for a in self._arrays())
         return SetPredictions([self.ids[row] for row in rows], *arrays)
 
     def _arrays(self) -> tuple[Any, ...]:
@@ -51,10 +51,8 @@ class SetPredictions:
 def concatenate(parts: list[SetPredictions]) -> SetPredictions:
     """Join predictions and sort them by utterance; parts must not be empty."""
     columns = zip(*(part._arrays() for part in parts), strict=True)
-    joined = SetPredictions(
-        [utt for part in parts for utt in part.ids],
-        *(None if c[0] is None else np.concatenate(c) for c in columns),
-    )
+    arrays: Any = (None if c[0] is None else np.concatenate(c) for c in columns)
+    joined = SetPredictions([utt for part in parts for utt in part.ids], *arrays)
     return joined.select(np.argsort(np.array(joined.ids), kind="stable"))
 
 
