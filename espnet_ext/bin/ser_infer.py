@@ -23,26 +23,18 @@ if TYPE_CHECKING:
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser; cheap."""
     parser = make_parser(__doc__)
-    parser.add_argument(
-        "--train_config", type=Path, required=True, help="config.yaml of the training"
-    )
-    parser.add_argument(
-        "--model_file",
-        type=Path,
-        required=True,
-        help="The averaged model, e.g. valid.ccc.ave.pth",
-    )
-    parser.add_argument(
-        "--set", type=Path, required=True, help="Directory of the set to predict"
-    )
+    for name, meaning in (
+        ("train_config", "config.yaml of the training"),
+        ("model_file", "The averaged model, e.g. valid.ccc.ave.pth"),
+        ("set", "Directory of the set to predict"),
+        ("output", "Folder for predictions.csv"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, required=True, help=meaning)
     parser.add_argument(
         "--store",
         type=Path,
         help="Feature store, or file that lists several; a model with the online "
         "frontend reads wav.scp instead",
-    )
-    parser.add_argument(
-        "--output", type=Path, required=True, help="Folder for predictions.csv"
     )
     parser.add_argument(
         "--batch_size", type=int, default=16, help="Utterances at a time, at most"
@@ -116,11 +108,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
 
 def load_model(train_config: Path, model_file: Path) -> "tuple[ESPnetSERModel, str]":
-    """Build the model from its config.yaml and load its parameters strictly.
-
-    Returns:
-        The model and the name of its frontend.
-    """
+    """Build the model from its config.yaml; return it and its frontend's name."""
     from espnet_ext.tasks.config import read_config
     from espnet_ext.tasks.ser import SERTask, load_parameters
 
@@ -157,20 +145,14 @@ def predict(
 def open_speech(
     frontend: str, store_path: Path | None, data: "DataDir"
 ) -> "tuple[Mapping[str, np.ndarray], Mapping[str, int]]":
-    """Return features or audio by utterance, and their frames at 50 a second.
-
-    Raises:
-        UserError: there is no store, or it lacks an utterance.
-    """
+    """Return features or audio by utterance, and their frames at 50 a second."""
     if frontend == "online":
         from espnet_ext.corpora.audio import Waveforms
 
         audio = Waveforms({utt: record.wav for utt, record in data.utterances.items()})
-        seconds = {utt: data.durations.get(utt, 0.0) for utt in data.utterances}
-        return audio, {
-            utt: round(50 * length) if length else len(audio[utt]) // 320
-            for utt, length in seconds.items()
-        }
+        seconds = data.durations
+        frames = {utt: round(50 * seconds.get(utt, 0)) for utt in data.utterances}
+        return audio, {utt: n or len(audio[utt]) // 320 for utt, n in frames.items()}
     if store_path is None:
         raise UserError("--store is missing; the model reads cached features")
     from espnet_ext.features.joint_store import open_store
@@ -189,18 +171,18 @@ def table_rows(
     classes: Sequence[str],
 ) -> Iterator[dict[str, str | float]]:
     """Yield what predictions.csv has of each utterance, by column."""
+    columns = ("corpus", "speaker", "gender", *ATTRIBUTES)
     for prediction in predictions:
         record = data.utterances[prediction.id]
-        columns = ("corpus", "speaker", "gender", *ATTRIBUTES)
         row = {"utterance": record.id} | {c: getattr(record, c) for c in columns}
         row["emotion"] = labels.emotion.get(record.id, "")
         if prediction.probabilities is not None:
             row["emotion_pred"] = classes[int(prediction.probabilities.argmax())]
-            pairs = zip(classes, prediction.probabilities, strict=True)
-            row |= {f"prob_{name}": value for name, value in pairs}
+            names = [f"prob_{name}" for name in classes]
+            row |= zip(names, prediction.probabilities, strict=True)
         if prediction.attributes is not None:
-            pairs = zip(ATTRIBUTES, prediction.attributes, strict=True)
-            row |= {f"{name}_pred": value for name, value in pairs}
+            names = [f"{name}_pred" for name in ATTRIBUTES]
+            row |= zip(names, prediction.attributes, strict=True)
         yield row
 
 

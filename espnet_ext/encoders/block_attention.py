@@ -66,17 +66,10 @@ class BlockAttention(RelPositionMultiHeadedAttention):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, pos_emb: Tensor, mask: Tensor
     ) -> Tensor:
-        """Attend.
+        """Attend: queries, keys, values and what is returned are (B, T, D).
 
-        Args:
-            query: (B, T, D), as `key` and `value`.
-            key: (B, T, D).
-            value: (B, T, D).
-            pos_emb: (1, 2 T - 1, D), of the distances T - 1 down to 1 - T.
-            mask: (B, 1, T), True on real frames.
-
-        Returns:
-            (B, T, D).
+        `pos_emb` (1, 2 T - 1, D) is of the distances T - 1 down to 1 - T, `mask`
+        (B, 1, T) is True on real frames.
         """
         keys = _keys_that_count(query, key, pos_emb, mask, self.h)
         if keys is None:
@@ -104,9 +97,9 @@ def _keys_that_count(
         None for none.
     """
     rows, frames, _ = query.shape
-    if len(pos_emb) != 1 or mask is None or mask.shape[1] != 1:
+    if mask is None or mask.shape[1] != 1:
         return None
-    if frames != key.shape[1]:
+    if len(pos_emb) != 1 or frames != key.shape[1]:
         return None
     if query.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
         real = mask[:, 0].bool().numpy()  # (B, T)
@@ -219,12 +212,9 @@ def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         d_content[row, :, here] = torch.bmm(k[row, :, :n].mT, d_scores.mT).mT
         d_k[row, :, :, :n] += torch.bmm(scores.by_content[row, :, here].mT, d_scores)
         heads, m, _ = d_scores.shape
-        if by_distance.shape != (
-            heads,
-            m,
-            m + n - 1,
-        ):  # else its margins are still zero
-            by_distance = q.new_zeros(heads, m, m + n - 1)
+        shape = heads, m, m + n - 1
+        if by_distance.shape != shape:  # else its margins are still zero
+            by_distance = q.new_zeros(shape)
         block.aligned(by_distance).copy_(d_scores)
         there = block.distances
         d_position[row, :, here] = torch.bmm(p[:, there].mT, by_distance.mT).mT

@@ -32,11 +32,7 @@ class LinearEncoder(AbsEncoder):
         return self.linear.out_features
 
     def forward(
-        self,
-        xs_pad: Tensor,
-        ilens: Tensor,
-        prev_states: Tensor | None = None,
-        **_: Any,
+        self, xs_pad: Tensor, ilens: Tensor, prev_states: Any = None, **_: Any
     ) -> tuple[Tensor, Tensor, None]:
         """Project (B, T, D) features; lengths stay."""
         return self.linear(xs_pad), ilens, None
@@ -50,12 +46,7 @@ class MeanPoolingDecoder(nn.Module):
         self.output = nn.Linear(encoder_output_size, num_classes)
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> EmotionOutput:
-        """Predict from the encoder output (B, T, D) and its true lengths (B,).
-
-        Returns:
-            The logits; the pooled vectors as embedding and the uniform weights as
-            attention of the branch ``discrete``.
-        """
+        """Predict from the encoder output (B, T, D) and its true lengths (B,)."""
         mask = frame_mask(lengths, hidden.size(1))  # (B, T)
         weights = mask.to(hidden.dtype) / lengths[:, None].to(hidden.dtype)  # (B, T)
         # No matrix product, as in ser/pooling.py.

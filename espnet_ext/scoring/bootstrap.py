@@ -55,15 +55,10 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A difference of two scores, its interval and two-sided p value.
+    """First score minus second, its interval and two-sided p value of no difference.
 
-    Attributes:
-        difference: First score minus second.
-        low: Lower end of the interval, nan where there is none.
-        high: Upper end.
-        p: P value of no difference.
-        error: Standard error of the difference, nan where it is not known.
-        freedom: Degrees of freedom of Student's t.
+    The ends are nan where the difference's standard error is not known and nan;
+    `freedom` are the degrees of freedom of Student's t.
     """
 
     difference: float
@@ -102,12 +97,7 @@ def resample_within(
 
     With the true classes as strata, every resample has every class: a class with one
     row, which plain resamples miss a third of the time, would otherwise make the
-    distribution of UAR and macro-F1 bimodal.
-
-    Args:
-        strata: Stratum of each row, shape (N,), any integers.
-        resamples: Number of resamples, B.
-        rng: Source of randomness.
+    distribution of UAR and macro-F1 bimodal. `strata` are any integers, shape (N,).
 
     Yields:
         Weights of a block of resamples, shape (b, N), of all blocks (B, N); those of a
@@ -128,8 +118,8 @@ def resample_clusters(
     """Draw whole clusters (speakers) with replacement, with all their rows.
 
     Rows of one speaker are alike, which an interval over utterances does not see: this
-    one holds for other speakers. It needs some twenty of them to be honest. Arguments
-    and blocks are as in `resample_within`, with the cluster of each row.
+    one holds for other speakers. It needs some twenty of them to be honest. Blocks are
+    as in `resample_within`, with the cluster of each row.
     """
     names, inverse = np.unique(np.asarray(clusters), return_inverse=True)
     for size in _block_sizes(len(inverse), resamples):
@@ -160,15 +150,14 @@ def _block_sizes(rows: int, resamples: int) -> Iterator[int]:
 
 
 def ccc_distribution(true: ArrayLike, pred: ArrayLike, blocks: Blocks) -> Floats:
-    """CCC of every model and attribute in every resample.
+    """CCC of every model and attribute in every resample, shape (B, M, D).
+
+    As in `metrics.ccc`, a constant resample has CCC 0.
 
     Args:
         true: Annotated values, shape (N, D); nan where unknown.
         pred: Predicted values of M models, shape (M, N, D).
         blocks: Weights, shape (b, N) each, B rows in all.
-
-    Returns:
-        Shape (B, M, D). As in `metrics.ccc`, a constant resample has CCC 0.
     """
     truth = np.asarray(true, dtype=np.float64)
     guess = np.asarray(pred, dtype=np.float64)
@@ -209,7 +198,7 @@ def ccc_distribution(true: ArrayLike, pred: ArrayLike, blocks: Blocks) -> Floats
 def class_distribution(
     true: ArrayLike, pred: ArrayLike, blocks: Blocks
 ) -> dict[str, Floats]:
-    """Accuracy, UAR and macro-F1 of every model in every resample.
+    """Accuracy, UAR and macro-F1 of every model in every resample, (B, M) each.
 
     The label set is fixed to the classes present in the truth. A class of which a
     resample has no row (never with `resample_within` on the truth) is left out of
@@ -219,9 +208,6 @@ def class_distribution(
         true: Class ids >= 0, shape (N,).
         pred: Predicted class ids of M models, shape (M, N).
         blocks: Weights, shape (b, N) each, B rows in all.
-
-    Returns:
-        ``accuracy``, ``uar`` and ``macro_f1``, shape (B, M) each.
     """
     truth, guess = np.asarray(true), np.asarray(pred)
     models, rows = guess.shape
@@ -245,10 +231,11 @@ def class_distribution(
         present = in_truth > 0
         recall = right / np.maximum(in_truth, 1.0)
         f1 = 2.0 * right / np.maximum(in_truth + in_pred, 1.0)
-        number = present.sum(axis=2)
         accuracy = right.sum(axis=2) / in_truth.sum(axis=2)
-        means = [(each * present).sum(axis=2) / number for each in (recall, f1)]
-        scores.append([accuracy, *means])
+        uar, macro_f1 = (
+            (each * present).sum(axis=2) / present.sum(axis=2) for each in (recall, f1)
+        )
+        scores.append([accuracy, uar, macro_f1])
     return _joined(scores)
 
 
@@ -285,15 +272,7 @@ def bias_corrected_interval(
     resamples lower again; plain percentiles cover too little where folds and attributes
     are averaged (README.md has the numbers). Percentiles are therefore taken at
     ``Phi(2 z0 +- z)``, where ``z0`` tells how far the score is from the median of its
-    resamples.
-
-    Args:
-        estimate: The score of the whole set.
-        distribution: The score of each resample, shape (B,).
-        confidence: Of the interval.
-
-    Returns:
-        Without ends (nan) where a resample has no score.
+    resamples. Where one of the resamples, shape (B,), is nan there are no ends (nan).
     """
     from scipy.special import ndtr, ndtri  # scipy.stats takes a second to import
 
@@ -316,24 +295,18 @@ def compare(
     p: float | None = None,
     confidence: float = 0.95,
 ) -> Comparison:
-    """Test of no difference by Student's t, unless the p value is another test's.
+    """Test of no difference by Student's t, unless `p` is another test's.
 
     Of a difference whose two parts have much the same bias, the error of resampling
     and t give 5 % of false alarms also with twenty speakers, where percentiles give 9
     (README.md has the numbers), and p values that no number of resamples bounds.
-
-    Args:
-        difference: First score minus second, on the whole set.
-        error: Its standard error, nan where it is not known.
-        freedom: Degrees of freedom: drawn units less one for each fold.
-        p: Of another test.
-        confidence: Of the interval.
+    Degrees of freedom are the drawn units less one for each fold.
     """
     from scipy.special import stdtr, stdtrit
 
     reach = error * float(stdtrit(freedom, (1.0 + confidence) / 2.0))
     if p is None and error == 0.0:
-        p = 1.0 if difference == 0.0 else 0.0
+        p = float(difference == 0.0)
     elif p is None:
         p = 2.0 * float(stdtr(freedom, -abs(difference) / error))
     low, high = difference - reach, difference + reach
@@ -348,15 +321,8 @@ def over_trainings(
     The variance of the difference of means over seeds is that of the test utterances
     or speakers (by resampling) plus that of the trainings (over the seeds of each
     model). Student's t has the 2 (S - 1) degrees of freedom of the second, less certain
-    part, which is cautious where the first is the larger one.
-
-    Args:
-        first: First model's score with each seed on the whole set, shape (S,).
-        second: The same of the second model.
-        error: Standard error of the difference of means that the test set makes.
-
-    Returns:
-        None for fewer than two seeds, which tell nothing about trainings.
+    part, which is cautious where the first is the larger one. Scores of each model with
+    each seed are on the whole set, shape (S,); None for fewer than two seeds.
     """
     one, two = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if one.shape != two.shape:
@@ -371,13 +337,10 @@ def over_trainings(
 
 @dataclass(frozen=True, slots=True)
 class McNemar:
-    """McNemar's test of two models' accuracy on the same rows.
+    """McNemar's two-sided test of two models' accuracy on the same rows.
 
-    Attributes:
-        only_first: Rows that only the first model has right.
-        only_second: Rows that only the second model has right.
-        p_exact: Two-sided exact p value; conservative.
-        p_mid: Two-sided mid-p value: closer to its level, the one to report.
+    `only_first` and `only_second` count the rows that only one model has right. The
+    exact p value is conservative, mid-p closer to its level and the one to report.
     """
 
     only_first: int
@@ -405,8 +368,7 @@ def swap_blocks(
 ) -> Iterator[NDArray[np.int8]]:
     """Draw a sign for each unit (utterance or speaker): -1 swaps the two models there.
 
-    Arguments are as in `resample_within`, with the unit of each row; the blocks hold
-    signs.
+    Blocks are as in `resample_within`, of signs.
     """
     names, inverse = np.unique(np.asarray(units), return_inverse=True)
     for size in _block_sizes(len(inverse), resamples):
@@ -420,7 +382,7 @@ def swapped_differences(
     second: ArrayLike,
     blocks: Iterable[NDArray[np.int8]],
 ) -> dict[str, Floats]:
-    """Differences of class scores with the models' answers swapped at random.
+    """Differences of class scores, (B,) each, with answers swapped at random.
 
     Where two models are equal, their answers to a row (or to a speaker's rows) may
     change places, however few rows a class has: the differences found here are those
@@ -430,11 +392,8 @@ def swapped_differences(
         true: Class ids >= 0, shape (N,).
         first: Class ids that the first model predicts with each seed, shape (S, N).
         second: The same of the second model.
-        blocks: Signs, shape (b, N) each, B rows in all; all ones give the difference.
-
-    Returns:
-        ``accuracy``, ``uar`` and ``macro_f1`` (mean over seeds, first minus second),
-        shape (B,) each.
+        blocks: Signs, shape (b, N) each, B rows in all; all ones give the difference
+            (mean over seeds, first minus second).
     """
     truth, one, two = np.asarray(true), np.asarray(first), np.asarray(second)
     labels, rows = np.unique(truth, return_counts=True)  # (K,)
@@ -479,8 +438,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     rejection in the family below 0.05, whatever their dependence.
     """
     p = np.asarray(p_values, dtype=np.float64)
-    if p.size == 0:
-        return []
     if not ((p >= 0.0) & (p <= 1.0)).all():
         raise ValueError(f"p values outside [0, 1] in {list(p_values)}")
     order = np.argsort(p, kind="stable")

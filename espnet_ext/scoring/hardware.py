@@ -15,11 +15,7 @@ FILE = "hardware.json"
 
 
 def read_starts(folder: Path) -> list[dict[str, Any]]:
-    """Read the starts of the training in `folder`; none where it kept no record.
-
-    Raises:
-        UserError: The file holds something else.
-    """
+    """Read the starts of the training in `folder`; none where it kept no record."""
     path = folder / FILE
     try:
         starts = json.loads(path.read_text(encoding="utf-8"))["starts"]

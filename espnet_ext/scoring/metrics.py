@@ -21,15 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 from espnet_ext.attributes import ATTRIBUTES
 
 # Order of the columns in every table: as in the paper's Tables 1 and 3.
-METRICS = (
-    "ccc",
-    "ccc_valence",
-    "ccc_arousal",
-    "ccc_dominance",
-    "accuracy",
-    "uar",
-    "macro_f1",
-)
+METRICS = ("ccc", *(f"ccc_{name}" for name in ATTRIBUTES))
+METRICS += ("accuracy", "uar", "macro_f1")
 
 
 def ccc(true: ArrayLike, pred: ArrayLike) -> float:
@@ -60,12 +53,7 @@ def ccc(true: ArrayLike, pred: ArrayLike) -> float:
 def confusion_matrix(
     true: ArrayLike, pred: ArrayLike, num_classes: int
 ) -> NDArray[np.int64]:
-    """Count the rows of each pair of classes.
-
-    Args:
-        true: Class ids in [0, num_classes), shape (N,).
-        pred: The same of the prediction.
-        num_classes: K.
+    """Count the pairs of class ids, shape (N,) each.
 
     Returns:
         Counts, shape (K, K): row = truth, column = prediction.
@@ -80,8 +68,7 @@ def confusion_matrix(
 
 def accuracy(true: ArrayLike, pred: ArrayLike) -> float:
     """Share of rows whose class is right; class ids >= 0, shape (N,) each."""
-    true, pred = _class_pair(true, pred)
-    return float(np.mean(true == pred))
+    return float(np.mean(np.equal(*_class_pair(true, pred))))
 
 
 def uar(true: ArrayLike, pred: ArrayLike) -> float:
@@ -112,13 +99,11 @@ def attribute_scores(
 ) -> dict[str, float]:
     """CCC of each attribute over the rows where it is annotated, and their mean.
 
-    Args:
-        true: Attribute -> annotated values, shape (N,), nan where unknown.
-        pred: Attribute -> predicted values, shape (N,).
+    Values by attribute have shape (N,); the truth is nan where unknown.
 
     Returns:
-        ``ccc_valence``, ``ccc_arousal``, ``ccc_dominance`` and ``ccc``, their mean.
-        An attribute that no row is annotated with is left out, here and in the mean.
+        ``ccc_valence``... and ``ccc``, their mean. An attribute that no row is
+        annotated with is left out, here and in the mean.
     """
     scores = {}
     for name in ATTRIBUTES:
@@ -142,14 +127,13 @@ def class_scores(true: ArrayLike, pred: ArrayLike) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How often a system is right at each level of confidence.
+    """How often a system is right at each level of confidence, in B bins.
 
     Attributes:
         confidence: Mean probability of the predicted class in each bin, shape (B,).
         accuracy: Share of right rows in each bin, shape (B,).
         count: Rows of each bin, shape (B,).
-        ece: Expected calibration error: the bins' mean ``|accuracy - confidence|``,
-            weighted by their rows.
+        ece: Expected calibration error: mean ``|accuracy - confidence|`` over rows.
     """
 
     confidence: NDArray[np.float64]
@@ -166,20 +150,15 @@ def calibration(
     Bins of equal width would leave the low ones nearly empty, and their noise would be
     read as miscalibration. Source: C. Guo et al., "On Calibration of Modern Neural
     Networks", ICML 2017, with the bins of M. Naeini et al., AAAI 2015, made equal in
-    rows.
-
-    Args:
-        right: Whether each row's class is right, booleans of shape (N,).
-        confidence: Probability given to the predicted class, shape (N,).
-        num_bins: At most this many bins; fewer with fewer rows.
+    rows. Each row, shape (N,), is right or not; confidence is the probability given to
+    its predicted class.
     """
     hits = np.asarray(right, dtype=np.float64)
     sure = _values(confidence, "confidence")
     _check_lengths(hits, sure)
     order = np.argsort(sure, kind="stable")
     bins = np.array_split(order, min(num_bins, len(order)))
-    means = np.array([sure[rows].mean() for rows in bins])
-    shares = np.array([hits[rows].mean() for rows in bins])
+    means, shares = (np.array([v[rows].mean() for rows in bins]) for v in (sure, hits))
     counts = np.array([len(rows) for rows in bins])
     ece = float(np.average(np.abs(shares - means), weights=counts))
     return Calibration(means, shares, counts, ece)
@@ -206,13 +185,13 @@ def _values(values: ArrayLike, name: str) -> NDArray[np.float64]:
 def _class_pair(
     true: ArrayLike, pred: ArrayLike
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    arrays = np.asarray(true), np.asarray(pred)
-    for array, name in zip(arrays, ("true", "pred"), strict=True):
+    true, pred = np.asarray(true), np.asarray(pred)
+    for array, name in ((true, "true"), (pred, "pred")):
         _check_rows(array, name, array < 0)
         if not np.issubdtype(array.dtype, np.integer):
             raise ValueError(f"{name} holds {array.dtype} and not integer class ids")
-    _check_lengths(*arrays)
-    return arrays[0].astype(np.int64), arrays[1].astype(np.int64)
+    _check_lengths(true, pred)
+    return true.astype(np.int64), pred.astype(np.int64)
 
 
 def _check_rows(array: NDArray, name: str, unknown: NDArray[np.bool_]) -> None:

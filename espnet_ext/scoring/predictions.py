@@ -2,17 +2,18 @@
 
 One row an utterance, aligned by the ``utterance`` column and never by position, so
 that a file which another system wrote is scored as one of this package. README.md
-beside this file documents the columns. Whatever would make a score wrong without
-anybody noticing (a row too many or too few, a NaN, a class nobody declared) is a
-`UserError` that names the file, the line and the value.
+beside this file documents the columns. Whatever would make a score wrong unnoticed (a
+row too many or too few, a NaN, a class nobody declared) is a `UserError` that names
+the file, the line and the value.
 """
 
 import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from itertools import compress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,17 +39,12 @@ Ints = NDArray[np.int64]
 
 
 def write_predictions(
-    path: Path | str,
-    classes: Sequence[str],
-    rows: Iterable[Mapping[str, str | float]],
+    path: Path | str, classes: Sequence[str], rows: Iterable[Mapping[str, str | float]]
 ) -> None:
-    """Write predictions.csv in one step.
+    """Write predictions.csv in one step, ``prob_`` columns in the order of the classes.
 
-    Args:
-        path: Of the file.
-        classes: Class names, in the order of the ``prob_`` columns.
-        rows: Column -> value of each utterance. What is absent, nan or ``<unk>`` is
-            left blank; numbers get six decimals.
+    Of each row's values by column, what is absent, nan or ``<unk>`` is left blank;
+    numbers get six decimals.
     """
     columns = [
         *("utterance", "corpus", "speaker", "gender", "emotion", "emotion_pred"),
@@ -107,12 +103,12 @@ class Predictions:
 
     @property
     def predicts_classes(self) -> bool:
-        """Whether the system predicts a class for each utterance."""
+        """Whether there is a class for each utterance."""
         return self.pred_class is not None
 
     @property
     def predicts_attributes(self) -> bool:
-        """Whether the system predicts valence, arousal and dominance."""
+        """Whether there are valence, arousal and dominance."""
         return bool(self.pred)
 
     def never_annotated(self) -> tuple[str, ...]:
@@ -124,17 +120,16 @@ class Predictions:
 
     def select(self, keep: NDArray[np.bool_]) -> "Predictions":
         """Return only the rows where `keep`, shape (N,), is true."""
-        rows = np.flatnonzero(keep).tolist()
 
         def pick(values: Any) -> Any:
             if isinstance(values, dict):
-                return {name: array[rows] for name, array in values.items()}
+                return {name: array[keep] for name, array in values.items()}
             if isinstance(values, tuple):
-                return tuple(values[row] for row in rows)
-            return None if values is None else values[rows]
+                return tuple(compress(values, keep))
+            return None if values is None else values[keep]
 
-        columns: tuple[str, ...] = ("ids", "corpus", "speaker", "gender", "true_class")
-        columns += ("pred_class", "probabilities", "true", "pred")
+        whole = ("path", "classes", "classes_declared")
+        columns = [field.name for field in fields(self) if field.name not in whole]
         return replace(self, **{name: pick(getattr(self, name)) for name in columns})
 
     def with_classes(self, classes: tuple[str, ...]) -> "Predictions":
@@ -175,13 +170,11 @@ class Predictions:
 def read_predictions(
     path: Path | str, reference: Reference | None = None
 ) -> Predictions:
-    """Read and check one predictions.csv.
+    """Read and check one predictions.csv, as README.md beside this module documents it.
 
-    Args:
-        path: A CSV file as README.md beside this module documents it.
-        reference: The utterances that must be in it, neither more nor fewer. Truth,
-            speaker, gender and corpus that the file leaves blank are taken from it;
-            truth that contradicts it is an error.
+    The utterances must be those of the reference, neither more nor fewer. Truth,
+    speaker, gender and corpus that the file leaves blank are taken from it; truth that
+    contradicts it is an error.
 
     Returns:
         The predictions, sorted by utterance id.
@@ -191,17 +184,16 @@ def read_predictions(
             malformed; of a prediction left blank in some rows only, a class that was
             not declared, and probabilities that are negative or do not sum to 1.
     """
-    path = Path(path)
-    table = _Table.read(path)
+    table = _read_table(Path(path))
     ids = tuple(table.columns["utterance"])
     if reference is not None:
-        check_utterances(path, ids, reference)
+        check_utterances(table.path, ids, reference)
     classes, declared = _classes(table, reference)
     check_spelling(str(path), classes)
 
     pred_class = table.class_ids("emotion_pred", classes, declared=declared)
-    table.check_whole("emotion_pred", pred_class < 0)
-    predicts_classes = bool((pred_class >= 0).all())
+    blank = np.where(pred_class < 0, np.nan, 0.0)
+    predicts_classes = table.is_given({"emotion_pred": blank})
     probabilities = _read_probabilities(table)
     if probabilities is not None and not predicts_classes:
         raise UserError(
@@ -230,7 +222,13 @@ def read_predictions(
     )
     if reference is not None:
         found = _fill_from_reference(found, reference)
-    _check_truth(found)
+    rated = pred and any(~np.isnan(values).all() for values in found.true.values())
+    if not rated and not (predicts_classes and (found.true_class >= 0).any()):
+        columns = ["emotion"] * predicts_classes + [*(ATTRIBUTES if pred else ())]
+        raise UserError(
+            f"{path}: no truth to score against: fill the columns "
+            f"{', '.join(columns)}, or give a reference set directory"
+        )
     return found
 
 
@@ -259,56 +257,6 @@ class _Table:
     columns: dict[str, list[str]]
     lines: list[int]
 
-    @classmethod
-    def read(cls, path: Path) -> "_Table":
-        if not path.is_file():
-            raise UserError(f"{path}: no such predictions file")
-        try:
-            # utf-8-sig: spreadsheets put a byte order mark before the header.
-            with open(path, encoding="utf-8-sig", newline="") as stream:
-                return cls._parse(path, stream)
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: not UTF-8 text ({error.reason})") from None
-
-    @classmethod
-    def _parse(cls, path: Path, stream: TextIO) -> "_Table":
-        reader = csv.reader(stream, strict=True)
-        rows: dict[str, tuple[int, list[str]]] = {}  # line and fields by utterance
-        try:
-            header = [name.strip() for name in next(reader, [])]
-            if "utterance" not in header:
-                raise UserError(
-                    f"{path}:1: no column 'utterance' in the header "
-                    f"{','.join(header)!r}"
-                )
-            repeated = sorted({name for name in header if header.count(name) > 1})
-            if repeated:
-                raise UserError(f"{path}:1: column {repeated[0]!r} occurs twice")
-            key = header.index("utterance")
-            for fields in filter(None, reader):
-                where = f"{path}:{reader.line_num}"
-                if len(fields) != len(header):
-                    raise UserError(
-                        f"{where}: {len(fields)} fields, but the header has "
-                        f"{len(header)}"
-                    )
-                utterance = fields[key].strip()
-                if not utterance:
-                    raise UserError(f"{where}: no utterance id")
-                if utterance in rows:
-                    raise UserError(
-                        f"{where}: {utterance}: duplicate; first on line "
-                        f"{rows[utterance][0]}"
-                    )
-                rows[utterance] = reader.line_num, [text.strip() for text in fields]
-        except csv.Error as error:
-            raise UserError(f"{path}:{reader.line_num}: {error}") from None
-        if not rows:
-            raise UserError(f"{path}: no row after the header")
-        lines, texts = zip(*(rows[utt] for utt in sorted(rows)), strict=True)
-        columns = map(list, zip(*texts, strict=True))
-        return cls(path, dict(zip(header, columns, strict=True)), list(lines))
-
     def error(self, row: int, text: str) -> UserError:
         """Make the error of a row."""
         utterance = self.columns["utterance"][row]
@@ -326,15 +274,12 @@ class _Table:
         """Numbers of a column that may be absent, nan where blank."""
         values = np.full(len(self.lines), np.nan)
         for row, text in enumerate(self.texts(column)):
-            if not text:
-                continue
             try:
-                values[row] = float(text)
+                values[row] = float(text or "nan")
             except ValueError:
-                raise self.error(
-                    row, f"{column} is {text!r}, which is no number"
-                ) from None
-            if not math.isfinite(values[row]):
+                fault = f"{column} is {text!r}, which is no number"
+                raise self.error(row, fault) from None
+            if text and not math.isfinite(values[row]):
                 raise self.error(
                     row,
                     f"{column} is {text}: a prediction must be finite, and a truth "
@@ -357,15 +302,67 @@ class _Table:
                 )
         return np.array([index[text] for text in texts], dtype=np.int64)
 
-    def check_whole(
-        self, column: str, blank: NDArray[np.bool_], *, may_be_empty: bool = True
-    ) -> None:
-        """Refuse a prediction that is blank in some rows: they would go unscored."""
-        if blank.any() and not (may_be_empty and blank.all()):
-            raise self.error(
-                int(np.argmax(blank)),
-                f"{column} is blank here and filled elsewhere: predict every utterance",
+    def is_given(self, columns: Mapping[str, Floats]) -> bool:
+        """Return whether predictions, which belong together, are there at all.
+
+        Those that are nan in some rows only are refused: they would go unscored.
+        """
+        if all(np.isnan(values).all() for values in columns.values()):
+            return False
+        for column, values in columns.items():
+            if np.isnan(values).any():
+                raise self.error(
+                    int(np.argmax(np.isnan(values))),
+                    f"{column} is blank here and filled elsewhere: predict every "
+                    "utterance",
+                )
+        return True
+
+
+def _read_table(path: Path) -> _Table:
+    if not path.is_file():
+        raise UserError(f"{path}: no such predictions file")
+    try:
+        # utf-8-sig: spreadsheets put a byte order mark before the header.
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            return _parse(path, csv.reader(stream, strict=True))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason})") from None
+
+
+def _parse(path: Path, reader: Any) -> _Table:
+    rows: dict[str, tuple[int, list[str]]] = {}  # line and fields by utterance
+
+    def error(text: str) -> UserError:
+        return UserError(f"{path}:{reader.line_num}: {text}")
+
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        if "utterance" not in header:
+            raise UserError(
+                f"{path}:1: no column 'utterance' in the header {','.join(header)!r}"
             )
+        repeated = sorted({name for name in header if header.count(name) > 1})
+        if repeated:
+            raise UserError(f"{path}:1: column {repeated[0]!r} occurs twice")
+        key = header.index("utterance")
+        for cells in filter(None, reader):
+            if len(cells) != len(header):
+                raise error(f"{len(cells)} fields, but the header has {len(header)}")
+            utterance = cells[key].strip()
+            if not utterance:
+                raise error("no utterance id")
+            if utterance in rows:
+                first = rows[utterance][0]
+                raise error(f"{utterance}: duplicate; first on line {first}")
+            rows[utterance] = reader.line_num, [text.strip() for text in cells]
+    except csv.Error as fault:
+        raise error(str(fault)) from None
+    if not rows:
+        raise UserError(f"{path}: no row after the header")
+    lines, texts = zip(*(rows[utt] for utt in sorted(rows)), strict=True)
+    columns = map(list, zip(*texts, strict=True))
+    return _Table(path, dict(zip(header, columns, strict=True)), list(lines))
 
 
 def _classes(
@@ -390,14 +387,10 @@ def _classes(
 def _read_probabilities(table: _Table) -> Floats | None:
     """Probabilities, shape (N, K), of the prob_ columns; None if all are blank."""
     names = [name for name in table.columns if name.startswith(PROBABILITY_PREFIX)]
-    if not names:
+    columns = {name: table.numbers(name) for name in names}
+    if not table.is_given(columns):
         return None
-    values = np.stack([table.numbers(name) for name in names], axis=1)  # (N, K)
-    blank = np.isnan(values)
-    if blank.all():
-        return None
-    for column, name in enumerate(names):
-        table.check_whole(name, blank[:, column], may_be_empty=False)
+    values = np.stack([*columns.values()], axis=1)  # (N, K)
     outside = (values < -PROBABILITY_TOLERANCE) | (values > 1 + PROBABILITY_TOLERANCE)
     if outside.any():
         row, column = np.argwhere(outside)[0]
@@ -415,74 +408,46 @@ def _read_probabilities(table: _Table) -> Floats | None:
 
 
 def _read_predicted_attributes(table: _Table) -> dict[str, Floats]:
-    columns = [name + PREDICTED_SUFFIX for name in ATTRIBUTES]
-    present = [column for column in columns if column in table.columns]
-    missing = [column for column in columns if column not in table.columns]
+    names = [name + PREDICTED_SUFFIX for name in ATTRIBUTES]
+    present = [name for name in names if name in table.columns]
+    missing = [name for name in names if name not in table.columns]
     if present and missing:
         raise UserError(
             f"{table.path}: column {missing[0]} is missing beside {present[0]}"
         )
-    values = {name: table.numbers(name + PREDICTED_SUFFIX) for name in ATTRIBUTES}
-    if all(np.isnan(array).all() for array in values.values()):
+    columns = {name: table.numbers(name) for name in names}
+    if not table.is_given(columns):
         return {}
-    for name, array in values.items():
-        table.check_whole(name + PREDICTED_SUFFIX, np.isnan(array), may_be_empty=False)
-    return values
+    return dict(zip(ATTRIBUTES, columns.values(), strict=True))
 
 
 def _fill_from_reference(found: Predictions, reference: Reference) -> Predictions:
     """Take what the file leaves blank from the reference; refuse contradictions."""
     true_class = found.true_class.copy()
     true = {name: values.copy() for name, values in found.true.items()}
-    index = {name: number for number, name in enumerate(found.classes)}
 
-    def contradiction(utterance: str, column: str, *values: object) -> UserError:
+    def contradiction(utterance: str, column: str, here: object, there: object) -> Any:
         return UserError(
-            f"{found.path}: {utterance}: {column} is {values[0]!s} here and "
-            f"{values[1]!s} in the reference: they are not of the same labels"
+            f"{found.path}: {utterance}: {column} is {here!s} here and {there!s} in "
+            "the reference: they are not of the same labels"
         )
 
     for row, utterance in enumerate(found.ids):
         emotion = reference.emotion.get(utterance)
         if emotion is not None:
-            if true_class[row] not in (-1, index[emotion]):
-                here = found.classes[true_class[row]]
-                raise contradiction(utterance, "emotion", here, emotion)
-            true_class[row] = index[emotion]
+            here = true_class[row]
+            true_class[row] = found.classes.index(emotion)
+            if here not in (-1, true_class[row]):
+                raise contradiction(utterance, "emotion", found.classes[here], emotion)
         for name, value in reference.attributes.get(utterance, {}).items():
             if math.isnan(true[name][row]):
                 true[name][row] = value
             # The file's own digits stay: a report must not change with --reference.
             elif not abs(true[name][row] - value) <= TRUTH_TOLERANCE:
                 raise contradiction(utterance, name, true[name][row], value)
-
-    def filled(column: str) -> tuple[str, ...]:
-        known = reference.columns.get(column, {})
-        return tuple(
-            known.get(utterance, UNKNOWN) if value == UNKNOWN else value
-            for utterance, value in zip(found.ids, getattr(found, column), strict=True)
-        )
-
-    return replace(
-        found,
-        true_class=true_class,
-        true=true,
-        speaker=filled("speaker"),
-        gender=filled("gender"),
-        corpus=filled("corpus"),
-    )
-
-
-def _check_truth(found: Predictions) -> None:
-    """Refuse a system of whose predictions none can be scored."""
-    rated = any(~np.isnan(values).all() for values in found.true.values())
-    scored = (found.predicts_classes and (found.true_class >= 0).any()) or (
-        found.predicts_attributes and rated
-    )
-    if not scored:
-        columns = ["emotion"] * found.predicts_classes
-        columns += ATTRIBUTES if found.predicts_attributes else ()
-        raise UserError(
-            f"{found.path}: no truth to score against: fill the columns "
-            f"{', '.join(columns)}, or give a reference set directory"
-        )
+    columns: dict[str, Any] = {}
+    for name in ("speaker", "gender", "corpus"):
+        known = reference.columns.get(name, {})
+        pairs = zip(found.ids, getattr(found, name), strict=True)
+        columns[name] = tuple(known.get(u, v) if v == UNKNOWN else v for u, v in pairs)
+    return replace(found, true_class=true_class, true=true, **columns)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from espnet_ext.attributes import ATTRIBUTES
@@ -59,11 +60,7 @@ def read_reference(path: Path | str) -> Reference:
         classes=classes,
         emotion=emotion,
         attributes=_reference_attributes(path / "attributes"),
-        columns={
-            column: _pairs(path / name)
-            for column, name in files.items()
-            if (path / name).exists()
-        },
+        columns={column: _pairs(path / name) for column, name in files.items()},
     )
 
 
@@ -73,7 +70,7 @@ def _reference_classes(path: Path) -> tuple[tuple[str, ...] | None, dict[str, st
     classes = tuple(line.strip() for _, line in _lines(path / "classes"))
     file = path / "utt2class"
     emotion: dict[str, str] = {}
-    for utterance, text in _pairs(file).items() if file.exists() else ():
+    for utterance, text in _pairs(file).items():
         try:
             index = int(text)
             if index >= 0:
@@ -113,8 +110,9 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 
 def _pairs(path: Path) -> dict[str, str]:
+    """Values by utterance; none where there is no file."""
     pairs: dict[str, str] = {}
-    for number, line in _lines(path):
+    for number, line in _lines(path) if path.exists() else ():
         fields = line.split(maxsplit=1)
         if len(fields) != 2:
             raise UserError(
@@ -126,21 +124,15 @@ def _pairs(path: Path) -> dict[str, str]:
 
 def _ids(path: Path) -> tuple[str, ...]:
     """Sorted first words of the lines, each of which must be there once."""
-    seen: set[str] = set()
-    for _, line in _lines(path):
-        utterance = line.split()[0]
-        if utterance in seen:
+    ids = sorted(line.split()[0] for _, line in _lines(path))
+    for before, utterance in pairwise(ids):
+        if before == utterance:
             raise UserError(f"{path}: {utterance} occurs twice")
-        seen.add(utterance)
-    return tuple(sorted(seen))
+    return tuple(ids)
 
 
 def check_utterances(path: Path, ids: tuple[str, ...], reference: Reference) -> None:
-    """Refuse ids of the file at `path` that are not exactly the reference's.
-
-    Raises:
-        UserError: Names those that are missing or extra.
-    """
+    """Refuse ids of the file at `path` that are not exactly the reference's."""
     for wrong, what in (
         (set(reference.ids) - set(ids), f"missing; {reference.path} has"),
         (set(ids) - set(reference.ids), f"extra; {reference.path} has not got"),

@@ -62,13 +62,10 @@ HOW_TESTED = (
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A comparison of two models in one score.
+    """A comparison of two models in one score: each test that could be made.
 
-    Attributes:
-        tests: Each test that could be made; the strongest is the verdict's.
-        how: What gave the verdict's p value.
-        p_holm: That p value, corrected over all tests of the report; nan where there
-            is none.
+    The strongest is the verdict's; `how` names what gave its p value, and `p_holm` is
+    that value corrected over all tests of the report, nan where there is none.
     """
 
     tests: dict[Basis, Comparison]
@@ -107,14 +104,10 @@ def compare_scores(
     swapped: NDArray[np.float64] | None = None,
     p: float | None = None,
 ) -> Comparison:
-    """Test a difference of two scores.
+    """Test a difference of two scores, drawn in each resample, shape (B,).
 
-    Args:
-        difference: First score minus second.
-        drawn: The same in each resample, shape (B,).
-        freedom: Degrees of freedom of Student's t.
-        swapped: With answers swapped, shape (B,): gives p where there is none yet.
-        p: Of an exact test.
+    P is that of an exact test, or of the differences with answers swapped, shape (B,),
+    or of Student's t.
     """
     if p is None and swapped is not None:
         p = bootstrap.swap_p(difference, swapped)
@@ -129,12 +122,9 @@ def of_classes(metric: str) -> bool:
 def without_interval(
     drawn: Mapping[str, NDArray[np.float64]], class_rows: Iterable[int], rows: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Scores of resamples, nan where there are too few rows for an interval.
+    """Scores of resamples by metric, (B,) or (B, M), nan where there are too few rows.
 
-    Args:
-        drawn: Metric -> scores, shape (B,) or (B, M).
-        class_rows: Rows of each class.
-        rows: All rows that are in the scores.
+    `class_rows` are the rows of each class, `rows` all that are in the scores.
     """
     few = any(0 < count < MIN_CLASS_ROWS for count in class_rows)
     return {

@@ -18,7 +18,7 @@ one too. The five models of the paper are settings of this one class:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -40,16 +40,13 @@ HIERARCHIES: dict[str, dict[str, tuple[str, ...]]] = {
         "continuous": ("discrete", "continuous"),
     },
 }
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "leaky_relu": nn.LeakyReLU,
-    "relu": nn.ReLU,
-}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"leaky_relu": nn.LeakyReLU, "relu": nn.ReLU}
 ATTRIBUTE_OUTPUTS = ("relu", "linear", "sigmoid")
 
 
 @dataclass(frozen=True, slots=True)
 class EmotionOutput:
-    """What the decoder says about B utterances.
+    """What the decoder predicts for B utterances.
 
     Attributes:
         logits: (B, K) scores of the K classes; None without a discrete branch.
@@ -68,24 +65,16 @@ class EmotionOutput:
 class Branch(nn.Module):
     """Encoder output to task embedding: pooling, then 64 and 32 units (section 3.2).
 
-    Several poolings share the perceptron and give an embedding each.
-
-    Args:
-        input_size: D, width of the encoder output.
-        hidden_size: units of the first layer.
-        embedding_size: units of the second layer.
-        num_poolings: H, poolings side by side.
-        activation: key of `ACTIVATIONS`, after both layers.
-        dropout_rate: after both activations.
-        pooled_activation: put ReLU and dropout on the pooled vector as well.
+    H poolings side by side share the perceptron and give an embedding each. Options are
+    those of `EmotionDecoder`.
     """
 
     def __init__(
         self,
         input_size: int,
+        num_poolings: int,
         hidden_size: int,
         embedding_size: int,
-        num_poolings: int,
         activation: str,
         dropout_rate: float,
         pooled_activation: bool,
@@ -93,11 +82,9 @@ class Branch(nn.Module):
         super().__init__()
         make_activation = ACTIVATIONS[activation]
         self.pooling = SelfAttentivePooling(input_size, num_poolings)
-        self.pooled = (
-            nn.Sequential(nn.ReLU(), nn.Dropout(dropout_rate))
-            if pooled_activation
-            else nn.Identity()
-        )
+        self.pooled = nn.Sequential()
+        if pooled_activation:
+            self.pooled.extend([nn.ReLU(), nn.Dropout(dropout_rate)])
         self.mlp = nn.Sequential(
             nn.Linear(input_size, hidden_size),
             make_activation(),
@@ -123,7 +110,7 @@ class EmotionDecoder(nn.Module):
         hierarchy: "none", "dc", "cd" or "mutual"; other than "none" needs both.
         hidden_size: units of a branch's first layer (paper: 64).
         embedding_size: units of a branch's second layer (paper: 32).
-        activation: "leaky_relu" (paper) or "relu".
+        activation: "leaky_relu" (paper) or "relu", after both layers.
         dropout_rate: after each activation of a branch (paper: 0.2).
         attribute_output: "relu" (paper: "strictly positive"), "linear" or "sigmoid".
         attribute_range: what a sigmoid output spans. CCC does not change when target
@@ -177,29 +164,20 @@ class EmotionDecoder(nn.Module):
         self.detach_auxiliary = detach_auxiliary
 
         poolings = {"discrete": 1, "continuous": attribute_poolings}
-        built = {
-            branch: Branch(
-                encoder_output_size,
-                hidden_size,
-                embedding_size,
-                poolings[branch],
-                activation,
-                dropout_rate,
-                pooled_activation,
-            )
-            for branch in self.sources
-        }
+        units = {"discrete": num_classes, "continuous": len(ATTRIBUTES)}
+        mlp = hidden_size, embedding_size, activation, dropout_rate, pooled_activation
+        self.branches = nn.ModuleDict()
+        for branch in self.sources:
+            self.branches[branch] = Branch(encoder_output_size, poolings[branch], *mlp)
         outputs = {}
         for branch, sources in self.sources.items():
-            others = sum(poolings[source] for source in sources if source != branch)
-            units = num_classes if branch == "discrete" else len(ATTRIBUTES)
+            read = 1 + sum(poolings[source] for source in sources if source != branch)
             outputs[branch] = nn.Linear(
-                (1 + others) * embedding_size, units // poolings[branch]
+                read * embedding_size, units[branch] // poolings[branch]
             )
         if initial_attribute is not None and "continuous" in outputs:
             bias = self._inverse_activation(initial_attribute)
             nn.init.constant_(outputs["continuous"].bias, bias)
-        self.branches = nn.ModuleDict(built)
         self.outputs = nn.ModuleDict(outputs)
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> EmotionOutput:
@@ -224,13 +202,12 @@ class EmotionDecoder(nn.Module):
         own = embeddings[name]  # (B, H, E)
         parts = []
         for source in self.sources[name]:
-            if source == name:
-                parts.append(own)
-                continue
             other = embeddings[source].flatten(1)[:, None]  # (B, 1, H' E)
             if self.detach_auxiliary:
                 other = other.detach()
-            parts.append(other.expand(-1, own.size(1), -1))  # (B, H, H' E)
+            parts.append(
+                own if source == name else other.expand(-1, own.size(1), -1)
+            )  # (B, H, E or H' E)
         return torch.cat(parts, dim=-1)
 
     def _activate(self, raw: Tensor) -> Tensor:
@@ -251,8 +228,7 @@ class EmotionDecoder(nn.Module):
                 f"decoder_conf: initial_attribute {value} is not inside "
                 f"attribute_range [{low}, {high}]"
             )
-        share = (value - low) / (high - low)
-        return math.log(share / (1 - share))
+        return math.log((value - low) / (high - value))
 
 
 def _apply(layer: nn.Module, values: Tensor) -> Tensor:
@@ -263,7 +239,8 @@ def _apply(layer: nn.Module, values: Tensor) -> Tensor:
     return (values * layer.weight[0]).sum(-1, keepdim=True) + layer.bias
 
 
-def _check_choice(option: str, value: object, allowed: object) -> None:
-    choices = list(allowed)  # type: ignore[call-overload]
-    if value not in choices:
-        raise UserError(f"decoder_conf: {option} is {value!r}; choose from {choices}")
+def _check_choice(option: str, value: object, allowed: Collection[object]) -> None:
+    if value not in allowed:
+        raise UserError(
+            f"decoder_conf: {option} is {value!r}; choose from {list(allowed)}"
+        )

@@ -19,6 +19,7 @@ from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.errors import UserError
 
 MISSING_CLASS = -1
+CONTINUOUS = ("ccc", "mse", "released_ccc")
 
 # Below this, variances and squared mean difference together are rounding noise: float32
 # resolves about 5e-7 around 5, the upper end of a rating scale.
@@ -41,14 +42,8 @@ def concordance(
     """
     if known is None:
         known = torch.ones_like(predictions, dtype=torch.bool)
-    centred_p, mean_p = _centre(predictions, known)  # (N, ...), (...)
-    centred_t, mean_t = _centre(targets, known)
-    covariance = _mean(centred_p * centred_t, known)
-    spread = (
-        _mean(centred_p.square(), known)
-        + _mean(centred_t.square(), known)
-        + (mean_p - mean_t).square()
-    )
+    p, t, covariance, shift = _centred(predictions, targets, known)
+    spread = _mean(p.square(), known) + _mean(t.square(), known) + shift
     defined = spread > _NEGLIGIBLE
     # where() twice: a division by zero would be nan in the gradient even if masked.
     return torch.where(
@@ -56,21 +51,16 @@ def concordance(
     )
 
 
-def released_concordance_loss(
-    predictions: Tensor, targets: Tensor, known: Tensor
-) -> Tensor:
+def _released_ccc_loss(predictions: Tensor, targets: Tensor, known: Tensor) -> Tensor:
     """Concordance loss as the released recipe computes it, for comparison only.
 
     Its covariance is biased (1/N), its variances are not (1/(N-1)), 1e-8 is added below
     the fraction, and a single row falls back to the squared error, of which a batch
-    takes the mean over attributes, not the sum. Arguments as in `concordance`.
+    takes the mean over attributes, not the sum.
     """
-    centred_p, mean_p = _centre(predictions, known)  # (N, ...), (...)
-    centred_t, mean_t = _centre(targets, known)
-    covariance = _mean(centred_p * centred_t, known)
+    p, t, covariance, shift = _centred(predictions, targets, known)
     count = known.sum(0)
-    variances = (centred_p.square() + centred_t.square()).sum(0) / (count - 1).clamp(1)
-    shift = (mean_p - mean_t).square()
+    variances = (p.square() + t.square()).sum(0) / (count - 1).clamp(1)
     loss = 1 - 2 * covariance / (variances + shift + 1e-8)
     return torch.where(count < 2, shift / len(ATTRIBUTES), loss)
 
@@ -80,21 +70,21 @@ def _mean(values: Tensor, known: Tensor) -> Tensor:
     return values.sum(0) / known.sum(0).clamp(1)
 
 
-def _centre(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Return values minus their mean, zero where unknown, and the mean."""
-    mean = _mean(values.where(known, 0), known)
-    return (values - mean).where(known, 0), mean
+def _centred(
+    predictions: Tensor, targets: Tensor, known: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return both minus their means (N, ...), covariance and squared shift (...)."""
+    mean_p, mean_t = (_mean(v.where(known, 0), known) for v in (predictions, targets))
+    p, t = (predictions - mean_p).where(known, 0), (targets - mean_t).where(known, 0)
+    return p, t, _mean(p * t, known), (mean_p - mean_t).square()
 
 
 def attribute_losses(
     predictions: Tensor, targets: Tensor, kind: str = "ccc"
 ) -> tuple[Tensor, Tensor]:
-    """Loss of each attribute over the rows where it is labelled.
+    """Loss, one of `CONTINUOUS`, of each attribute over the rows where it is labelled.
 
-    Args:
-        predictions: (N, 3) valence, arousal, dominance.
-        targets: (N, 3), nan where missing.
-        kind: "ccc", "released_ccc" or "mse".
+    Predictions and targets are (N, 3) valence, arousal, dominance, nan where missing.
 
     Returns:
         Losses (3,) and numbers of labelled rows (3,). A concordance of fewer than two
@@ -106,7 +96,7 @@ def attribute_losses(
     if kind == "ccc":
         losses = 1 - concordance(predictions, true, known)
     elif kind == "released_ccc":
-        losses = released_concordance_loss(predictions, true, known)
+        losses = _released_ccc_loss(predictions, true, known)
     else:
         losses = _mean((predictions - true).square().where(known, 0), known)
     enough = counts >= (2 if kind == "ccc" else 1)
@@ -121,23 +111,20 @@ def class_loss(
 ) -> tuple[Tensor, Tensor]:
     """Cross entropy (eq. 1), averaged over the rows that have a class.
 
-    Args:
-        logits: (N, K).
-        classes: (N,) int, -1 where missing.
-        weight: (K,) weight of each class, or None.
-        label_smoothing: as in `torch.nn.functional.cross_entropy`.
+    It is of logits (N, K) and classes (N,) int, -1 where missing. The weights of
+    classes (K,) and smoothing are torch's.
 
     Returns:
         Scalar loss and the number of labelled rows.
     """
     known = classes != MISSING_CLASS  # (N,)
     weight = logits.new_ones(logits.size(1)) if weight is None else weight.to(logits)
+    # Torch's own mean is nan without a row.
     total = F.cross_entropy(
         logits,
         classes,
-        weight=weight,
+        weight,
         ignore_index=MISSING_CLASS,
-        # Torch's own mean is nan without a row.
         reduction="sum",
         label_smoothing=label_smoothing,
     )
@@ -147,12 +134,7 @@ def class_loss(
 
 @dataclass(frozen=True, slots=True)
 class LossParts:
-    """A loss and what it is made of.
-
-    Attributes:
-        total: alpha * (sum over attributes) + beta * cross entropy (eq. 3).
-        stats: detached parts by name, nan where no row is labelled.
-    """
+    """The total (eq. 3); its detached parts by name, nan where no row is labelled."""
 
     total: Tensor
     stats: dict[str, Tensor]
@@ -174,6 +156,8 @@ class JointLoss(nn.Module):
         UserError: an option has a value that is not among those above.
     """
 
+    class_weights: Tensor | None
+
     def __init__(
         self,
         alpha: float = 1.0,
@@ -183,7 +167,7 @@ class JointLoss(nn.Module):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        if continuous not in ("ccc", "mse", "released_ccc"):
+        if continuous not in CONTINUOUS:
             raise UserError(
                 f"loss_conf: continuous is {continuous!r}; choose ccc, mse or "
                 "released_ccc"
@@ -194,15 +178,10 @@ class JointLoss(nn.Module):
                 "numbers, one a class, or balanced with a training set"
             )
         self.alpha, self.beta = alpha, beta
-        self.class_weights: Tensor | None
-        self.continuous = continuous
-        self.label_smoothing = label_smoothing
-        # Not in the state dict: the configuration says it already.
-        self.register_buffer(
-            "class_weights",
-            None if class_weights is None else torch.tensor(list(class_weights)),
-            persistent=False,
-        )
+        self.continuous, self.label_smoothing = continuous, label_smoothing
+        weights = None if class_weights is None else torch.tensor([*class_weights])
+        # Not in the state dict: the configuration has it already.
+        self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(
         self,
@@ -211,39 +190,31 @@ class JointLoss(nn.Module):
         classes: Tensor,
         targets: Tensor,
     ) -> LossParts:
-        """Add up the losses of the branches there are.
+        """Add up the losses of the branches there are; the others' outputs are None.
 
-        Args:
-            logits: (N, K), or None without a discrete branch.
-            attributes: (N, 3), or None without a continuous branch.
-            classes: (N,) int, -1 where missing.
-            targets: (N, 3), nan where missing.
+        Logits are (N, K), classes (N,) int, -1 where missing, attributes and targets
+        (N, 3), nan where missing.
         """
         total = targets.new_zeros(())
         stats: dict[str, Tensor] = {}
+
+        def note(name: str, loss: Tensor, count: Tensor) -> None:
+            # ESPnet's means leave nan out.
+            stats[f"loss_{name}"] = loss.detach().where(count > 0, float("nan"))
+
         with torch.autocast(targets.device.type, enabled=False):
             if attributes is not None:
-                losses, counts = attribute_losses(
-                    at_least_float32(attributes), targets, self.continuous
-                )
+                values = at_least_float32(attributes)
+                losses, counts = attribute_losses(values, targets, self.continuous)
                 total = total + self.alpha * losses.sum()
-                for name, loss, count in zip(ATTRIBUTES, losses, counts, strict=True):
-                    stats[f"loss_{name}"] = _or_nan(loss, count)
+                for each in zip(ATTRIBUTES, losses, counts, strict=True):
+                    note(*each)
             if logits is not None:
-                loss, count = class_loss(
-                    at_least_float32(logits),
-                    classes,
-                    self.class_weights,
-                    self.label_smoothing,
-                )
+                scores, smoothing = at_least_float32(logits), self.label_smoothing
+                loss, n = class_loss(scores, classes, self.class_weights, smoothing)
                 total = total + self.beta * loss
-                stats["loss_emotion"] = _or_nan(loss, count)
+                note("emotion", loss, n)
         return LossParts(total, stats)
-
-
-def _or_nan(loss: Tensor, count: Tensor) -> Tensor:
-    """Return the loss, or nan if it had no row: ESPnet's means leave that out."""
-    return loss.detach().where(count > 0, float("nan"))
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -22,15 +22,7 @@ from espnet_ext.ser.pooling import frame_mask
 class ESPnetSERModel(AbsESPnetModel):
     """Frontend, specaug, normalize, preencoder, encoder, decoder, loss, in that order.
 
-    Args:
-        frontend: Cached features, or an upstream that runs on audio.
-        specaug: Augmentation in training, or None (paper).
-        normalize: E.g. utterance mean and variance, or None (paper).
-        preencoder: E.g. linear 1024 to 80, or None.
-        encoder: ESPnet's conformer in the paper.
-        decoder: The branches.
-        loss: The joint loss.
-        class_list: Names of the classes, in the order of the logits.
+    Names in `class_list` are in the order of the logits.
     """
 
     def __init__(
@@ -72,7 +64,7 @@ class ESPnetSERModel(AbsESPnetModel):
             speech_lengths: (B,) true lengths.
             emotion: (B, 1) class, -1 where missing; None if nobody has one.
             attributes: (B, 3) valence, arousal, dominance, nan where missing.
-            **_ignored: what ESPnet's trainer adds (``utt_id``).
+            **_ignored: ``utt_id`` of ESPnet's trainer.
         """
         output = self.predict(speech, speech_lengths)
         classes, targets = self.fill_labels(len(speech_lengths), emotion, attributes)
@@ -103,8 +95,7 @@ class ESPnetSERModel(AbsESPnetModel):
     ) -> EmotionOutput:
         """Predict from a batch; arguments as in `forward`."""
         feats, lengths = self.extract_feats(speech, speech_lengths)  # (B, T, D)
-        hidden, lengths = self.encode(feats, lengths)  # (B, M, 64)
-        return self.decode(hidden, lengths)
+        return self.decode(*self.encode(feats, lengths))
 
     def extract_feats(
         self, speech: Tensor | Sequence[Tensor], speech_lengths: Tensor
@@ -161,19 +152,14 @@ def _global_batch(
     logits: Tensor | None, attributes: Tensor | None, classes: Tensor, targets: Tensor
 ) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor]:
     """Gather predictions and labels of all ranks in one go."""
-    columns = [
-        None if column is None else at_least_float32(column)
-        for column in (logits, attributes, classes[:, None], targets)
-    ]
-    there = [column for column in columns if column is not None]
-    dtype = torch.float32
-    for column in there:
-        dtype = torch.promote_types(dtype, column.dtype)
-    packed = torch.cat([column.to(dtype) for column in there], dim=1)  # (n, C)
+    columns = (logits, attributes, classes[:, None], targets)
+    there = [at_least_float32(column) for column in columns if column is not None]
+    packed = torch.cat(there, dim=1)  # (n, C), of the widest type
     sizes = [0 if column is None else column.size(1) for column in columns]
-    parts = gather_rows(packed).split(sizes, dim=1)
-    logits, attributes = (
-        None if column is None else part
-        for column, part in zip(columns[:2], parts, strict=False)
+    of_all = gather_rows(packed).split(sizes, dim=1)
+    return (
+        None if logits is None else of_all[0],
+        None if attributes is None else of_all[1],
+        of_all[2][:, 0].long(),
+        of_all[3],
     )
-    return logits, attributes, parts[2][:, 0].long(), parts[3]

@@ -14,15 +14,7 @@ from torch import Tensor, nn
 
 
 def frame_mask(lengths: Tensor, num_frames: int) -> Tensor:
-    """Return which frames are real.
-
-    Args:
-        lengths: (B,) true number of frames of each row.
-        num_frames: T, the padded number of frames.
-
-    Returns:
-        (B, T) bool, True where a frame is not padding.
-    """
+    """Return (B, T) bool, True on the real frames of rows of true `lengths` (B,)."""
     frames = torch.arange(num_frames, device=lengths.device)  # (T,)
     return frames[None, :] < lengths[:, None]  # (B, T)
 
@@ -30,12 +22,8 @@ def frame_mask(lengths: Tensor, num_frames: int) -> Tensor:
 class SelfAttentivePooling(nn.Module):
     """Weighted mean over frames with learned weights; padding weighs exactly zero.
 
-    Several heads are several poolings side by side (the released recipe has one each
-    for valence, arousal and dominance).
-
-    Args:
-        input_size: D, width of a frame.
-        num_heads: H, how many poolings.
+    H heads are as many poolings side by side (the released recipe has one each for
+    valence, arousal and dominance).
     """
 
     def __init__(self, input_size: int, num_heads: int = 1) -> None:
@@ -43,11 +31,7 @@ class SelfAttentivePooling(nn.Module):
         self.score = nn.Linear(input_size, num_heads, bias=False)
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Pool each row over its own frames.
-
-        Args:
-            hidden: (B, T, D) encoder output.
-            lengths: (B,) true numbers of frames, each at least 1.
+        """Pool frames (B, T, D) over each row's own, of which there is at least 1.
 
         Returns:
             The pooled vectors (B, H, D) and the attention weights (B, H, T), which

@@ -28,25 +28,20 @@ ADDED_BY_ESPNET = ("required", "version", "distributed")
 
 
 def read_config(path: Path | str) -> Config:
-    """Read one YAML file and merge it over its base, if it has one.
-
-    Raises:
-        UserError: A file is missing or no mapping, or bases go round in a circle.
-    """
+    """Read one YAML file and merge it over its base, if it has one."""
     return merge_configs([path])
 
 
 def merge_configs(
     paths: Sequence[Path | str], overrides: Mapping[str, Any] | None = None
 ) -> Config:
-    """Merge files, each over its base, in order, then `overrides`; the later wins.
+    """Merge YAML files, each over its base, in order, then `overrides`; the later wins.
 
     Mappings (``encoder_conf: ...``) are merged key by key; everything else, lists
     included, is replaced.
 
-    Args:
-        paths: YAML files.
-        overrides: Nested as the files are.
+    Raises:
+        UserError: A file is missing or no mapping, or bases go round in a circle.
     """
     return _merge_layers([*_read_layers(paths), ("", overrides or {})])
 
@@ -54,12 +49,7 @@ def merge_configs(
 def describe_config(
     paths: Sequence[Path | str], overrides: Mapping[str, Any] | None = None
 ) -> str:
-    """Write a merged configuration as YAML, with the source of each value beside it.
-
-    Args:
-        paths: As in `merge_configs`.
-        overrides: What the recipe itself adds.
-    """
+    """Write a merged configuration as YAML, with the source of each value beside it."""
     layers = [*_read_layers(paths), ("the recipe", overrides or {})]
     sources = {key: name for name, config in layers for key, _ in _leaves(config)}
     lines: list[tuple[str, str]] = []
@@ -171,17 +161,17 @@ def _constructor_keys(
         return _lower(config.get(name, actions[name].default))
 
     classes: dict[str, Any] = {
-        choices.name: choices.get_class(selected(choices.name))
-        for choices in SERTask.class_choices_list
+        "optim": optim_classes[selected("optim")],
+        "scheduler": scheduler_classes.get(selected("scheduler")),
     }
-    classes["optim"] = optim_classes[selected("optim")]
-    classes["scheduler"] = scheduler_classes.get(selected("scheduler"))
+    for choices in SERTask.class_choices_list:
+        classes[choices.name] = choices.get_class(selected(choices.name))
     keys: dict[str, set[str]] = {}
     for name, class_ in classes.items():
         parameters = {} if class_ is None else inspect.signature(class_).parameters
         kinds = {parameter.kind for parameter in parameters.values()}
         if inspect.Parameter.VAR_KEYWORD not in kinds:
-            keys[f"{name}_conf"] = {*parameters} - FILLED_BY_TASK.get(name, frozenset())
+            keys[f"{name}_conf"] = {*parameters} - FILLED_BY_TASK.get(name, set())
     return keys
 
 
@@ -192,12 +182,8 @@ def _place(path: KeyPath, layers: Sequence[Layer]) -> str:
     """
     file = "the training configuration"
     for name, config in layers:
-        has_key = True
-        value: Any = config
-        for key in path:
-            has_key = has_key and isinstance(value, Mapping) and key in value
-            value = value[key] if has_key else None
-        file = name if has_key else file
+        if any(leaf[: len(path)] == path for leaf, _ in _leaves(config)):
+            file = name
     return ": ".join([file, *path[:-1]])
 
 
@@ -217,7 +203,7 @@ def _lower(value: Any) -> Any:
 
 
 def _is_number_in_disguise(text: str) -> bool:
-    """Say whether Python reads `text` as a number in scientific notation."""
+    """Return whether `text` is a number in scientific notation to Python."""
     try:
         float(text)
     except ValueError:

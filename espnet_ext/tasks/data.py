@@ -24,11 +24,7 @@ SAMPLES_PER_FRAME = 320
 
 
 def find_data(triples: Sequence[Sequence[str]], name: str) -> tuple[str, str]:
-    """Return path and type of the data called `name`.
-
-    Raises:
-        UserError: There is none.
-    """
+    """Return path and type of the data called `name`; without it a UserError."""
     for path, other, kind in triples:
         if other == name:
             return path, kind
@@ -36,11 +32,7 @@ def find_data(triples: Sequence[Sequence[str]], name: str) -> tuple[str, str]:
 
 
 def feature_size(args: argparse.Namespace) -> dict[str, int]:
-    """Return the frontend's sizes as the training features' store says them.
-
-    Raises:
-        UserError: Training is on audio, and ``frontend_conf`` gives no sizes.
-    """
+    """Return the frontend's sizes as the training features' store has them."""
     if "input_size" in (args.frontend_conf or {}):
         return {}
     path, kind = find_data(args.train_data_path_and_name_and_type, "speech")
@@ -54,11 +46,7 @@ def feature_size(args: argparse.Namespace) -> dict[str, int]:
 
 
 def read_lengths(options: IteratorOptions) -> dict[str, int]:
-    """Return the length of each utterance, from the shape file or the feature store.
-
-    Raises:
-        UserError: There is neither.
-    """
+    """Return the length of each utterance, from the shape file or the feature store."""
     if options.shape_files:
         shapes = load_num_sequence_text(options.shape_files[0], "csv_int")
         return {utt: int(shape[0]) for utt, shape in shapes.items()}
@@ -78,18 +66,13 @@ def read_lengths(options: IteratorOptions) -> dict[str, int]:
 
 def read_corpora(options: IteratorOptions) -> dict[str, str]:
     """Return the corpus of each utterance; nothing if the data does not say it."""
-    for path, name, _ in options.data_path_and_name_and_type:
-        if name == "corpus":
-            return read_2columns_text(path)
-    return {}
+    triples = options.data_path_and_name_and_type
+    files = [path for path, name, _ in triples if name == "corpus"]
+    return read_2columns_text(files[0]) if files else {}
 
 
 def balanced_class_weights(args: argparse.Namespace) -> list[float]:
-    """Return n / (K n_k) for each class k, as scikit-learn's "balanced" does.
-
-    Raises:
-        UserError: A class has no training row.
-    """
+    """Return n / (K n_k) for each class k, as scikit-learn's "balanced" does."""
     path, _ = find_data(args.train_data_path_and_name_and_type, "emotion")
     rows = load_num_sequence_text(path, "text_int").values()
     classes = np.array([row[0] for row in rows])  # (N,)
@@ -108,11 +91,7 @@ def balanced_class_weights(args: argparse.Namespace) -> list[float]:
 def hold_features(
     args: argparse.Namespace, options: IteratorOptions, ids: list[str], mode: str
 ) -> ResidentFeatures | None:
-    """Hold cached features in memory, if the options and their size say so.
-
-    Raises:
-        UserError: They are not cached, or do not fit, and were not left to auto.
-    """
+    """Hold cached features in memory, if the options and their size allow it."""
     path, kind = find_data(options.data_path_and_name_and_type, "speech")
     if kind == FEATURES_TYPE:
         room = Room(args.resident, args.resident_gb, args.ngpu, args.num_workers)
@@ -131,9 +110,6 @@ def batch_rule(
     """Translate ESPnet's batch options.
 
     In validation a batch decides nothing, so only the number of ranks is its floor.
-
-    Raises:
-        UserError: An option does not go with ``iterator_type: task``.
     """
     floor = max(args.min_batch_size, world_size) if options.train else world_size
     limit = args.max_batch_frames * _units_per_frame(options)
@@ -172,6 +148,6 @@ def warn_of_long_clips(
 
 
 def _units_per_frame(options: IteratorOptions) -> int:
-    """Return how many of the units that lengths are in make a frame."""
+    """Return how many of the units of lengths are a frame: 1, or samples of audio."""
     _, kind = find_data(options.data_path_and_name_and_type, "speech")
     return 1 if kind == FEATURES_TYPE else SAMPLES_PER_FRAME

@@ -48,32 +48,28 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--corpus_sampling",
         choices=["natural", "balanced"],
         default="natural",
-        help="natural: every utterance once an epoch. balanced: utterances of "
-        "smaller corpora repeat until all corpora are as large as the largest. "
-        "With --iterator_type task, which also gives these ESPnet options a "
-        "meaning of their own: --batch_type length (--batch_bins bounds rows x "
-        "longest row, in feature frames at 50 a second, or in samples for "
-        "audio), sorted (--batch_size rows of similar length) or unsorted "
-        "(--batch_size rows); --min_batch_size is the floor on the rows of the "
-        "batch over all ranks and stronger than --batch_bins",
+        help="natural: every utterance once an epoch. balanced: smaller corpora repeat "
+        "until all are as large as the largest. With --iterator_type task, where "
+        "--batch_type is length (--batch_bins bounds rows x longest row, in frames at "
+        "50 a second or in samples of audio), sorted (--batch_size rows of similar "
+        "length) or unsorted; --min_batch_size is the floor on the rows over all ranks "
+        "and stronger than --batch_bins",
     )
     group.add_argument(
         "--max_batch_frames",
         type=int,
         default=30_000,
-        help="Most rows x longest row of a batch, in frames at 50 a second, of "
-        "audio too: it bounds the memory and is stronger than --min_batch_size, so "
-        "that batches of long clips have fewer rows. A larger --batch_bins counts "
-        "in its place. With --iterator_type task",
+        help="Most rows x longest row of a batch, in frames at 50 a second, of audio "
+        "too: bounds the memory and is stronger than --min_batch_size; a larger "
+        "--batch_bins counts in its place. With --iterator_type task",
     )
     group.add_argument(
         "--resident",
         choices=["auto", "none", "ram", "device"],
         default="auto",
-        help="Hold the cached features of each set in memory: on the device that "
-        "trains, in RAM, or auto: on the device if they take at most "
-        "--resident_gb and leave room (a third of a GPU's memory, on a CPU half of "
-        "what is free); the log says which. With --iterator_type task",
+        help="Hold cached features in memory: in RAM, on the device that trains, or "
+        "auto: there if they take at most --resident_gb and leave room (a third of a "
+        "GPU's memory, on a CPU half of what is free). With --iterator_type task",
     )
     group.add_argument(
         "--resident_gb",
@@ -101,11 +97,7 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """Refuse options that cannot work here.
-
-    Raises:
-        UserError: Names the option and what to do.
-    """
+    """Refuse options that cannot work here, each with what to do."""
     if args.accum_grad != 1:
         raise UserError(
             f"accum_grad is {args.accum_grad}, but the concordance of several small "

@@ -22,7 +22,6 @@ from espnet2.asr.specaug.abs_specaug import AbsSpecAug
 from espnet2.asr.specaug.specaug import SpecAug
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.layers.abs_normalize import AbsNormalize
-from espnet2.layers.global_mvn import GlobalMVN
 from espnet2.layers.utterance_mvn import UtteranceMVN
 from espnet2.tasks.abs_task import AbsTask, IteratorOptions
 from espnet2.torch_utils.initialize import initialize
@@ -57,59 +56,45 @@ from espnet_ext.train.dataset import SERDataset, collate
 from espnet_ext.train.iterator import BatchDrawer, SERIterFactory
 from espnet_ext.train.trainer import SERTrainer, spread_seed
 
-
-def _choices(
-    name: str, type_check: type, default: str | None, **classes: type
-) -> ClassChoices:
-    return ClassChoices(name, classes, type_check, default, optional=default is None)
-
-
+# Of each part of a model: what it must be, its default, and the classes to choose from.
+_PARTS: dict[str, tuple[type, str | None, dict[str, type]]] = {
+    "frontend": (
+        AbsFrontend,
+        "cached",
+        {"cached": CachedFeatures, "online": OnlineUpstream},
+    ),
+    "specaug": (AbsSpecAug, None, {"specaug": SpecAug}),
+    "normalize": (AbsNormalize, None, {"utterance_mvn": UtteranceMVN}),
+    "preencoder": (AbsPreEncoder, None, {"linear": LinearProjection}),
+    "encoder": (
+        AbsEncoder,
+        "conformer",
+        {
+            "conformer": ConformerEncoder,
+            "transformer": TransformerEncoder,
+            "linear": LinearEncoder,
+        },
+    ),
+    "decoder": (
+        nn.Module,
+        "emotion",
+        {"emotion": EmotionDecoder, "mean": MeanPoolingDecoder},
+    ),
+    "loss": (nn.Module, "joint", {"joint": JointLoss}),
+    "model": (AbsESPnetModel, "espnet", {"espnet": ESPnetSERModel}),
+}
 CHOICES = {
-    choices.name: choices
-    for choices in (
-        _choices(
-            "frontend",
-            AbsFrontend,
-            "cached",
-            cached=CachedFeatures,
-            online=OnlineUpstream,
-        ),
-        _choices("specaug", AbsSpecAug, None, specaug=SpecAug),
-        _choices(
-            "normalize",
-            AbsNormalize,
-            None,
-            utterance_mvn=UtteranceMVN,
-            global_mvn=GlobalMVN,
-        ),
-        _choices("preencoder", AbsPreEncoder, None, linear=LinearProjection),
-        _choices(
-            "encoder",
-            AbsEncoder,
-            "conformer",
-            conformer=ConformerEncoder,
-            transformer=TransformerEncoder,
-            linear=LinearEncoder,
-        ),
-        _choices(
-            "decoder",
-            nn.Module,
-            "emotion",
-            emotion=EmotionDecoder,
-            mean=MeanPoolingDecoder,
-        ),
-        _choices("loss", nn.Module, "joint", joint=JointLoss),
-        _choices("model", AbsESPnetModel, "espnet", espnet=ESPnetSERModel),
-    )
+    name: ClassChoices(name, classes, kind, default, optional=default is None)
+    for name, (kind, default, classes) in _PARTS.items()
 }
 
 # Parameters that are not for a configuration file: the task or the trainer gives them.
-FILLED_BY_TASK: dict[str, frozenset[str]] = {
-    "encoder": frozenset({"input_size"}),
-    "decoder": frozenset({"encoder_output_size", "num_classes"}),
-    "model": frozenset({*CHOICES, "class_list"}),
-    "optim": frozenset({"params"}),
-    "scheduler": frozenset({"optimizer", "last_epoch"}),
+FILLED_BY_TASK: dict[str, set[str]] = {
+    "encoder": {"input_size"},
+    "decoder": {"encoder_output_size", "num_classes"},
+    "model": {*CHOICES, "class_list"},
+    "optim": {"params"},
+    "scheduler": {"optimizer", "last_epoch"},
 }
 
 
@@ -119,11 +104,7 @@ class ConfigParser(config_argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse; an option is stronger than the file.
-
-        Raises:
-            UserError: The file cannot be read, or has a key that nothing reads.
-        """
+        """Parse; an option is stronger than the file."""
         parse = super(config_argparse.ArgumentParser, self).parse_known_args
         path = parse(args, namespace)[0].config
         if path is not None:
@@ -149,7 +130,7 @@ class SERTask(AbsTask):
 
     @classmethod
     def get_parser(cls) -> config_argparse.ArgumentParser:
-        """Return ESPnet's parser, reading configuration files in our way."""
+        """Return ESPnet's parser as a `ConfigParser`."""
         parser = super().get_parser()
         parser.__class__ = ConfigParser
         return parser
@@ -210,45 +191,33 @@ class SERTask(AbsTask):
         args.class_list = read_class_list(args.class_list)
         if args.frontend == "cached":
             args.frontend_conf = {**feature_size(args), **(args.frontend_conf or {})}
-        frontend = build("frontend")
-        size = frontend.output_size()
+        parts = {"frontend": build("frontend")}
+        size = parts["frontend"].output_size()
         if args.preencoder is not None:
             args.preencoder_conf = {"input_size": size, **args.preencoder_conf}
         if args.loss_conf.get("class_weights") == "balanced":
             weights = balanced_class_weights(args)
             args.loss_conf = {**args.loss_conf, "class_weights": weights}
-        specaug, normalize = build("specaug"), build("normalize")
-        preencoder = build("preencoder")
-        if preencoder is not None:
-            size = preencoder.output_size()
-        encoder = build("encoder", input_size=size)
+        parts |= {name: build(name) for name in ("specaug", "normalize", "preencoder")}
+        if parts["preencoder"] is not None:
+            size = parts["preencoder"].output_size()
+        parts["encoder"] = encoder = build("encoder", input_size=size)
         if args.conv_norm == "layer":
             replace_batch_norm(encoder)
         use_block_attention(encoder)
         recompute_long_batches(encoder)
-        decoder = build(
-            "decoder",
-            encoder_output_size=encoder.output_size(),
-            num_classes=len(args.class_list),
+        width, num_classes = encoder.output_size(), len(args.class_list)
+        parts["decoder"] = build(
+            "decoder", encoder_output_size=width, num_classes=num_classes
         )
-        loss = build("loss")
+        parts["loss"] = build("loss")
         weights = args.loss_conf.get("class_weights")
-        if weights is not None and len(weights) != len(args.class_list):
+        if weights is not None and len(weights) != num_classes:
             raise UserError(
                 f"loss_conf: class_weights has {len(weights)} numbers for the "
-                f"{len(args.class_list)} classes {args.class_list}"
+                f"{num_classes} classes {args.class_list}"
             )
-        model = build(
-            "model",
-            frontend=frontend,
-            specaug=specaug,
-            normalize=normalize,
-            preencoder=preencoder,
-            encoder=encoder,
-            decoder=decoder,
-            loss=loss,
-            class_list=args.class_list,
-        )
+        model = build("model", **parts, class_list=args.class_list)
         if args.init is not None:
             initialize(model, args.init)
         if args.sync_batchnorm and dist.is_initialized() and args.ngpu > 0:
@@ -278,11 +247,7 @@ class SERTask(AbsTask):
     def build_task_iter_factory(
         cls, args: argparse.Namespace, iter_options: IteratorOptions, mode: str
     ) -> AbsIterFactory:
-        """Build the factory of ``--iterator_type task``.
-
-        Raises:
-            UserError: The set has no lengths, or a batch option does not fit.
-        """
+        """Build the factory of ``--iterator_type task``."""
         rank, world_size = 0, 1
         if iter_options.distributed:
             rank, world_size = dist.get_rank(), dist.get_world_size()
@@ -298,17 +263,18 @@ class SERTask(AbsTask):
         held = hold_features(args, iter_options, list(lengths), mode)
         if held is not None:
             dataset.hold_speech(held)
+        drawer = BatchDrawer(
+            lengths,
+            rule=batch_rule(args, iter_options, world_size),
+            seed=spread_seed(args.seed),
+            shuffle=iter_options.train,
+            corpora=corpora,
+            balanced=balanced,
+        )
         factory = SERIterFactory(
-            dataset=dataset,
-            drawer=BatchDrawer(
-                lengths=lengths,
-                rule=batch_rule(args, iter_options, world_size),
-                seed=spread_seed(args.seed),
-                shuffle=iter_options.train,
-                corpora=corpora,
-                balanced=balanced,
-            ),
-            collate_fn=iter_options.collate_fn,
+            dataset,
+            drawer,
+            iter_options.collate_fn,
             rank=rank,
             world_size=world_size,
             num_workers=args.num_workers,
@@ -320,11 +286,7 @@ class SERTask(AbsTask):
 
 
 def read_class_list(class_list: str | Sequence[str] | None) -> list[str]:
-    """Return the class names from a file with one a line, or from a list.
-
-    Raises:
-        UserError: There is no such file, or it has no names.
-    """
+    """Return the class names from a file with one a line, or from a list."""
     if class_list is None:
         raise UserError("class_list is missing; give --class_list SETDIR/classes")
     if isinstance(class_list, str):
@@ -340,9 +302,6 @@ def load_parameters(model: nn.Module, model_file: Path | str) -> None:
     """Load a checkpoint whose keys and shapes must be exactly the model's.
 
     ESPnet's own ``build_model_from_file`` ignores keys that do not fit.
-
-    Raises:
-        UserError: The file cannot be read, or names the keys that do not fit.
     """
     try:
         state = torch.load(model_file, map_location="cpu", weights_only=True)

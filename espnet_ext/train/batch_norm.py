@@ -30,13 +30,9 @@ from espnet_ext.ser.model import ESPnetSERModel
 
 @dataclass(frozen=True, slots=True)
 class TrainingStatistics:
-    """Where the statistics come from.
+    """Where the statistics come from: so many training batches over all ranks.
 
-    Attributes:
-        factory: gives the training batches; those of epoch 1 are taken, so that the
-            part is the same whenever it is asked for.
-        batches: how many of them (over all ranks: each rank has its rows of each).
-        padding: whether padded frames count.
+    They are those of epoch 1, so that the part is the same whenever it is asked for.
     """
 
     factory: AbsIterFactory
@@ -65,13 +61,9 @@ def set_statistics(
     """Set each norm's mean and variance to those of its own input.
 
     Running statistics are read nowhere in training mode, so that the training goes on
-    as if nothing had happened. All frames count alike; the variance is the unbiased
-    one, as in torch. The encoder's inputs (B, T, D) of all batches are in memory.
-
-    Args:
-        model: its encoder's norms are set; it is left in evaluation mode.
-        batches: this rank's ``speech`` (B, T, ...) and ``speech_lengths`` (B,).
-        padding: whether padded frames count.
+    as if nothing had happened; the model is left in evaluation mode. All frames count
+    alike, padded ones with `padding`; the variance is the unbiased one, as in torch.
+    The encoder's inputs (B, T, D) of all batches are in memory.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -81,7 +73,6 @@ def set_statistics(
         feats = model.extract_feats(data["speech"], data["speech_lengths"])
         inputs.append(_arguments_of(model.encoder, model.encode, *feats))
     for norm in batch_norms(model.encoder):
-        # (1 + 2 C,): number of frames, sums, sums of squares
         sums = torch.zeros(1 + 2 * norm.num_features, dtype=torch.double, device=device)
         for feats, lengths in inputs:
             (values,) = _arguments_of(norm, model.encoder, feats, lengths)  # (B, C, T)

@@ -47,11 +47,7 @@ UNREADABLE = (
 
 @contextmanager
 def full_disk_named(folder: Path) -> Iterator[None]:
-    """Name the disk where a save into `folder` fails; torch does not.
-
-    Raises:
-        UserError: torch's writer could not write a file.
-    """
+    """Name the disk where a save into `folder` fails; torch does not."""
     try:
         yield
     except RuntimeError as error:
@@ -107,13 +103,12 @@ def prepare_resume(
 ) -> None:
     """Put right what a kill left behind, so that ESPnet's own resume is exact.
 
-    Removes unfinished temporary files, falls back to the previous checkpoint if the
-    last one cannot be read, writes the last epoch's model if the kill came before it,
-    points the links where they belong and removes models that are not among the
-    `nbest` of any criterion. Does nothing where nothing was trained.
+    Falls back to the previous checkpoint if the last one cannot be read, writes the
+    last epoch's model if the kill came before it, points the links where they belong
+    and removes models that are not among the `nbest` of any criterion.
 
     Raises:
-        UserError: neither the checkpoint nor the previous one can be read.
+        UserError: neither of the two can be read.
     """
     for leftover in folder.glob(".tmp-*.pth-*"):
         leftover.unlink()

@@ -22,15 +22,12 @@ from espnet_ext.corpora.datadir import read_wav_scp
 class SERDataset(ESPnetDataset):
     """Loads ``speech`` in its stored precision, integers as int64, labels as float32.
 
-    Construction, loader types and errors are those of ESPnet's dataset, but ``sound``
-    is read as in inference and extraction: mono, at 16 kHz, whatever the file has.
+    Otherwise it is ESPnet's dataset, but ``sound`` is read as in inference and
+    extraction: mono, at 16 kHz, whatever the file has.
     """
 
     def _build_loader(
-        self,
-        path: str,
-        loader_type: str,
-        keys_to_load: Collection[str | int] | None,
+        self, path: str, loader_type: str, keys_to_load: Collection[str | int] | None
     ) -> Mapping[str, Any]:
         if loader_type != "sound":
             return super()._build_loader(path, loader_type, keys_to_load)
@@ -44,11 +41,7 @@ class SERDataset(ESPnetDataset):
         self.loader_dict["speech"] = features
 
     def __getitem__(self, uid: str | int) -> tuple[str, dict[str, Any]]:
-        """Return an utterance's id and arrays; speech held in memory is a tensor.
-
-        Raises:
-            KeyError: a data file does not have the utterance; names file and id.
-        """
+        """Return an utterance's id and arrays; speech held in memory is a tensor."""
         uid = str(uid)
         data: dict[str, Any] = {}
         for name, loader in self.loader_dict.items():
@@ -59,12 +52,9 @@ class SERDataset(ESPnetDataset):
                 raise KeyError(
                     f"{uid} is not in {path} (data name {name}, type {kind})"
                 ) from None
-            if not isinstance(value, Tensor):
-                value = np.asarray(value)
-                if value.dtype.kind == "i":
-                    value = value.astype(np.int64, copy=False)
-                elif name != "speech":
-                    value = value.astype(np.float32, copy=False)
+            if name != "speech":
+                is_integer = np.asarray(value).dtype.kind == "i"
+                value = np.asarray(value, np.int64 if is_integer else np.float32)
             data[name] = value
         return uid, data
 
@@ -77,12 +67,9 @@ def collate(
     Hidden states (T, L, D) stay as they are, mapped to their file: padded or not, a
     copy of 25 of them takes 50 kB a frame.
 
-    Args:
-        rows: what `SERDataset` returns, speech (T, ...) of several lengths.
-
     Returns:
-        The ids and a batch with ``speech`` (B, T, ...) or B arrays (T, L, D),
-        ``speech_lengths`` (B,) and the labels (B, C).
+        The ids and a batch: ``speech`` (B, T, ...) or B arrays (T, L, D),
+        ``speech_lengths`` (B,) and labels (B, C).
     """
     ids = [utt for utt, _ in rows]
     speech = [as_tensor(data["speech"]) for _, data in rows]

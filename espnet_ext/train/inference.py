@@ -56,9 +56,6 @@ def predict_utterances(
         speech: features (T, D), (T, L, D) or audio (n,) of each utterance.
         batches: the utterances to predict, those of a batch together.
         device: "cpu" or "cuda".
-
-    Yields:
-        Predictions in the order of the batches.
     """
     model.eval().to(device).double()
     model.frontend.float()
@@ -72,49 +69,34 @@ def _predict_batch(
     speech: Mapping[str, np.ndarray],
     ids: Sequence[str],
     device: str,
-) -> list[UtterancePrediction]:
-    feats = [_features(model, speech[utt], device) for utt in ids]  # (T, D)
+) -> Iterator[UtterancePrediction]:
+    feats = []
+    for utt in ids:
+        alone = as_tensor(speech[utt]).to(device)[None]  # (1, T, ...)
+        rows, n = model.extract_feats(alone, torch.tensor([alone.size(1)]).to(device))
+        feats.append(rows[0, : n[0]])  # (T, D)
     lengths = torch.tensor([len(rows) for rows in feats], device=device)  # (B,)
     padded = pad_sequence(feats, batch_first=True)  # (B, T, D)
     hidden, lengths = model.encode(padded, lengths)
     output = model.decode(hidden, lengths)
     probabilities = None if output.logits is None else output.logits.softmax(dim=-1)
-    return [
-        UtterancePrediction(
+    for row, utt in enumerate(ids):
+        attention: dict[str, np.ndarray] = {}
+        for branch, values in output.attention.items():
+            heads = values[row, :, : lengths[row]].float().cpu().numpy()  # (H, T)
+            attention[branch] = heads[0] if len(heads) == 1 else heads.mean(axis=0)
+            if len(heads) > 1:
+                names = [f"{branch}_{attribute}" for attribute in ATTRIBUTES]
+                attention |= zip(names, heads, strict=True)
+        embeddings = output.embeddings.items()
+        yield UtterancePrediction(
             id=utt,
             probabilities=_row(probabilities, row),
             attributes=_row(output.attributes, row),
-            embeddings={
-                branch: values[row].float().cpu().numpy()
-                for branch, values in output.embeddings.items()
-            },
-            attention={
-                name: weights
-                for branch, values in output.attention.items()
-                for name, weights in _attention_of(
-                    branch, values[row, :, : lengths[row]]
-                ).items()
-            },
+            embeddings={name: e[row].float().cpu().numpy() for name, e in embeddings},
+            attention=attention,
         )
-        for row, utt in enumerate(ids)
-    ]
-
-
-def _features(model: ESPnetSERModel, speech: np.ndarray, device: str) -> Tensor:
-    row = as_tensor(speech).to(device)[None]  # (1, T, ...)
-    lengths = torch.tensor([row.size(1)], device=device)
-    feats, lengths = model.extract_feats(row, lengths)
-    return feats[0, : lengths[0]]  # (T, D)
 
 
 def _row(values: Tensor | None, row: int) -> np.ndarray | None:
     return None if values is None else values[row].double().cpu().numpy()
-
-
-def _attention_of(branch: str, weights: Tensor) -> dict[str, np.ndarray]:
-    """Name the weights (H, T) of one utterance's poolings."""
-    heads = weights.float().cpu().numpy()
-    if len(heads) == 1:
-        return {branch: heads[0]}
-    named = {f"{branch}_{n}": h for n, h in zip(ATTRIBUTES, heads, strict=True)}
-    return {branch: heads.mean(axis=0), **named}

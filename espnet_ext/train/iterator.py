@@ -1,6 +1,7 @@
 """The iterator factory behind ``--iterator_type task``: new batches for every epoch."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,6 @@ from espnet_ext.errors import UserError
 from espnet_ext.train.sampler import (
     BatchRule,
     balance_corpora,
-    describe_balance,
     draw_batches,
     padding_share,
 )
@@ -23,12 +23,7 @@ from espnet_ext.train.sampler import (
 
 @dataclass(frozen=True, slots=True)
 class EpochIterator:
-    """One epoch's batches, and which corpus each utterance belongs to.
-
-    Attributes:
-        loader: yields (utterance ids, batch of tensors).
-        corpora: corpus of each utterance; empty where the data do not tell.
-    """
+    """One epoch's batches (ids, tensors), and the corpus of each utterance if known."""
 
     loader: DataLoader
     corpora: Mapping[str, str]
@@ -42,15 +37,10 @@ class EpochIterator:
 
 @dataclass(frozen=True, slots=True)
 class BatchDrawer:
-    """Draws the batches of an epoch; equal on all ranks.
+    """Draws the batches of an epoch, equal on all ranks, from lengths by utterance.
 
-    Attributes:
-        lengths: length of each utterance of the set.
-        rule: sizes of batches.
-        seed: the training's seed.
-        shuffle: False for one fixed cut (validation).
-        corpora: corpus of each utterance.
-        balanced: repeat smaller corpora up to the size of the largest.
+    Without `shuffle` there is one fixed cut (validation). `balanced` repeats smaller
+    corpora up to the size of the largest.
     """
 
     lengths: Mapping[str, int]
@@ -76,16 +66,7 @@ class SERIterFactory(AbsIterFactory):
     """Builds the iterator of each epoch from a `BatchDrawer`.
 
     Rank r of N loads rows r::N of every batch, so that the batch is the same set of
-    utterances for any number of ranks.
-
-    Attributes:
-        dataset: loads an utterance.
-        drawer: draws the batches.
-        collate_fn: pads a batch.
-        rank: this process.
-        world_size: number of processes.
-        num_workers: loader processes; 0 loads in the training process.
-        pin_memory: page-locked batches, for a GPU.
+    utterances for any number of ranks. `num_workers` and the like: torch's DataLoader.
     """
 
     dataset: Dataset
@@ -97,13 +78,7 @@ class SERIterFactory(AbsIterFactory):
     pin_memory: bool = False
 
     def __post_init__(self) -> None:
-        """Check the set's size.
-
-        Raises:
-            UserError: a batch has fewer rows than there are ranks.
-        """
-        utterances = len(self.drawer.lengths)
-        if utterances < self.world_size:
+        if (utterances := len(self.drawer.lengths)) < self.world_size:
             raise UserError(
                 f"a set of {utterances} utterances cannot be shared by "
                 f"{self.world_size} ranks; use fewer"
@@ -132,8 +107,14 @@ class SERIterFactory(AbsIterFactory):
             f"{padding_share(batches, self.drawer.lengths):.1%} padding"
         )
         if self.drawer.balanced:
-            ids = sorted(self.drawer.lengths)
+            corpora = self.drawer.corpora
+            counts = Counter(corpora[utt] for utt in self.drawer.lengths)
+            drawn = Counter(corpora[utt] for batch in batches for utt in batch)
+            shares = ", ".join(
+                f"{corpus}: {count} utterances x {drawn[corpus] / count:.2f}"
+                for corpus, count in sorted(counts.items())
+            )
             logging.info(
                 f"[{mode}] corpora are balanced: smaller ones repeat within an epoch "
-                f"({describe_balance(ids, self.drawer.corpora)})"
+                f"({shares})"
             )

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.hardware import FILE, read_starts, write_starts
@@ -27,51 +26,29 @@ from espnet_ext.utils.packages import DISTRIBUTIONS, find_packages
 
 
 def this_machine(ngpu: int) -> dict[str, Any]:
-    """Describe what this process runs on.
-
-    Args:
-        ngpu: GPUs that the process uses, the current one first.
+    """Describe what this process, with so many GPUs, runs on.
 
     Returns:
         ``host``, ``cpu`` (model), ``cores`` (logical ones that the process may use),
         ``threads`` (of torch for one operation) and ``gpus`` (names).
     """
-    first = torch.cuda.current_device() if ngpu else 0
-    devices = [first] if ngpu == 1 else range(ngpu)
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    devices = [torch.cuda.current_device()] if ngpu == 1 else range(ngpu)
     return {
         "host": socket.gethostname(),
         "cpu": processor_name(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else 0,
+        "cores": len(affinity(0)) if affinity else 0,
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(device) for device in devices],
     }
-
-
-def all_machines(ngpu: int, *, distributed: bool) -> list[dict[str, Any]]:
-    """Describe what every rank runs on, in the order of the ranks.
-
-    Args:
-        ngpu: GPUs of each process.
-        distributed: Whether there are other ranks; all of them must call this.
-    """
-    if not distributed:
-        return [this_machine(ngpu)]
-    gathered: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, this_machine(ngpu))
-    return gathered
 
 
 @dataclass(slots=True)
 class TrainingRecord:
     """The record of one start of a training; earlier starts are kept before it.
 
-    Attributes:
-        folder: Of the training.
-        machines: One a rank, as `this_machine` describes it.
-        packages: Version and folder of each package that this process has imported.
-        earlier: The starts before this one, as they are in the file.
+    Of it are `machines`, one a rank as `this_machine` describes it, and `packages`:
+    version and folder of each package that this process has imported.
     """
 
     folder: Path
@@ -115,13 +92,7 @@ class TrainingRecord:
 def open_record(
     folder: Path, machines: Sequence[dict[str, Any]], *, resume: bool
 ) -> TrainingRecord:
-    """Begin the record of a start.
-
-    Args:
-        folder: Of the training.
-        machines: One a rank.
-        resume: Whether the training goes on, so that what it took before counts.
-    """
+    """Begin the record of a start; with `resume` what it took before counts."""
     for leftover in folder.glob(f".tmp-{FILE}-*"):  # of a kill inside of a save
         leftover.unlink(missing_ok=True)
     try:

@@ -8,7 +8,6 @@ that it would have drawn.
 """
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,16 +20,15 @@ _LENGTH_JITTER = 0.15
 
 @dataclass(frozen=True, slots=True)
 class BatchRule:
-    """How large a batch may be.
+    """How large a batch may be; None is no bound.
 
     Attributes:
-        max_frames: rows times the longest row, padding included; None for no bound.
-        max_rows: None for no bound.
+        max_frames: rows times the longest row, padding included.
+        max_rows: number of rows.
         min_rows: the floor, stronger than both bounds. Only a whole set that is
             smaller gives a smaller batch, and `limit_frames`.
         by_length: similar lengths together; else any.
-        limit_frames: rows times the longest row, stronger than the floor; None for no
-            limit.
+        limit_frames: rows times the longest row, stronger than the floor.
         fewest_rows: rows that are never too many.
     """
 
@@ -43,13 +41,10 @@ class BatchRule:
 
     def has_room(self, rows: int, longest: int) -> bool:
         """Say whether a batch may have this many rows, the longest being so long."""
-        return self.is_possible(rows, longest) and (
-            rows <= self.min_rows
-            or (
-                (self.max_rows is None or rows <= self.max_rows)
-                and (self.max_frames is None or rows * longest <= self.max_frames)
-            )
+        within = (self.max_rows is None or rows <= self.max_rows) and (
+            self.max_frames is None or rows * longest <= self.max_frames
         )
+        return self.is_possible(rows, longest) and (within or rows <= self.min_rows)
 
     def is_possible(self, rows: int, longest: int) -> bool:
         """Say whether so many rows are within the limit that no floor can move."""
@@ -66,16 +61,9 @@ def draw_batches(
     rule: BatchRule,
     rng: np.random.Generator | None = None,
 ) -> list[list[str]]:
-    """Cut `ids` into batches.
+    """Cut `ids`, which may repeat, into batches, longest row first in each.
 
-    Args:
-        lengths: length of each utterance.
-        ids: what to cut; an id may occur more than once.
-        rule: the sizes.
-        rng: draws membership and order of batches; None for a fixed cut by length.
-
-    Returns:
-        Batches whose rows together are exactly `ids`, longest row first in each.
+    `rng` draws membership and order of batches; without it the cut is fixed.
     """
     sizes = np.array([lengths[utt] for utt in ids], dtype=np.float64)
     order = np.arange(len(ids))
@@ -118,17 +106,14 @@ def _share(
 
     together = before + tail
     half = len(together) // 2
-    halves = [together[:half], together[half:]]
     if half < rule.min_rows and are_possible([together]):
         return [together]
+    halves = [together[:half], together[half:]]
     return halves if are_possible(halves) else [before, tail]
 
 
 def far_longer(lengths: Mapping[str, int], at_least: int) -> list[str]:
-    """Return the utterances, longest first, that are far longer than the others.
-
-    Those are longer than `at_least` and than ten times the median.
-    """
+    """Return the utterances, longest first, longer than `at_least` and 10 medians."""
     if not lengths:
         return []
     bound = max(at_least, 10 * float(np.median(list(lengths.values()))))
@@ -153,16 +138,6 @@ def balance_corpora(
         extra = rng.choice(len(group), size=rest, replace=False)
         balanced += group * whole + [group[i] for i in sorted(extra)]
     return balanced
-
-
-def describe_balance(ids: Sequence[str], corpora: Mapping[str, str]) -> str:
-    """Say how often each corpus is repeated by `balance_corpora`."""
-    counts = Counter(corpora[utt] for utt in ids)
-    target = max(counts.values())
-    return ", ".join(
-        f"{corpus}: {count} utterances x {target / count:.2f}"
-        for corpus, count in sorted(counts.items())
-    )
 
 
 def padding_share(

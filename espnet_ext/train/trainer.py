@@ -28,6 +28,7 @@ from espnet2.utils.types import int_or_none, str2bool
 from torch import Tensor, nn
 
 from espnet_ext.errors import UserError
+from espnet_ext.ser.distributed import gather_objects, is_first_rank
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.train.batch_norm import TrainingStatistics, batch_norms
 from espnet_ext.train.checkpoint import (
@@ -38,7 +39,7 @@ from espnet_ext.train.checkpoint import (
     save_model,
     set_aside,
 )
-from espnet_ext.train.record import TrainingRecord, all_machines, open_record
+from espnet_ext.train.record import TrainingRecord, open_record, this_machine
 from espnet_ext.train.validation import (
     check_finite,
     concatenate,
@@ -63,11 +64,6 @@ class SERTrainerOptions(TrainerOptions):
     """ESPnet's options, those of `SERTrainer.add_arguments`, and what a run adds.
 
     Attributes:
-        patience_after_warmup: an option.
-        max_steps: an option.
-        batch_norm_statistics: an option.
-        batch_norm_batches: an option.
-        batch_norm_padding: an option.
         full_patience: the user's; ESPnet's own field ``patience`` is None in the epochs
             where training must not stop yet.
         no_stop_until: last epoch at which training must not stop.
@@ -113,10 +109,9 @@ class SERTrainer(Trainer):
             "--batch_norm_statistics",
             choices=["running", "train"],
             default="running",
-            help="What BatchNorm evaluates with. running: what its running mean is "
-            "after the last batches. train: mean and variance over training data, "
-            "computed before each validation and for each averaged model; the training "
-            "itself stays the same",
+            help="What BatchNorm evaluates with: its running mean after the last "
+            "batches, or mean and variance over training data, computed before each "
+            "validation and for each averaged model",
         )
         parser.add_argument(
             "--batch_norm_batches",
@@ -151,9 +146,6 @@ class SERTrainer(Trainer):
         """Load a checkpoint as ESPnet does, but to the CPU; torch moves what belongs.
 
         Adam's step counters do not: on a GPU each would be waited for twice a step.
-
-        Raises:
-            UserError: it belongs to another configuration.
         """
         try:
             Trainer.resume(checkpoint, model, *args, **{**kwargs, "ngpu": 0})
@@ -171,19 +163,17 @@ class SERTrainer(Trainer):
         schedulers: Sequence[Any],
         train_iter_factory: AbsIterFactory,
         trainer_options: SERTrainerOptions,
-        distributed_option: DistributedOption,
         **others: Any,
     ) -> None:
         """Train from the last checkpoint, or from the beginning."""
-        options, first = trainer_options, _is_first(distributed_option)
-        output_dir = Path(options.output_dir)
+        options, output_dir = trainer_options, Path(trainer_options.output_dir)
         _bound_epochs(options, train_iter_factory)
         done = 0
         if options.resume:
-            if first:
+            if is_first_rank():
                 nbest = max(_numbers_averaged(options), default=1)
                 prepare_resume(output_dir, options.best_model_criterion, nbest)
-            if distributed_option.distributed:
+            if dist.is_initialized():
                 dist.barrier()
             done = completed_epochs(output_dir)
         options.no_stop_until = _no_stop_until(options, schedulers, train_iter_factory)
@@ -191,13 +181,11 @@ class SERTrainer(Trainer):
         if options.batch_norm_statistics == "train" and batch_norms(model.encoder):
             options.statistics = TrainingStatistics(
                 train_iter_factory,
-                options.batch_norm_batches,
-                options.batch_norm_padding,
+                batches=options.batch_norm_batches,
+                padding=options.batch_norm_padding,
             )
-        machines = all_machines(
-            options.ngpu, distributed=distributed_option.distributed
-        )
-        if first:
+        machines = gather_objects(this_machine(options.ngpu))
+        if is_first_rank():
             options.record = open_record(output_dir, machines, resume=options.resume)
         try:
             with full_disk_named(output_dir):
@@ -206,10 +194,10 @@ class SERTrainer(Trainer):
                     schedulers=schedulers,
                     train_iter_factory=train_iter_factory,
                     trainer_options=options,
-                    distributed_option=distributed_option,
                     **others,
                 )
-                _finish_averages(model, options, distributed_option)
+                if options.statistics is not None:
+                    _finish_averages(model, options, options.statistics)
         finally:
             if options.record is not None:
                 try:
@@ -239,10 +227,6 @@ class SERTrainer(Trainer):
         """Report loss and metrics over the whole validation set, equal on all ranks.
 
         ESPnet saves the checkpoint right after it, so the last one is set aside.
-
-        Raises:
-            UserError: a criterion names a metric that this model and these labels do
-                not give; or predictions are not finite.
         """
         epoch = reporter.get_epoch()
         options.arm_early_stopping(epoch)
@@ -255,12 +239,8 @@ class SERTrainer(Trainer):
                 dist.broadcast(buffer, src=0)
         if options.statistics is not None:
             options.statistics.set(module)
-        predictions = predict_set(module, iterator, options)
-        if distributed_option.distributed:
-            gathered: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(gathered, predictions)
-            predictions = concatenate(gathered)
-
+        parts = gather_objects(predict_set(module, iterator, options))
+        predictions = concatenate(parts)
         check_finite(predictions, epoch)
         stats = summarize(predictions, getattr(iterator, "corpora", None))
         stats["loss"] = set_loss(module, predictions)
@@ -276,48 +256,39 @@ class SERTrainer(Trainer):
         reporter.next()
         if options.record is not None:
             options.record.end_epoch(epoch)
-        if _is_first(distributed_option):
+        if is_first_rank():
             set_aside(Path(options.output_dir))
 
 
 def _finish_averages(
-    model: ESPnetSERModel,
-    options: SERTrainerOptions,
-    distributed_option: DistributedOption,
+    model: ESPnetSERModel, options: SERTrainerOptions, statistics: TrainingStatistics
 ) -> None:
     """Give each averaged model the statistics of its own weights.
 
     What ESPnet has averaged are the statistics of other weights. The first rank writes,
     all compute.
     """
-    if options.statistics is None:
-        return
-    first = _is_first(distributed_option)
-    averages = [_averaged_models(options) if first else []]
-    if distributed_option.distributed:
-        dist.broadcast_object_list(averages, src=0)
-    for path in averages[0]:
-        if first:
-            model.load_state_dict(read_checkpoint(path) or {})
-        if distributed_option.distributed:
-            for tensor in model.state_dict().values():
-                dist.broadcast(tensor, src=0)
-        options.statistics.set(model)
-        if first:
-            save_model(model.state_dict(), path)
-
-
-def _averaged_models(options: SERTrainerOptions) -> list[Path]:
-    """Return the averages that this training has written."""
-    output_dir = Path(options.output_dir)
-    paths = [
-        output_dir / f"{phase}.{key}.ave_{number}best.pth"
+    folder = Path(options.output_dir)
+    # An average of one is a link to it; others may be of an earlier training.
+    done = completed_epochs(folder)
+    averages = [
+        folder / f"{phase}.{key}.ave_{number}best.pth"
         for phase, key, _ in options.best_model_criterion
         for number in _numbers_averaged(options)
-        # An average of one is a link to it; others may be of an earlier training.
-        if 1 < number <= completed_epochs(output_dir)
+        if 1 < number <= done
     ]
-    return [path for path in paths if path.is_file()]
+    there = [[path for path in averages if path.is_file()]]
+    if dist.is_initialized():
+        dist.broadcast_object_list(there, src=0)
+    for path in there[0]:
+        if is_first_rank():
+            model.load_state_dict(read_checkpoint(path) or {})
+        if dist.is_initialized():
+            for tensor in model.state_dict().values():
+                dist.broadcast(tensor, src=0)
+        statistics.set(model)
+        if is_first_rank():
+            save_model(model.state_dict(), path)
 
 
 def _numbers_averaged(options: TrainerOptions) -> Sequence[int]:
@@ -371,7 +342,3 @@ def _no_stop_until(
         "counts from there"
     )
     return warmup_epochs + patience
-
-
-def _is_first(distributed_option: DistributedOption) -> bool:
-    return not distributed_option.distributed or distributed_option.dist_rank == 0

@@ -41,29 +41,18 @@ class SetPredictions:
 
     def select(self, rows: np.ndarray) -> "SetPredictions":
         """Return the given rows (indices)."""
-        return SetPredictions(
-            [self.ids[row] for row in rows],
-            None if self.logits is None else self.logits[rows],
-            None if self.attributes is None else self.attributes[rows],
-            self.classes[rows],
-            self.targets[rows],
-        )
+        arrays: Any = (None if a is None else a[rows] for a in self._arrays())
+        return SetPredictions([self.ids[row] for row in rows], *arrays)
+
+    def _arrays(self) -> tuple[Any, ...]:
+        return self.logits, self.attributes, self.classes, self.targets
 
 
 def concatenate(parts: list[SetPredictions]) -> SetPredictions:
     """Join predictions and sort them by utterance; parts must not be empty."""
-
-    def stack(arrays: list[np.ndarray | None]) -> np.ndarray | None:
-        there = [array for array in arrays if array is not None]
-        return np.concatenate(there) if there else None
-
-    joined = SetPredictions(
-        [utt for part in parts for utt in part.ids],
-        stack([part.logits for part in parts]),
-        stack([part.attributes for part in parts]),
-        np.concatenate([part.classes for part in parts]),
-        np.concatenate([part.targets for part in parts]),
-    )
+    columns = zip(*(part._arrays() for part in parts), strict=True)
+    arrays: Any = (None if c[0] is None else np.concatenate(c) for c in columns)
+    joined = SetPredictions([utt for part in parts for utt in part.ids], *arrays)
     return joined.select(np.argsort(np.array(joined.ids), kind="stable"))
 
 
@@ -72,13 +61,7 @@ def predict_set(
     iterator: Iterable[tuple[list[str], dict[str, Tensor]]],
     options: Any,
 ) -> SetPredictions:
-    """Predict this rank's part of the validation set.
-
-    Args:
-        model: it is left in evaluation mode.
-        iterator: the part's batches.
-        options: of the trainer, of which ``ngpu`` and ``use_amp`` are read.
-    """
+    """Predict this rank's part of the validation set; `options` are the trainer's."""
     model.eval()
     device = "cuda" if options.ngpu > 0 else "cpu"
     parts = []
@@ -113,11 +96,7 @@ def set_loss(model: ESPnetSERModel, predictions: SetPredictions) -> float:
 
 
 def check_finite(predictions: SetPredictions, epoch: int) -> None:
-    """Refuse to score predictions that are nan or infinite.
-
-    Raises:
-        UserError: names the epoch and an utterance.
-    """
+    """Refuse to score predictions that are nan or infinite."""
     for name in ("logits", "attributes"):
         values = getattr(predictions, name)
         if values is not None and not np.isfinite(values).all():
@@ -134,16 +113,12 @@ def summarize(
 ) -> dict[str, float]:
     """Compute every metric that the model's branches and the labels allow.
 
-    Args:
-        predictions: of the whole set.
-        corpora: corpus of each utterance; with more than one, each corpus' metrics are
-            there too, as ``<corpus>_<metric>``.
-
     Returns:
         The scores of `scoring.metrics`, accuracy by ESPnet's name ``acc``, over all
-        rows, and ``mean``, the mean over corpora of ``ccc`` and ``acc``, each where
-        there are labels for it (selection of mismatched models). A metric without a
-        labelled row is left out; none is ever nan.
+        rows, and of each of several `corpora` as ``<corpus>_<metric>``; and ``mean``,
+        the mean over corpora of ``ccc`` and ``acc``, each where there are labels for it
+        (selection of mismatched models). A metric without a labelled row is left out;
+        none is ever nan.
     """
     metrics = _scores(predictions)
     names = np.array([(corpora or {}).get(utt, "") for utt in predictions.ids])
@@ -151,12 +126,8 @@ def summarize(
         name: _scores(predictions.select(np.flatnonzero(names == name)))
         for name in sorted(set(names.tolist()))
     }
-    selected = [
-        values[key]
-        for values in per_corpus.values()
-        for key in ("ccc", "acc")
-        if key in values
-    ]
+    pairs = [(values, key) for values in per_corpus.values() for key in ("ccc", "acc")]
+    selected = [values[key] for values, key in pairs if key in values]
     if selected:
         metrics["mean"] = float(np.mean(selected))
     if len(per_corpus) > 1:

@@ -6,7 +6,6 @@ import pytest
 from espnet_ext.train.sampler import (
     BatchRule,
     balance_corpora,
-    describe_balance,
     draw_batches,
     far_longer,
     padding_share,
@@ -140,6 +139,3 @@ def test_balancing_repeats_the_smaller_corpus():
         assert {n for u, n in counts.items() if corpora[u] == "a"} == {2, 3}
         assert {n for u, n in counts.items() if corpora[u] == "b"} == {1}
     assert draws[0] != draws[1]
-    assert describe_balance(ids, corpora) == (
-        "a: 10 utterances x 2.50, b: 25 utterances x 1.00"
-    )
