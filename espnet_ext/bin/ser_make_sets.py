@@ -127,7 +127,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         if args.store:
             names = [next(iter(data.utterances.values())).corpus for data in corpora]
             stores = dict(zip(names, args.store, strict=True))
-            describe_features(stores, made.parts(), folder, args.output)
+            describe_features(stores, made, folder, args.output)
     print(sets.sets_text(description, class_map), end="")
     if args.legacy_va_order:
         print(sets.LEGACY_WARNING)
