@@ -6,7 +6,7 @@ between the cells, and with any kind of line end: all are read. UTF-16 is told.
 
 import codecs
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -85,6 +85,33 @@ def read_table(path: Path) -> tuple["csv.DictReader[str]", list[str]]:
     names = [name.strip() for name in rows.fieldnames or ()]
     rows.fieldnames = names
     return rows, names
+
+
+def table_rows(
+    path: Path, columns: Iterable[str]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield ``file:line`` and the cells of each row, without blanks around them.
+
+    Raises:
+        UserError: See `read_lines`; or one of `columns` is not there, or a row has
+            more or fewer cells than the first line.
+    """
+    rows, names = read_table(path)
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise UserError(f"{path}:1: no column {', '.join(missing)} in {names}")
+    reader = rows.reader
+    try:
+        for cells in filter(None, reader):
+            where = f"{path}:{reader.line_num}"
+            if len(cells) != len(names):
+                raise UserError(
+                    f"{where}: {len(cells)} columns where the first line has "
+                    f"{len(names)}; is the file cut off? unpack the corpus again"
+                )
+            yield where, dict(zip(names, map(str.strip, cells), strict=True))
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: {error}") from error
 
 
 def ends_with_newline(path: Path) -> bool:
