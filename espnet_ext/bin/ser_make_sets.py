@@ -38,12 +38,12 @@ def get_parser() -> argparse.ArgumentParser:
     add("--fold", type=int, default=1, help="counted from 1")
     add("--seed", type=int, default=0, help="of the schemes that draw at random")
     add(
-        "--hide",
+        "--train_labels",
         nargs="*",
         default=[],
-        metavar="CORPUS=MODE",
-        help="labels that train and valid do not show: MODE discrete, continuous or "
-        "both (both: the corpus is only tested)",
+        metavar="CORPUS=LABELS",
+        help="labels that train and valid show: none (the corpus is only tested), "
+        "continuous, discrete or both [both]",
     )
     for part, size in (("train", 3161), ("valid", 389)):
         text = f"{part} utterances of a subset scheme"
@@ -103,7 +103,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         schemes=args.scheme,
         split=SplitOptions(args.fold, args.seed, args.subset_train, args.subset_valid),
         subset_like=args.subset_like,
-        hide=sets.parse_hide(args.hide),
+        train_labels=sets.parse_train_labels(args.train_labels),
         min_seconds=args.min_seconds,
         max_seconds=args.max_seconds,
         clip_attributes=args.clip_attributes,

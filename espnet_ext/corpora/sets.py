@@ -22,8 +22,8 @@ from espnet_ext.corpora.textio import write_text
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 
-MODES = ("discrete", "continuous", "both")
-"""Kinds of labels: the emotion, the attributes, or the two of them."""
+TRAIN_LABELS = ("none", "continuous", "discrete", "both")
+"""Labels that training shows: neither, the attributes, the emotion, or both."""
 
 SWAPPED = ", ".join(c.name for c in CORPORA.values() if c.paper_swapped_va)
 LEGACY_WARNING = (
@@ -36,17 +36,18 @@ Sets = dict[str, DataDir]
 """``train``, ``valid`` and ``test``, with the labels that each may show."""
 
 
-def parse_hide(items: Sequence[str]) -> dict[str, str]:
-    """Turn ``CORPUS=MODE`` items into a mapping; UserError if one has another form."""
-    hide = {}
+def parse_train_labels(items: Sequence[str]) -> dict[str, str]:
+    """Turn ``CORPUS=LABELS`` items into a mapping; UserError if one does not fit."""
+    found = {}
     for item in items:
-        corpus, _, mode = item.partition("=")
-        if mode not in MODES:
+        corpus, _, labels = item.partition("=")
+        if labels not in TRAIN_LABELS:
             raise UserError(
-                f"--hide {item}: write CORPUS=MODE, MODE {', '.join(MODES)}"
+                f"--train_labels {item}: write CORPUS=LABELS, LABELS "
+                f"{', '.join(TRAIN_LABELS)}"
             )
-        hide[corpus] = mode
-    return hide
+        found[corpus] = labels
+    return found
 
 
 def keep_classes(data: DataDir, class_map: ClassMap) -> DataDir:
@@ -55,15 +56,25 @@ def keep_classes(data: DataDir, class_map: ClassMap) -> DataDir:
     return data.select(i for i, u in utterances if class_map.class_of(u) is not None)
 
 
-def _hide(data: DataDir, mode: str | None) -> DataDir:
-    """Take away the emotions (`discrete`), the attributes (`continuous`), or both."""
+def show_labels(data: DataDir, labels: str) -> DataDir:
+    """Return the utterances with some of their labels alone, one of `TRAIN_LABELS`.
+
+    Raises:
+        UserError: They are none of these.
+    """
+    if labels not in TRAIN_LABELS:
+        raise UserError(
+            f"{labels!r} is no kind of labels; there are {', '.join(TRAIN_LABELS)}"
+        )
 
     def changed(u: Utterance) -> Utterance:
-        if mode != "continuous":
+        if labels not in ("discrete", "both"):
             u = replace(u, emotion=UNKNOWN)
-        return u if mode == "discrete" else u.with_attributes(*3 * [math.nan])
+        if labels not in ("continuous", "both"):
+            u = u.with_attributes(*3 * [math.nan])
+        return u
 
-    return data if mode is None else data.map(changed)
+    return data.map(changed)
 
 
 def write_set(
@@ -80,15 +91,12 @@ def write_set(
         ids: Which of them.
         class_map: Gives each its class; an utterance without one gets -1.
         output: The folder.
-        labels: Which labels stay visible, of `MODES`.
+        labels: Which labels it shows, one of `TRAIN_LABELS`.
 
     Raises:
         UserError: No ids, an unknown kind of labels, or `output` is something else.
     """
-    hidden = {"both": None, "discrete": "continuous", "continuous": "discrete"}
-    if labels not in hidden:
-        raise UserError(f"{labels!r} is no kind of labels; there are {list(hidden)}")
-    chosen = _hide(data.select(ids), hidden[labels])
+    chosen = show_labels(data.select(ids), labels)
     if not chosen.utterances:
         raise UserError(f"{output}: the set is empty")
     with replaced_dir(output, marker="utt2class") as folder:
@@ -107,7 +115,8 @@ class SetOptions:
         schemes: Names of split schemes, one for each corpus.
         split: Fold, seed and sizes.
         subset_like: Corpus whose train and valid sets replace the sizes in `split`.
-        hide: Corpus to the kind of labels that train and valid do not show.
+        train_labels: Corpus to the labels that train and valid show; ``both`` where it
+            is not named. A corpus with ``none`` is only tested.
         min_seconds: Shorter clips are not in train and valid.
         max_seconds: Longer clips are not in train and valid.
         clip_attributes: Bring attributes outside the scale to its ends.
@@ -118,7 +127,7 @@ class SetOptions:
     schemes: Sequence[str]
     split: SplitOptions = field(default_factory=SplitOptions)
     subset_like: str | None = None
-    hide: Mapping[str, str] = field(default_factory=dict)
+    train_labels: Mapping[str, str] = field(default_factory=dict)
     min_seconds: float | None = None
     max_seconds: float | None = None
     clip_attributes: bool = False
@@ -151,18 +160,18 @@ def make_sets(
         sizes = _subset_sizes(corpus, kept, schemes, options)
         split = make_split(schemes[corpus], data.utterances, sizes).parts()
         data = change_attributes(data, corpus, options)
-        mode = options.hide.get(corpus)
+        labels = options.train_labels.get(corpus, "both")
         for part, ids in split.items():
             if part == "test":
                 members[part].append(data.select(ids))
-            elif mode != "both":
+            elif labels != "none":
                 chosen = data.select(_within(data, ids, options))
-                members[part].append(_hide(chosen, mode))
+                members[part].append(show_labels(chosen, labels))
     sets: Sets = {}
     for part, parts in members.items():
         if not any(data.utterances for data in parts):
             raise UserError(
-                f"the {part} set is empty; look at --hide and the durations"
+                f"the {part} set is empty; look at --train_labels and the durations"
             )
         sets[part] = parts[0] if len(corpora) == 1 else combine(parts)
     return sets
@@ -212,7 +221,7 @@ def _match_schemes(
     like = options.subset_like
     for option, named in (
         ("--scheme", given),
-        ("--hide", options.hide),
+        ("--train_labels", options.train_labels),
         ("--subset_like", [] if like is None else [like]),
     ):
         for corpus in named:

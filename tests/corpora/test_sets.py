@@ -132,24 +132,24 @@ class TestBothCorpora:
             for id_, u in found.utterances.items():
                 assert id_.startswith(f"{u.corpus}-")
 
-    @pytest.mark.parametrize("hidden", ["discrete", "continuous"])
-    def test_hidden_labels(self, data, tmp_path, hidden):
-        other = {"discrete": "continuous", "continuous": "discrete"}[hidden]
-        hide = ("--hide", f"iemocap={hidden}", f"msp_podcast={other}")
-        made = make_both(data, tmp_path / "sets", *hide)
+    @pytest.mark.parametrize("labels", ["discrete", "continuous"])
+    def test_labels_that_training_shows(self, data, tmp_path, labels):
+        other = {"discrete": "continuous", "continuous": "discrete"}[labels]
+        shown = ("--train_labels", f"iemocap={labels}", f"msp_podcast={other}")
+        made = make_both(data, tmp_path / "sets", *shown)
         for part, found in made.items():
             rows = (tmp_path / "sets" / part / "utt2class").read_text().splitlines()
             classes = {row.split()[0]: row.split()[1] for row in rows}
             for id_, u in found.utterances.items():
-                mode = hidden if u.corpus == "iemocap" else other
-                mode = "nothing" if part == "test" else mode
-                assert (u.emotion == UNKNOWN) == (mode == "discrete")
-                assert (classes[id_] == "-1") == (mode == "discrete")
+                kind = labels if u.corpus == "iemocap" else other
+                kind = "both" if part == "test" else kind
+                assert (u.emotion == UNKNOWN) == (kind == "continuous")
+                assert (classes[id_] == "-1") == (kind == "continuous")
                 values = (u.valence, u.arousal, u.dominance)
-                assert [math.isnan(v) for v in values] == [mode == "continuous"] * 3
+                assert [math.isnan(v) for v in values] == [kind == "discrete"] * 3
 
     def test_a_corpus_that_is_only_tested(self, data, tmp_path):
-        made = make_both(data, tmp_path / "sets", "--hide", "iemocap=both")
+        made = make_both(data, tmp_path / "sets", "--train_labels", "iemocap=none")
         trained = {u.corpus for u in made["train"].utterances.values()}
         tested = {u.corpus for u in made["test"].utterances.values()}
         assert (trained, tested) == ({"msp_podcast"}, {"iemocap", "msp_podcast"})
@@ -176,9 +176,15 @@ class TestBothCorpora:
         (("--scheme", "msp_podcast"), "no --scheme of iemocap"),
         (("--scheme", "iemocap_5fold", "msp_podcast"), "--scheme names msp_podcast"),
         (("--scheme", "iemocap_5fold", "iemocap_5fold"), "two schemes"),
-        (("--scheme", "iemocap_5fold", "--hide", "meld=both"), "--hide names meld"),
-        (("--scheme", "iemocap_5fold", "--hide", "iemocap"), "CORPUS=MODE"),
-        (("--scheme", "iemocap_5fold", "--hide", "iemocap=both"), "train set is empty"),
+        (
+            ("--scheme", "iemocap_5fold", "--train_labels", "meld=none"),
+            "labels names meld",
+        ),
+        (("--scheme", "iemocap_5fold", "--train_labels", "iemocap"), "CORPUS=LABELS"),
+        (
+            ("--scheme", "iemocap_5fold", "--train_labels", "iemocap=none"),
+            "train set is empty",
+        ),
         (("--scheme", "iemocap_5fold", "--legacy_va_order", "true"), "no data of msp"),
     ],
 )
@@ -255,7 +261,7 @@ def test_write_set_shows_one_kind_of_labels(tmp_path):
         assert (tmp_path / labels / "attributes").read_text() == f"a {attributes}\n"
         assert (tmp_path / labels / "utt2class").read_text() == f"a {number}\n"
     with pytest.raises(UserError, match="no kind of labels"):
-        sets.write_set(data, ["a"], class_map, tmp_path / "x", "none")
+        sets.write_set(data, ["a"], class_map, tmp_path / "x", "some")
     with pytest.raises(UserError, match="the set is empty"):
         sets.write_set(data, [], class_map, tmp_path / "x")
 
@@ -270,7 +276,7 @@ def test_a_subset_as_large_as_another_corpus_sets(data):
         schemes=("iemocap_5fold", "msp_podcast_subset"),
         split=SplitOptions(fold=5),
         subset_like="iemocap",
-        hide={"iemocap": "both"},
+        train_labels={"iemocap": "none"},
     )
     made = sets.make_sets(
         [iemocap.select([*train, *valid, *test]), read_data_dir(data / "msp_podcast")],
