@@ -19,16 +19,16 @@ and every label the majority of their categorical votes (``C-E*``), ``xxx`` wher
 there is none. Recorded in a quiet room: 16 kHz, 16-bit, mono.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from espnet_ext.mini import prosody as p
-from espnet_ext.mini.speech import SAMPLE_RATE, synthesize
+from espnet_ext.mini.speech import SAMPLE_RATE
 from espnet_ext.mini.text import REPLIES, STATEMENTS
-from espnet_ext.mini.tree import LICENSE, MiniSize, write_wav
+from espnet_ext.mini.tree import LICENSE, readme, scaled, write_text, write_wav
 
 FOLDER = "IEMOCAP_full_release"
 
@@ -103,42 +103,29 @@ class Take:
     ratings: tuple[Rating, ...]
 
 
-def write_corpus(
-    root: Path, seed: int, size: MiniSize, on_progress: Callable[[], object]
-) -> None:
-    """Write the tree into an empty folder; `on_progress` is called once an utterance.
+def write_corpus(root: Path, seed: int, scale: float) -> None:
+    """Write the tree into an empty folder.
 
     Raises:
         UserError: The synthesizer is missing or fails.
     """
-    takes = plan(seed, size)
-    requests = [p.request(t.text, t.speaker, t.prosody) for t in takes]
+    takes = plan(seed, scale)
+    sentences = [(t.text, t.speaker, t.prosody, p.Channel()) for t in takes]
     durations = {}  # seconds by utterance
-    for number, (take, speech) in enumerate(
-        zip(takes, synthesize(requests, seed), strict=True)
-    ):
-        rng = np.random.default_rng([seed, _RENDER, number])
-        samples = p.render(speech, take.prosody, p.Channel(), rng)
+    dialogs: dict[str, list[Take]] = {}
+    for take, samples in zip(takes, p.speak(sentences, [seed, _RENDER]), strict=True):
         write_wav(_wav_path(root, take), samples)
         durations[take.id] = len(samples) / SAMPLE_RATE
-        on_progress()
-    dialogs: dict[str, list[Take]] = {}
-    for take in takes:
         dialogs.setdefault(take.dialog, []).append(take)
     for number, members in enumerate(dialogs.values()):
         rng = np.random.default_rng([seed, _PLAN, 1, number])
         _write_dialog(root, members, durations, rng)
-    _write_text(root / "README.txt", _README)
-    _write_text(root / "LICENSE.txt", LICENSE)
-    _write_text(root / "Documentation" / "format.txt", _FORMAT)
+    write_text(root / "README.txt", readme(FOLDER, "IEMOCAP"))
+    write_text(root / "LICENSE.txt", LICENSE)
+    write_text(root / "Documentation" / "format.txt", _FORMAT)
 
 
-def number_of_utterances(size: MiniSize) -> int:
-    """Return how many utterances the whole corpus of this size has."""
-    return 5 * sum(size.count(full) for full in SESSION_COUNTS.values())
-
-
-def plan(seed: int, size: MiniSize) -> list[Take]:
+def plan(seed: int, scale: float) -> list[Take]:
     """Draw every utterance of the corpus, in the order in which they are spoken."""
     genders = "FM" * 5
     names = [f"Ses0{1 + i // 2}{gender}" for i, gender in enumerate(genders)]
@@ -147,7 +134,7 @@ def plan(seed: int, size: MiniSize) -> list[Take]:
     takes: list[Take] = []
     for session in range(1, 6):
         rng = np.random.default_rng([seed, _PLAN, 0, session])
-        for dialog, emotions in _deal(session, size, rng).items():
+        for dialog, emotions in _deal(session, scale, rng).items():
             quirks = {e: odd for name, e, odd in _QUIRKS if name == dialog}
             turns = {"F": 0, "M": 0}
             for emotion in emotions:
@@ -166,35 +153,29 @@ def plan(seed: int, size: MiniSize) -> list[Take]:
     return takes
 
 
-def session_dialogs(session: int) -> list[str]:
-    """Return the names of a session's dialogs."""
-    return [
-        f"Ses0{session}{side}_{name}"
-        for side in "FM"
-        for name in _ODD_DIALOGS.get(f"Ses0{session}{side}", _DIALOGS[side])
-    ]
-
-
-def _deal(
-    session: int, size: MiniSize, rng: np.random.Generator
-) -> dict[str, list[str]]:
+def _deal(session: int, scale: float, rng: np.random.Generator) -> dict[str, list[str]]:
     """Deal a session's labels to its dialogs: evenly, label by label.
 
     Both recordings of a session then hold every frequent label, so the validation set
     (the recordings ``Ses0NM``) is like the test set.
     """
-    dialogs = session_dialogs(session)
+    sides = (f"Ses0{session}F", f"Ses0{session}M")
+    dialogs = [
+        f"{side}_{name}"
+        for side in sides
+        for name in _ODD_DIALOGS.get(side, _DIALOGS[side[-1]])
+    ]
     dealt: dict[str, list[str]] = {dialog: [] for dialog in dialogs}
-    pool = {label: size.count(full) for label, full in SESSION_COUNTS.items()}
+    pool = {label: scaled(full, scale) for label, full in SESSION_COUNTS.items()}
     for dialog, label, _ in _QUIRKS:
         if dialog in dealt and pool[label]:
             dealt[dialog].append(label)
             pool[label] -= 1
     # Always to a dialog with fewest utterances; alternate sides for each label.
     for label, count in pool.items():
-        side = int(rng.integers(2))
+        first = int(rng.integers(2))
         for turn in range(count):
-            candidates = [d for d in dialogs if d[5] == "FM"[(side + turn) % 2]]
+            candidates = [d for d in dialogs if d.startswith(sides[(first + turn) % 2])]
             rng.shuffle(candidates)
             dealt[min(candidates, key=lambda d: len(dealt[d]))].append(label)
     for emotions in dealt.values():
@@ -320,16 +301,11 @@ def _write_dialog(
     labels = folder / "EmoEvaluation"
     files = [labels / f"{dialog}.txt", folder / "transcriptions" / f"{dialog}.txt"]
     for path, content in zip(files, (text, transcript), strict=True):
-        _write_text(path, content, newline)
+        write_text(path, content, newline)
     if dialog.endswith(("impro01", "impro07")):
         for path in (*files, _wav_path(root, takes[0])):
             path.with_name(f"._{path.name}").write_bytes(_APPLE_DOUBLE)
     _write_single_raters(labels, dialog, takes)
-
-
-def _write_text(path: Path, text: str, newline: str = "\n") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.replace("\n", newline).encode("latin-1"))
 
 
 def _block(take: Take, start: float, end: float) -> str:
@@ -376,18 +352,10 @@ def _write_single_raters(labels: Path, dialog: str, takes: list[Take]) -> None:
                 continue
             files[name] = files.get(name, "") + f"{take.id} :{line}\n"
     for name, text in files.items():
-        _write_text(labels / name, text)
+        write_text(labels / name, text)
 
 
 _ANVIL = '<?xml version="1.0"?>\n<annotation><body rater="{}"/></annotation>\n'
-_README = """\
-A small corpus in the layout of IEMOCAP_full_release, made by ser_make_mini.
-
-This is not the IEMOCAP corpus and holds nothing of it: the voices are synthetic, the
-sentences were written for this purpose, the labels are drawn by a random generator
-and the voices follow the labels. It is for trying out and testing software; nothing
-about people can be learned from it.
-"""
 
 _FORMAT = """\
 dialog/EmoEvaluation/<dialog>.txt: one block an utterance, [V, A, D] on a scale of 1-5.

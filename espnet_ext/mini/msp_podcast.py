@@ -21,16 +21,15 @@ the IEMOCAP one; splits share no speaker. One file is stereo at 44.1 kHz.
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from espnet_ext.mini import prosody as p
-from espnet_ext.mini.speech import SAMPLE_RATE, synthesize
+from espnet_ext.mini.speech import SAMPLE_RATE
 from espnet_ext.mini.text import STATEMENTS
-from espnet_ext.mini.tree import LICENSE, MiniSize, write_wav
+from espnet_ext.mini.tree import LICENSE, readme, scaled, write_text, write_wav
 
 FOLDER = "MSP-PODCAST-1.8"
 
@@ -129,41 +128,31 @@ class Segment:
         return np.mean(np.array([work.vad for work in self.works], float), axis=0)
 
 
-def write_corpus(
-    root: Path, seed: int, size: MiniSize, on_progress: Callable[[], object]
-) -> None:
-    """Write the tree into an empty folder; `on_progress` is called once an utterance.
+def write_corpus(root: Path, seed: int, scale: float) -> None:
+    """Write the tree into an empty folder.
 
     Raises:
         UserError: The synthesizer is missing or fails.
     """
-    segments = plan(seed, size)
-    requests = [p.request(s.text, s.podcast.speaker, s.prosody) for s in segments]
-    for number, (segment, speech) in enumerate(
-        zip(segments, synthesize(requests, seed), strict=True)
-    ):
-        rng = np.random.default_rng([seed, _RENDER, number])
-        samples = p.render(speech, segment.prosody, segment.podcast.channel, rng)
+    segments = plan(seed, scale)
+    sentences = [
+        (s.text, s.podcast.speaker, s.prosody, s.podcast.channel) for s in segments
+    ]
+    recordings = p.speak(sentences, [seed, _RENDER])
+    for segment, samples in zip(segments, recordings, strict=True):
         _write_audio(root / "Audios" / segment.name, samples)
-        on_progress()
     _write_labels(root / "Labels", segments)
     _write_lists(root, segments)
 
 
-def number_of_utterances(size: MiniSize) -> int:
-    """Return how many utterances the whole corpus of this size has."""
-    counts = (full for split in SPLIT_COUNTS.values() for full in split.values())
-    return sum(size.count(full) for full in counts)
-
-
-def plan(seed: int, size: MiniSize) -> list[Segment]:
+def plan(seed: int, scale: float) -> list[Segment]:
     """Draw every file of the corpus, sorted by name: the order of speaking."""
     rng = np.random.default_rng([seed, _PLAN])
     podcasts = _draw_podcasts(seed, rng)
     drawn: list[tuple[str, Podcast, str]] = []
     for split, counts in SPLIT_COUNTS.items():
         shows = [podcast for podcast in podcasts if podcast.split == split]
-        labels = [e for e, full in counts.items() for _ in range(size.count(full))]
+        labels = [e for e, full in counts.items() for _ in range(scaled(full, scale))]
         rng.shuffle(labels)
         for turn, emotion in enumerate(labels):
             podcast = shows[turn % len(shows)]
@@ -271,7 +260,6 @@ def _number(value: float) -> str:
 
 
 def _write_labels(folder: Path, segments: list[Segment]) -> None:
-    folder.mkdir()
     blocks, consensus, detail = [], {}, {}
     rows = ["FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"]
     details = ["FileName,EmoDetail"]
@@ -295,11 +283,11 @@ def _write_labels(folder: Path, segments: list[Segment]) -> None:
         consensus[s.name] = {**values, **attributes}
         details += [f'{s.name},"{work.line}"' for work in s.works]
         detail[s.name] = {work.worker: _as_json(work) for work in s.works}
-    _write(folder / "labels.txt", "\n".join(blocks))
-    _write(folder / "labels_concensus.csv", "\n".join(rows) + "\n")
-    _write(folder / "labels_concensus.json", json.dumps(consensus, indent=1) + "\n")
-    _write(folder / "labels_detailed.csv", "\n".join(details) + "\n")
-    _write(folder / "labels_detailed.json", json.dumps(detail, indent=1) + "\n")
+    write_text(folder / "labels.txt", "\n".join(blocks))
+    write_text(folder / "labels_concensus.csv", "\n".join(rows) + "\n")
+    write_text(folder / "labels_concensus.json", json.dumps(consensus, indent=1) + "\n")
+    write_text(folder / "labels_detailed.csv", "\n".join(details) + "\n")
+    write_text(folder / "labels_detailed.json", json.dumps(detail, indent=1) + "\n")
 
 
 def _as_json(work: Work) -> dict[str, object]:
@@ -317,30 +305,19 @@ def _write_lists(root: Path, segments: list[Segment]) -> None:
     """Write Partitions.txt, Speaker_ids.txt, readme.txt and the licence note."""
     partitions = ["Partitions of release 1.8"]
     partitions += [f"{s.podcast.split}; {s.name}" for s in segments]
-    _write(root / "Partitions.txt", "\n".join(partitions) + "\n")
+    write_text(root / "Partitions.txt", "\n".join(partitions) + "\n")
     known = {s.podcast.speaker.name: s.podcast.gender for s in segments}
     known.pop("Unknown", None)
     speakers = [f"Speaker_{name}; {known[name]}" for name in sorted(known, key=int)]
     files = [f"{s.name};{s.podcast.speaker.name}" for s in segments]
     # Blanks after some entries, as in the release.
     files[::5] = [f"{entry} " for entry in files[::5]]
-    _write(root / "Speaker_ids.txt", "\n".join([*speakers, "", *files]) + "\n")
-    _write(root / "readme.txt", _README)
-    _write(root / "LICENSE.txt", LICENSE)
+    write_text(root / "Speaker_ids.txt", "\n".join([*speakers, "", *files]) + "\n")
+    write_text(root / "readme.txt", readme("MSP-Podcast 1.8", "MSP-Podcast") + _FOLDERS)
+    write_text(root / "LICENSE.txt", LICENSE)
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
-
-
-_README = """\
-A small corpus in the layout of MSP-Podcast 1.8, made by ser_make_mini.
-
-This is not the MSP-Podcast corpus and holds nothing of it: the voices are synthetic,
-the sentences were written for this purpose, the labels are drawn by a random
-generator and the voices follow the labels. It is for trying out and testing software;
-nothing about people can be learned from it.
-
+_FOLDERS = """
 Audios/          one wav a speaking turn
 Labels/          consensus and single workers; attributes on a scale of 1-7
 Partition.txt    Train, Validation, Test1, Test2: no speaker is in two of them
