@@ -23,23 +23,14 @@ from espnet_ext.errors import UserError
 
 NAME = "emodb"
 EMOTIONS = {
-    "W": "anger",
-    "L": "boredom",
-    "E": "disgust",
-    "A": "fear",
-    "F": "happy",
-    "T": "sad",
-    "N": "neutral",
+    **{"W": "anger", "L": "boredom", "E": "disgust", "A": "fear"},
+    **{"F": "happy", "T": "sad", "N": "neutral"},
 }
 LABELS = {
-    "anger": "angry",
-    "boredom": "bored",
-    "disgust": "disgusted",
-    "fear": "fearful",
-    "happy": "happy",
-    "sad": "sad",
-    "neutral": "neutral",
+    **{"anger": "angry", "boredom": "bored", "disgust": "disgusted", "fear": "fearful"},
+    **{"happy": "happy", "sad": "sad", "neutral": "neutral"},
 }
+_COUNTS = (127, 81, 46, 69, 71, 62, 79)  # in the order of LABELS
 # From the corpus' own documentation.
 _GENDERS = dict.fromkeys(("03", "10", "11", "12", "15"), "m")
 _GENDERS |= dict.fromkeys(("08", "09", "13", "14", "16"), "f")
@@ -74,13 +65,7 @@ CORPUS = Corpus(
     releases={
         "EmoDB": {
             (): 535,
-            ("anger",): 127,
-            ("boredom",): 81,
-            ("neutral",): 79,
-            ("happy",): 71,
-            ("fear",): 69,
-            ("sad",): 62,
-            ("disgust",): 46,
+            **{(n,): count for n, count in zip(LABELS, _COUNTS, strict=True)},
         }
     },
     schemes={

@@ -1,18 +1,9 @@
 """A small IEMOCAP_full_release tree, spoken by espeak-ng.
 
-The layout and its oddities are those of the licensed corpus, so that the reader of
-`espnet_ext.corpora` takes either::
-
-    IEMOCAP_full_release/
-      README.txt  LICENSE.txt  Documentation/
-      Session1/
-        dialog/
-          EmoEvaluation/
-            Ses01F_impro01.txt          labels of the dialog, CR line ends in some
-            ._Ses01F_impro01.txt        AppleDouble files, not text
-            Attribute/ Categorical/ Self-evaluation/   single raters, other formats
-          transcriptions/Ses01F_impro01.txt
-        sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav
+Its layout is the one that `espnet_ext.corpora.iemocap` documents and reads, and its
+oddities are those of the licensed corpus: CR line ends in some label files, AppleDouble
+files (``._Ses01F_impro01.txt``) that are not text, single raters' files in other
+formats (``Attribute/``, ``Categorical/``, ``Self-evaluation/``).
 
 Every bracket ``[V, A, D]`` is the mean of the external raters (``A-E*``) of its block
 and every label the majority of their categorical votes (``C-E*``), ``xxx`` where
@@ -51,16 +42,9 @@ _ODD_DIALOGS = {
 }
 
 _WORDS = {
-    "neu": "Neutral",
-    "ang": "Anger",
-    "hap": "Happiness",
-    "exc": "Excited",
-    "sad": "Sadness",
-    "fru": "Frustration",
-    "fea": "Fear",
-    "sur": "Surprise",
-    "dis": "Disgust",
-    "oth": "Other",
+    **{"neu": "Neutral", "ang": "Anger", "hap": "Happiness", "exc": "Excited"},
+    **{"sad": "Sadness", "fru": "Frustration", "fea": "Fear", "sur": "Surprise"},
+    **{"dis": "Disgust", "oth": "Other"},
 }
 _REMARKS = ("", "", "", "", "curious", "a bit tired", "polite, but not friendly")
 
@@ -139,17 +123,12 @@ def plan(seed: int, scale: float) -> list[Take]:
             turns = {"F": 0, "M": 0}
             for emotion in emotions:
                 gender = "FM"[rng.integers(2)]
-                utterance = f"{dialog}_{gender}{turns[gender]:03d}"
+                id_ = f"{dialog}_{gender}{turns[gender]:03d}"
                 turns[gender] += 1
-                takes.append(
-                    _draw_take(
-                        utterance,
-                        emotion,
-                        speakers[f"Ses0{session}{gender}"],
-                        quirks.pop(emotion, ""),
-                        np.random.default_rng([seed, _TAKE, len(takes)]),
-                    )
-                )
+                speaker = speakers[f"Ses0{session}{gender}"]
+                quirk = quirks.pop(emotion, "")
+                draw = np.random.default_rng([seed, _TAKE, len(takes)])
+                takes.append(_draw_take(id_, emotion, speaker, quirk, draw))
     return takes
 
 
@@ -184,27 +163,14 @@ def _deal(session: int, scale: float, rng: np.random.Generator) -> dict[str, lis
 
 
 def _draw_take(
-    utterance: str,
-    emotion: str,
-    speaker: p.Speaker,
-    quirk: str,
-    rng: np.random.Generator,
+    id_: str, emotion: str, speaker: p.Speaker, quirk: str, rng: np.random.Generator
 ) -> Take:
-    dialog = utterance.rpartition("_")[0]
+    dialog = id_.rpartition("_")[0]
     vad = p.draw_vad(emotion, rng)  # (3,)
-    sentences = REPLIES if "impro" in dialog else STATEMENTS
-    return Take(
-        id=utterance,
-        dialog=dialog,
-        emotion=emotion,
-        text=str(rng.choice(sentences)),
-        speaker=speaker,
-        prosody=p.draw_prosody(vad, speaker, rng),
-        ratings=(
-            *_vote(emotion, utterance, quirk, rng),
-            *_rate(vad, utterance, quirk, rng),
-        ),
-    )
+    text = str(rng.choice(REPLIES if "impro" in dialog else STATEMENTS))
+    prosody = p.draw_prosody(vad, speaker, rng)
+    ratings = *_vote(emotion, id_, quirk, rng), *_rate(vad, id_, quirk, rng)
+    return Take(id_, dialog, emotion, text, speaker, prosody, ratings)
 
 
 def majority(votes: list[tuple[str, ...]]) -> str:
@@ -255,18 +221,12 @@ def _rate(
         scores = scores[[0, 1, -1]]
         slips = (5, 6) if float(target) > 5 else (0, 1)
         scores[:2, _DIMENSIONS[dimension]] = slips
-    for number, row in enumerate(scores[:-1], start=3):
-        vad_scores = tuple(int(score) for score in row)
-        yield Rating(f"A-E{number}", vad=vad_scores, remark=str(rng.choice(_REMARKS)))
+    *external, own = map(tuple, scores.tolist())
+    for number, row in enumerate(external, start=3):
+        yield Rating(f"A-E{number}", vad=row, remark=str(rng.choice(_REMARKS)))
     if quirk == "blank rating":
         yield Rating("A-E6", vad=(None, None, None))
-    yield Rating(f"A-{utterance[-4]}1", vad=tuple(int(score) for score in scores[-1]))
-
-
-def bracket(ratings: tuple[Rating, ...]) -> np.ndarray:
-    """Return the mean V, A, D of the external raters, shape (3,)."""
-    rows = [r.vad for r in ratings if r.rater.startswith("A-E") and None not in r.vad]
-    return np.mean(np.array(rows, dtype=float), axis=0)  # (raters, 3) -> (3,)
+    yield Rating(f"A-{utterance[-4]}1", vad=own)
 
 
 def _wav_path(root: Path, take: Take) -> Path:
@@ -275,10 +235,7 @@ def _wav_path(root: Path, take: Take) -> Path:
 
 
 def _write_dialog(
-    root: Path,
-    takes: list[Take],
-    durations: dict[str, float],
-    rng: np.random.Generator,
+    root: Path, takes: list[Take], durations: dict[str, float], rng: np.random.Generator
 ) -> None:
     """Write the label files and the transcript of one dialog."""
     dialog = takes[0].dialog
@@ -309,7 +266,9 @@ def _write_dialog(
 
 
 def _block(take: Take, start: float, end: float) -> str:
-    v, a, d = bracket(take.ratings)
+    external = [r.vad for r in take.ratings if r.rater.startswith("A-E")]
+    rated = [vad for vad in external if None not in vad]  # (raters, 3)
+    v, a, d = np.mean(np.array(rated, dtype=float), axis=0)
     lines = [
         f"[{start:.4f} - {end:.4f}]\t{take.id}\t{take.emotion}"
         f"\t[{v:.4f}, {a:.4f}, {d:.4f}]"

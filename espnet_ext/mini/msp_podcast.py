@@ -1,17 +1,10 @@
 """A small MSP-Podcast 1.8 tree, spoken by espeak-ng.
 
-The layout and its oddities are those of the licensed corpus, so that the reader of
-`espnet_ext.corpora` takes either::
+Its layout is the one that `espnet_ext.corpora.msp_podcast` documents and reads; beside
+the consensus lie the files of the single workers, as in the licensed corpus::
 
-    MSP-PODCAST-1.8/
-      readme.txt  LICENSE.txt
-      Partitions.txt                ``Train; MSP-PODCAST_0023_0048.wav``
-      Speaker_ids.txt               speakers, then files
-      Audios/MSP-PODCAST_0023_0048.wav
-      Labels/
-        labels.txt                  the consensus, then each worker
-        labels_concensus.csv json   (sic), activation before valence
-        labels_detailed.csv json    each worker
+    Labels/labels.txt                   the consensus, then each worker
+    Labels/labels_detailed.csv json     each worker
 
 The attributes of the consensus are the means of the workers' (1 to 7), its class the
 one that most workers name, ``X`` where two tie. Every podcast has a speaker and a
@@ -41,12 +34,7 @@ SPLIT_COUNTS = {
     "Test2": dict(N=16, H=10, A=6, S=5, D=3, X=7, U=2, C=2, F=1, O=1),
 }
 # Known speakers of each split, half of them women, and unknown ones.
-_SPEAKERS = {
-    "Train": (24, 4),
-    "Validation": (8, 1),
-    "Test1": (10, 0),
-    "Test2": (4, 2),
-}
+_SPEAKERS = {"Train": (24, 4), "Validation": (8, 1), "Test1": (10, 0), "Test2": (4, 2)}
 # Classes as the codes of `prosody.EMOTIONS` (contempt is near frustration there), and
 # what a worker calls them.
 _CLASSES = {
@@ -96,10 +84,9 @@ class Work:
     """What one worker says about one file."""
 
     worker: str
-    emotion: str  # a letter
     word: str
     secondary: str
-    vad: tuple[int, int, int]
+    vad: tuple[int, ...]
 
     @property
     def line(self) -> str:
@@ -109,6 +96,12 @@ class Work:
             f"{self.worker}; {self.word}; {self.secondary}; "
             f"A:{a:.6f}; V:{v:.6f}; D:{d:.6f};"
         )
+
+    def as_json(self) -> dict[str, object]:
+        """Return the worker's entry of labels_detailed.json."""
+        v, a, d = map(float, self.vad)
+        names = {"EmoClass_Major": self.word, "EmoClass_Second": self.secondary}
+        return {**names, "EmoAct": a, "EmoVal": v, "EmoDom": d}
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +183,10 @@ def _draw_segment(
     name: str, podcast: Podcast, emotion: str, rng: np.random.Generator
 ) -> Segment:
     vad = p.draw_vad(_CLASSES[emotion][0], rng)  # (3,) on 1-5
-    return Segment(
-        name=name,
-        emotion=emotion,
-        text=str(rng.choice(STATEMENTS)),
-        podcast=podcast,
-        prosody=p.draw_prosody(vad, podcast.speaker, rng),
-        works=tuple(_draw_works(emotion, vad, rng)),
-    )
+    text = str(rng.choice(STATEMENTS))
+    prosody = p.draw_prosody(vad, podcast.speaker, rng)
+    works = tuple(_draw_works(emotion, vad, rng))
+    return Segment(name, emotion, text, podcast, prosody, works)
 
 
 def plurality(letters: list[str]) -> str:
@@ -222,24 +211,16 @@ def _draw_works(emotion: str, vad: np.ndarray, rng: np.random.Generator) -> list
     scores = np.rint(1.5 * vad - 0.5 + 0.9 * rng.standard_normal((count, 3)))
     scores = np.clip(scores, 1, 7).astype(int)  # (count, 3)
     workers = rng.choice(200, size=count, replace=False)
-    return [
-        Work(
-            # Ids of seven and of eight digits occur.
-            worker=f"WORKER{worker:0{8 if worker % 3 else 7}d}",
-            emotion=vote,
-            word=str(rng.choice(_OTHERS)) if vote == "O" else _WORDS[vote],
-            secondary=",".join(_secondary(vote, rng)),
-            vad=(int(row[0]), int(row[1]), int(row[2])),
-        )
-        for worker, vote, row in zip(workers, votes, scores, strict=True)
-    ]
-
-
-def _secondary(vote: str, rng: np.random.Generator) -> list[str]:
-    """Draw secondary emotions, often with the first one's name; may be empty."""
-    more = rng.choice(_SECONDARY, size=rng.integers(0, 3), replace=False)
-    own = [_WORDS[vote]] if vote != "O" and rng.random() < 0.5 else []
-    return [*own, *map(str, more)]
+    works = []
+    for worker, vote, row in zip(workers, votes, scores.tolist(), strict=True):
+        word = str(rng.choice(_OTHERS)) if vote == "O" else _WORDS[vote]
+        # Secondary emotions, often with the first one's name; may be none.
+        more = rng.choice(_SECONDARY, size=rng.integers(0, 3), replace=False)
+        own = [word] if vote != "O" and rng.random() < 0.5 else []
+        # Ids of seven and of eight digits occur.
+        name = f"WORKER{worker:0{8 if worker % 3 else 7}d}"
+        works.append(Work(name, word, ",".join([*own, *map(str, more)]), tuple(row)))
+    return works
 
 
 def _write_audio(path: Path, samples: np.ndarray) -> None:
@@ -254,11 +235,6 @@ def _write_audio(path: Path, samples: np.ndarray) -> None:
     write_wav(path, np.stack([louder, softer], axis=1), rate)
 
 
-def _number(value: float) -> str:
-    """Write up to six decimals, at least one: 4.0, 3.833333."""
-    return str(round(float(value), 6))
-
-
 def _write_labels(folder: Path, segments: list[Segment]) -> None:
     blocks, consensus, detail = [], {}, {}
     rows = ["FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"]
@@ -271,9 +247,10 @@ def _write_labels(folder: Path, segments: list[Segment]) -> None:
         # Activation before valence, in every file.
         values = {
             "EmoClass": s.emotion,
-            "EmoAct": _number(a),
-            "EmoVal": _number(v),
-            "EmoDom": _number(d),
+            # Up to six decimals, at least one: 4.0, 3.833333.
+            "EmoAct": str(round(float(a), 6)),
+            "EmoVal": str(round(float(v), 6)),
+            "EmoDom": str(round(float(d), 6)),
             "SpkrID": s.podcast.speaker.name,
             "Gender": s.podcast.gender,
             "Split_Set": s.podcast.split,
@@ -282,23 +259,12 @@ def _write_labels(folder: Path, segments: list[Segment]) -> None:
         attributes = {key: float(values[key]) for key in ("EmoAct", "EmoVal", "EmoDom")}
         consensus[s.name] = {**values, **attributes}
         details += [f'{s.name},"{work.line}"' for work in s.works]
-        detail[s.name] = {work.worker: _as_json(work) for work in s.works}
+        detail[s.name] = {work.worker: work.as_json() for work in s.works}
     write_text(folder / "labels.txt", "\n".join(blocks))
     write_text(folder / "labels_concensus.csv", "\n".join(rows) + "\n")
     write_text(folder / "labels_concensus.json", json.dumps(consensus, indent=1) + "\n")
     write_text(folder / "labels_detailed.csv", "\n".join(details) + "\n")
     write_text(folder / "labels_detailed.json", json.dumps(detail, indent=1) + "\n")
-
-
-def _as_json(work: Work) -> dict[str, object]:
-    v, a, d = work.vad
-    return {
-        "EmoClass_Major": work.word,
-        "EmoClass_Second": work.secondary,
-        "EmoAct": float(a),
-        "EmoVal": float(v),
-        "EmoDom": float(d),
-    }
 
 
 def _write_lists(root: Path, segments: list[Segment]) -> None:
