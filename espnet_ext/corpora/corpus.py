@@ -87,7 +87,7 @@ def read_file_names(
         record: Makes the record of a file from its path and the match.
 
     Raises:
-        UserError: There are no such files, or two make the same utterance.
+        UserError: Two files make the same utterance.
     """
     reading = Reading()
     for name, path in sorted(files, key=lambda file: file[1]):

@@ -23,16 +23,8 @@ from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 
 NAME = "ravdess"
-EMOTIONS = {
-    "01": "neutral",
-    "02": "calm",
-    "03": "happy",
-    "04": "sad",
-    "05": "angry",
-    "06": "fearful",
-    "07": "disgust",
-    "08": "surprised",
-}
+_WORDS = "neutral calm happy sad angry fearful disgust surprised"
+EMOTIONS = {f"0{number}": word for number, word in enumerate(_WORDS.split(), start=1)}
 
 _FILE = re.compile(rf"03-01-({'|'.join(EMOTIONS)})-\d\d-\d\d-\d\d-(\d\d)")
 _FOLDER = re.compile(r"actor_\d\d", re.IGNORECASE)
@@ -61,15 +53,8 @@ def read(root: Path) -> Reading:
 
 def _record(wav: str, match: re.Match[str]) -> Utterance:
     emotion, actor = match.groups()
-    return Utterance(
-        id=match[0],
-        wav=wav,
-        corpus=NAME,
-        speaker=f"Actor_{actor}",
-        gender="m" if int(actor) % 2 else "f",
-        split=UNKNOWN,
-        emotion=EMOTIONS[emotion],
-    )
+    gender, speaker = "fm"[int(actor) % 2], f"Actor_{actor}"
+    return Utterance(match[0], wav, NAME, speaker, gender, UNKNOWN, EMOTIONS[emotion])
 
 
 CORPUS = Corpus(

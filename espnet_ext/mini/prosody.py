@@ -149,21 +149,21 @@ def draw_prosody(
     pitch_range = 45 + 14 * a + 20 * v + speaker.pitch_range + 6 * noise[1]
     rate = 190 * speaker.rate * np.exp(0.17 * a - 0.04 * d + 0.06 * noise[2])
     word_gap = 1.5 - 3.0 * a + 1.2 * noise[3]
+
+    def whole(value: float, low: int, high: int) -> int:
+        return int(np.clip(np.rint(value), low, high))
+
     return Prosody(
-        pitch=_whole(pitch, 0, 99),
-        pitch_range=_whole(pitch_range, 0, 99),
-        rate=_whole(rate, 100, 320),
-        word_gap=_whole(word_gap, 0, 12),
+        pitch=whole(pitch, 0, 99),
+        pitch_range=whole(pitch_range, 0, 99),
+        rate=whole(rate, 100, 320),
+        word_gap=whole(word_gap, 0, 12),
         level=float(-27 + 3.5 * a + 2.5 * d + speaker.level + 1.5 * noise[4]),
         tilt=float(1.0 * a + 1.0 * d + speaker.tilt + 0.5 * noise[5]),
         smile=float(np.clip(4.5 * v + speaker.smile + 1.5 * noise[6], -10, 10)),
         tremor=float(np.clip(0.12 - 0.3 * d + 0.1 * noise[7], 0, 0.7)),
         roughness=float(np.clip(-0.3 * v + 0.1 * a + 0.08 * noise[8], 0, 0.8)),
     )
-
-
-def _whole(value: float, low: int, high: int) -> int:
-    return int(np.clip(np.rint(value), low, high))
 
 
 def speak(
