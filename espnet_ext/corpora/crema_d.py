@@ -28,7 +28,6 @@ from espnet_ext.corpora.splits import (
 )
 from espnet_ext.corpora.textio import table_rows
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
-from espnet_ext.errors import UserError
 
 NAME = "crema_d"
 LABELS = {
@@ -64,9 +63,8 @@ def read(root: Path) -> Reading:
         return Utterance(match[0], wav, NAME, actor, gender, UNKNOWN, emotion)
 
     files = list_files(find_folder(root, "AudioWAV"))
-    reading = read_file_names(files.items(), _FILE, record)
-    if not reading.utterances:
-        raise UserError(f"{root}: no recordings like AudioWAV/1001_DFA_ANG_XX.wav")
+    none = f"{root}: no recordings like AudioWAV/1001_DFA_ANG_XX.wav"
+    reading = read_file_names(files.items(), _FILE, record, none)
     if not genders:
         reading.notes.append("no VideoDemographics.csv, so genders are unknown")
     return reading

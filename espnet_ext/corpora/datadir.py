@@ -200,7 +200,7 @@ def read_data_dir(path: Path | str) -> DataDir:
     for name, column in _COLUMNS.items():
         columns[column] = _column(path / name, ids, sys.intern)
     vectors = _column(path / "attributes", ids, _three_numbers)
-    columns |= zip(ATTRIBUTES, zip(*vectors, strict=True), strict=True)
+    columns |= zip(ATTRIBUTES, map(list, zip(*vectors, strict=True)), strict=True)
     if (path / "label_dur").exists():
         columns["labelled_seconds"] = _column(path / "label_dur", ids, float)
     utterances = {

@@ -19,7 +19,6 @@ from espnet_ext.corpora.corpus import Corpus, Reading, read_file_names
 from espnet_ext.corpora.listing import find_folder, list_files
 from espnet_ext.corpora.splits import speaker_folds
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
-from espnet_ext.errors import UserError
 
 NAME = "emodb"
 EMOTIONS = {
@@ -45,10 +44,8 @@ def read(root: Path) -> Reading:
         UserError: No recordings.
     """
     files = list_files(find_folder(root, "wav"))
-    reading = read_file_names(files.items(), _FILE, _record)
-    if not reading.utterances:
-        raise UserError(f"{root}: no recordings like wav/03a01Fa.wav")
-    return reading
+    none = f"{root}: no recordings like wav/03a01Fa.wav"
+    return read_file_names(files.items(), _FILE, _record, none)
 
 
 def _record(wav: str, match: re.Match[str]) -> Utterance:

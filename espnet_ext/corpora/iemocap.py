@@ -188,7 +188,7 @@ def _parse_label(text: str, dialog: str, session: int, where: str) -> Utterance:
             "([START - END]<tab>TURN<tab>EMOTION<tab>[V, A, D]): "
             f"{text[:80]!r}"
         )
-    start, end, id_, emotion, valence, arousal, dominance = match.groups()
+    start, end, id_, emotion, *attributes = match.groups()
     turn = _UTTERANCE.fullmatch(id_)
     # Compared as a whole: Ses05M_script01_1 and Ses05M_script01_1b are two dialogs.
     if turn is None or turn[1].lower() != dialog:
@@ -204,11 +204,8 @@ def _parse_label(text: str, dialog: str, session: int, where: str) -> Utterance:
         gender=turn[3].lower(),
         split=f"Session{session}",
         emotion=emotion,
-        valence=float(valence),
-        arousal=float(arousal),
-        dominance=float(dominance),
         labelled_seconds=float(end) - float(start),
-    )
+    ).with_attributes(*map(float, attributes))
 
 
 def _five_folds(

@@ -20,7 +20,6 @@ from espnet_ext.corpora.corpus import Corpus, Reading, read_file_names
 from espnet_ext.corpora.listing import list_files, walk_folders
 from espnet_ext.corpora.splits import speaker_folds
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
-from espnet_ext.errors import UserError
 
 NAME = "ravdess"
 _WORDS = "neutral calm happy sad angry fearful disgust surprised"
@@ -45,10 +44,8 @@ def read(root: Path) -> Reading:
         for name, path in list_files(folder).items()
         if not name.startswith(_SONG)
     ]
-    reading = read_file_names(files, _FILE, _record)
-    if not reading.utterances:
-        raise UserError(f"{root}: no recordings like Actor_12/03-01-05-01-02-01-12.wav")
-    return reading
+    none = f"{root}: no recordings like Actor_12/03-01-05-01-02-01-12.wav"
+    return read_file_names(files, _FILE, _record, none)
 
 
 def _record(wav: str, match: re.Match[str]) -> Utterance:
