@@ -38,7 +38,6 @@ def main(cmd: Sequence[str] | None = None) -> None:
     args = get_parser().parse_args(cmd)
     # Late: --help must not wait for numpy.
     from espnet_ext.mini.generate import generate
-    from espnet_ext.mini.tree import MiniSize
 
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: give 0 or more")
@@ -46,8 +45,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
         args.output,
         seed=args.seed,
         corpora=args.corpora,
-        with_upstream=args.upstream,
-        size=MiniSize(args.scale),
+        upstream_too=args.upstream,
+        scale=args.scale,
     ):
         print(path)
 

@@ -25,13 +25,8 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.epilog = f"schemes: {schemes}"
     add = parser.add_argument
-    add(
-        "--data",
-        type=Path,
-        nargs="+",
-        required=True,
-        help="data directory; of several, ids get the corpus as prefix (iemocap-...)",
-    )
+    text = "data directory; of several, ids get the corpus as prefix (iemocap-...)"
+    add("--data", type=Path, nargs="+", required=True, help=text)
     add("--labels", type=Path, required=True, help="class map, conf/labels/NAME.yaml")
     add("--scheme", nargs="+", required=True, help="split scheme of each corpus")
     add("--output", type=Path, required=True, help="folder to write; replaced as one")
@@ -51,39 +46,25 @@ def get_parser() -> argparse.ArgumentParser:
     for limit, clips in (("min", "shorter"), ("max", "longer")):
         text = f"leave {clips} clips out of train and valid"
         add(f"--{limit}_seconds", type=float, help=text)
-    add(
-        "--clip_attributes",
-        type=boolean,
-        default=False,
-        help="whether to bring attributes into their scale",
+    text = "whether to bring attributes into their scale"
+    add("--clip_attributes", type=boolean, default=False, help=text)
+    text = "unit maps each corpus' scale to [0, 1]"
+    add("--attribute_scale", choices=("raw", "unit"), default="raw", help=text)
+    text = (
+        "whether to exchange valence and arousal where the paper's released "
+        "preparation did"
     )
-    add(
-        "--attribute_scale",
-        choices=("raw", "unit"),
-        default="raw",
-        help="unit maps each corpus' scale to [0, 1]",
+    add("--legacy_va_order", type=boolean, default=False, help=text)
+    text = (
+        "a subset scheme draws as many utterances for train and valid as this corpus' "
+        "own train and valid sets have, or all where there are fewer"
     )
-    add(
-        "--legacy_va_order",
-        type=boolean,
-        default=False,
-        help="whether to exchange valence and arousal where the paper's released "
-        "preparation did",
+    add("--subset_like", metavar="CORPUS", help=text)
+    text = (
+        "feature store of each --data; writes speech_shape and features.digest into "
+        "each set and, of several, the list OUTPUT/stores"
     )
-    add(
-        "--subset_like",
-        metavar="CORPUS",
-        help="a subset scheme draws as many utterances for train and valid as this "
-        "corpus' own train and valid sets have, or all where there are fewer",
-    )
-    add(
-        "--store",
-        type=Path,
-        nargs="+",
-        default=[],
-        help="feature store of each --data; writes speech_shape and features.digest "
-        "into each set and, of several, the list OUTPUT/stores",
-    )
+    add("--store", type=Path, nargs="+", default=[], help=text)
     return parser
 
 
@@ -127,7 +108,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         if args.store:
             names = [next(iter(data.utterances.values())).corpus for data in corpora]
             stores = dict(zip(names, args.store, strict=True))
-            describe_features(stores, made.parts(), folder, args.output)
+            describe_features(stores, made, folder, args.output)
     print(sets.sets_text(description, class_map), end="")
     if args.legacy_va_order:
         print(sets.LEGACY_WARNING)

@@ -25,35 +25,16 @@ def get_parser() -> argparse.ArgumentParser:
     add("--corpus", required=True, help=f"one of {', '.join(registry.CORPORA)}")
     add("--root", type=Path, required=True, help="the corpus as it was unpacked")
     add("--output", type=Path, required=True, help="the data directory to write")
-    add(
-        "--check_audio",
-        type=boolean,
-        default=True,
-        help="whether to read every file and write utt2dur",
-    )
-    add(
-        "--min_seconds",
-        type=float,
-        default=0.1,
-        help="shorter recordings are left out",
-    )
-    add(
-        "--strict",
-        type=boolean,
-        default=False,
-        help="whether an utterance that would be left out ends the program",
-    )
-    add(
-        "--compare_counts",
-        type=boolean,
-        default=True,
-        help="whether to compare with the true counts of the corpus",
-    )
-    add(
-        "--audio_dir",
-        type=Path,
-        help="folder for audio that is taken out of videos; None is OUTPUT_audio",
-    )
+    for name, default, text in (
+        ("check_audio", True, "whether to read every file and write utt2dur"),
+        ("strict", False, "whether an utterance that would be left out is an error"),
+        ("compare_counts", True, "whether to compare with the corpus' true counts"),
+    ):
+        add(f"--{name}", type=boolean, default=default, help=text)
+    text = "shorter recordings are left out"
+    add("--min_seconds", type=float, default=0.1, help=text)
+    text = "folder for audio that is taken out of videos; None is OUTPUT_audio"
+    add("--audio_dir", type=Path, help=text)
     add("--nj", type=int, default=2, help="files read at once")
     return parser
 

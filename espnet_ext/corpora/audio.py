@@ -20,6 +20,7 @@ from espnet_ext.corpora.container import (
     STREAMED,
     UNFINISHED,
     Header,
+    lacks_end,
     read_header,
     rebuilt,
 )
@@ -33,8 +34,8 @@ _CUT = "cut off or damaged"
 _ENDLESS = 2**63 - 1  # libsndfile's length of a FLAC stream
 _BLOCK = 2**24  # samples read at once: 17 minutes
 _MP3_FRAME = 1152  # an mp3's header and its decoder may differ by as much
-# What libsndfile says of au and w64 files, promised and real.
-_LOGGED_LENGTH = re.compile(r"(?:Data Size|riff)\s*: (\d+) \(should be (\d+)\)")
+# What libsndfile's log says of au, w64 and aiff files, promised and real.
+_LOGGED_LENGTH = re.compile(r"(?:Data Size|riff|SSND)\s*: (\d+) \(should be (\d+)\)")
 
 
 class _Forward(sf.SoundFile):
@@ -66,14 +67,7 @@ class Sound:
 
 
 def load_waveform(path: Path | str, rate: int = RATE) -> np.ndarray:
-    """Read a recording as mono float32 at `rate`.
-
-    Args:
-        path: Anything that soundfile reads.
-        rate: Samples a second.
-
-    Returns:
-        Samples, shape (n,); channels averaged, another rate resampled by soxr.
+    """Read a recording as mono float32 (n,) at `rate` samples a second.
 
     Raises:
         UserError: The file is missing, cannot be read, is cut off, has no samples, or
@@ -105,11 +99,7 @@ def measure_seconds(path: Path | str) -> float:
 
 
 class Waveforms(Mapping[str, np.ndarray]):
-    """Audio (n,) of each utterance, read when it is asked for.
-
-    Args:
-        paths: wav file of each utterance.
-    """
+    """Audio (n,) of each utterance, read from its file when it is asked for."""
 
     def __init__(self, paths: Mapping[str, str]) -> None:
         self.paths = paths
@@ -147,11 +137,13 @@ def read_sound(path: Path | str, dtype: str) -> Sound:
     slack = _MP3_FRAME if subtype.startswith("MPEG_LAYER") else 0
     promised = None  # seconds that a cut-off file should have
     if header and header.is_cut:
-        promised = header.promised_seconds(held / rate)
+        promised = header.promised_seconds
     elif samples is None or frames - held > slack:
         promised = frames / rate
-    elif (times := _times_too_short(log)) > 1:
-        promised = times * held / rate
+    elif (logged := _LOGGED_LENGTH.search(log)) and int(logged[1]) < PLACEHOLDER:
+        promised = int(logged[1]) / max(1, int(logged[2])) * held / rate
+    elif header is None and lacks_end(path):
+        promised = 0.0
     if samples is None:
         samples = np.zeros((held, stream.channels), dtype)
     fault = detail = ""
@@ -171,7 +163,7 @@ def with_detail(fault: str, detail: str) -> str:
 
 @contextmanager
 def _open(path: Path | str) -> Iterator[tuple[sf.SoundFile, Header | None]]:
-    """Open a recording and read its container's header."""
+    """Open a recording and read its header, which is None for all but wav files."""
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError as error:
@@ -182,17 +174,17 @@ def _open(path: Path | str) -> Iterator[tuple[sf.SoundFile, Header | None]]:
         with _decoder(file, header) as stream:
             yield stream, header
     except (sf.LibsndfileError, OSError) as error:
-        raise UserError(f"{path}: {_why_unreadable(file, header, error)}") from error
+        raise UserError(f"{path}: {_why_unreadable(path, header, error)}") from error
     finally:
         os.close(file)
 
 
 def _decoder(file: int, header: Header | None) -> sf.SoundFile:
-    if header is None or not header.format or header.remark != UNFINISHED:
+    if header is None or header.remark != UNFINISHED:
         try:
             return _Forward(file, closefd=False)
         except sf.LibsndfileError:
-            if header is None or not header.format or not header.held:
+            if header is None or not header.held:
                 raise
     return _Forward(rebuilt(file, header))
 
@@ -219,27 +211,20 @@ def _count_frames(path: Path | str) -> int:
     return count
 
 
-def _times_too_short(log: str) -> float:
-    """Take from libsndfile's log how often a file would make up its header's length."""
-    match = _LOGGED_LENGTH.search(log)
-    if match is None or int(match[1]) >= PLACEHOLDER:
-        return 1.0
-    return int(match[1]) / max(1, int(match[2]))
-
-
 def _lengths(promised: float, held: float) -> str:
     told = f"its header tells {promised:.3f} s" if promised else "its end is missing"
     return f"{told}, {held:.3f} s can be read"
 
 
-def _why_unreadable(file: int, header: Header | None, error: Exception) -> str:
+def _why_unreadable(path: Path | str, header: Header | None, error: Exception) -> str:
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror})"
-    head = os.pread(file, 24, 0)
+    with open(path, "rb") as stream:
+        head = stream.read(24)
     if head.startswith(b"version https://git-lfs"):
         return "a git-lfs pointer instead of audio; run 'git lfs pull' in the corpus"
     if not head:
         return "the file has no bytes"
-    if header and header.is_cut:
-        return with_detail(_CUT, _lengths(header.promised_seconds(0.0), 0.0))
+    if header.is_cut if header else lacks_end(path):
+        return with_detail(_CUT, _lengths(header.promised_seconds if header else 0, 0))
     return "no audio that soundfile can read"

@@ -34,8 +34,7 @@ class AudioReport:
         path: Its file.
         seconds: Duration, 0 where there is none.
         fault: Why the utterance cannot be used, or an empty string.
-        remarks: What is unusual but usable: another rate or several channels (converted
-            on reading), float samples, clipping, silence, a header without a length.
+        remarks: What is unusual but usable.
         detail: What the fault is in this file, as the two lengths of one that is cut.
     """
 
@@ -68,22 +67,16 @@ def check_file(id_: str, path: str, min_seconds: float = MIN_SECONDS) -> AudioRe
         remarks.append(f"{samples.shape[1]} channels (averaged on reading)")
     if sound.subtype in FLOATS:
         remarks.append("float samples")
-    full_scale = _FULL_SCALE * (32768 if samples.dtype == np.int16 else 1)
-    remarks += _level_remarks(samples, full_scale)
-    return AudioReport(id_, path, seconds, fault, tuple(remarks))
-
-
-def _level_remarks(samples: np.ndarray, full_scale: float) -> list[str]:
-    """Find silence and clipping: three samples in a row at full scale."""
     low, high = float(samples.min()), float(samples.max())
+    limit = _FULL_SCALE * (32768 if samples.dtype == np.int16 else 1)
     if low == high == 0:
-        return ["silent"]
-    if high < full_scale and low > -full_scale:
-        return []
-    at_limit = (samples >= full_scale) | (samples <= -full_scale)  # (n, channels)
-    # A lone sample at full scale may be honest.
-    runs = at_limit[2:] & at_limit[1:-1] & at_limit[:-2]  # (n - 2, channels)
-    return ["clipped"] if runs.any() else []
+        remarks.append("silent")
+    elif high >= limit or low <= -limit:
+        at_limit = (samples >= limit) | (samples <= -limit)  # (n, channels)
+        # A lone sample at full scale may be honest; three in a row are not.
+        if (at_limit[2:] & at_limit[1:-1] & at_limit[:-2]).any():
+            remarks.append("clipped")
+    return AudioReport(id_, path, seconds, fault, tuple(remarks))
 
 
 def check_audio(
@@ -91,21 +84,16 @@ def check_audio(
     workers: int = 2,
     min_seconds: float = MIN_SECONDS,
 ) -> dict[str, AudioReport]:
-    """Check the file of every utterance, `workers` at once; reports by id, in order."""
+    """Read the file of every utterance, `workers` at once; reports by id, in order."""
 
     def check(utterance: Utterance) -> AudioReport:
         return check_file(utterance.id, utterance.wav, min_seconds)
 
     # Threads are enough: reading and numpy release the interpreter's lock.
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        reports = tqdm(
-            pool.map(check, utterances.values()),
-            total=len(utterances),
-            desc="check audio",
-            unit="file",
-            mininterval=1,
-        )
-        return {report.id: report for report in reports}
+        reports = pool.map(check, utterances.values())
+        bar = {"desc": "check audio", "unit": "file", "mininterval": 1}
+        return {r.id: r for r in tqdm(reports, total=len(utterances), **bar)}
 
 
 def faults(
@@ -114,9 +102,9 @@ def faults(
     """Return the utterances whose audio cannot be used."""
     return [
         LeftOut(
-            r.id, f"audio: {r.fault}", with_detail(r.path, r.detail), utterances[r.id]
+            id_, f"audio: {r.fault}", with_detail(r.path, r.detail), utterances[id_]
         )
-        for r in reports.values()
+        for id_, r in reports.items()
         if r.fault
     ]
 
@@ -151,9 +139,6 @@ def shorter_than_labels(
 
     A copy that was cut off and got a new header shows in nothing else. That labels tell
     the length of a file is from no documentation, so nothing is left out for it.
-
-    Returns:
-        The warning, empty where there is none.
     """
     labelled = {id_: utterances[id_].labelled_seconds for id_ in reports}
     short = [
@@ -170,7 +155,6 @@ def shorter_than_labels(
         "times of their labels by a quarter of a second and 5 %; were they cut off?",
         *short[:_SHOWN],
     ]
-    if len(short) > _SHOWN:
-        rest = len(short) - _SHOWN
+    if (rest := len(short) - _SHOWN) > 0:
         lines.append(f"!!!   and {rest} more (compare utt2dur and label_dur)")
     return "\n".join(lines) + "\n"

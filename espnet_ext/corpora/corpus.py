@@ -78,6 +78,7 @@ def read_file_names(
     files: Iterable[tuple[str, Path]],
     pattern: re.Pattern[str],
     record: Callable[[str, re.Match[str]], Utterance],
+    none: str,
 ) -> Reading:
     """Read a corpus that has its labels in the names of its files.
 
@@ -85,9 +86,10 @@ def read_file_names(
         files: Name without suffix and path of each recording.
         pattern: Of a name. A file with another name is left out.
         record: Makes the record of a file from its path and the match.
+        none: The message where there is no recording.
 
     Raises:
-        UserError: There are no such files, or two make the same utterance.
+        UserError: There is no recording, or two make the same utterance.
     """
     reading = Reading()
     for name, path in sorted(files, key=lambda file: file[1]):
@@ -100,6 +102,8 @@ def read_file_names(
         first = reading.utterances.setdefault(utterance.id, utterance)
         if first is not utterance:
             raise UserError(f"{path}: the same utterance as {first.wav}; remove one")
+    if not reading.utterances:
+        raise UserError(none)
     return reading
 
 

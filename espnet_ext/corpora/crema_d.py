@@ -14,7 +14,6 @@ Licence ODbL 1.0. Reference: H. Cao et al., "CREMA-D: crowd-sourced emotional mu
 actors dataset", IEEE Transactions on Affective Computing 5(4), 2014.
 """
 
-import csv
 import re
 from pathlib import Path
 
@@ -27,9 +26,8 @@ from espnet_ext.corpora.splits import (
     Utterances,
     split_by_speakers,
 )
-from espnet_ext.corpora.textio import read_table
+from espnet_ext.corpora.textio import table_rows
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
-from espnet_ext.errors import UserError
 
 NAME = "crema_d"
 LABELS = {
@@ -65,9 +63,8 @@ def read(root: Path) -> Reading:
         return Utterance(match[0], wav, NAME, actor, gender, UNKNOWN, emotion)
 
     files = list_files(find_folder(root, "AudioWAV"))
-    reading = read_file_names(files.items(), _FILE, record)
-    if not reading.utterances:
-        raise UserError(f"{root}: no recordings like AudioWAV/1001_DFA_ANG_XX.wav")
+    none = f"{root}: no recordings like AudioWAV/1001_DFA_ANG_XX.wav"
+    reading = read_file_names(files.items(), _FILE, record, none)
     if not genders:
         reading.notes.append("no VideoDemographics.csv, so genders are unknown")
     return reading
@@ -75,16 +72,8 @@ def read(root: Path) -> Reading:
 
 def _genders(path: Path | None) -> dict[str, str]:
     """Return the gender of each actor, as far as the table is there."""
-    if path is None:
-        return {}
-    rows, names = read_table(path)
-    if not {"ActorID", "Sex"} <= set(names):
-        raise UserError(f"{path}:1: no columns ActorID and Sex in {names}")
-    try:
-        sexes = {row["ActorID"].strip(): (row["Sex"] or "").strip() for row in rows}
-    except csv.Error as error:
-        raise UserError(f"{path}:{rows.line_num}: {error}") from error
-    return {actor: _GENDERS.get(sex.lower(), UNKNOWN) for actor, sex in sexes.items()}
+    rows = [] if path is None else table_rows(path, ("ActorID", "Sex"))
+    return {r["ActorID"]: _GENDERS.get(r["Sex"].lower(), UNKNOWN) for _, r in rows}
 
 
 def usual(utterances: Utterances, options: SplitOptions) -> Split:

@@ -25,6 +25,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.corpora.textio import read_lines, write_text
 from espnet_ext.corpora.utterance import GENDERS, UNKNOWN, Utterance
 from espnet_ext.errors import UserError
@@ -78,17 +79,10 @@ def write_data_dir(
     durations: Mapping[str, float] | None = None,
     scales: Mapping[str, Scale] | None = None,
 ) -> None:
-    """Validate the utterances and write them to `path` in one step.
-
-    Args:
-        path: An older data directory there is replaced.
-        utterances: In any order.
-        durations: Seconds by id, for all utterances or for none.
-        scales: Attribute scale by corpus.
+    """Validate and write in one step; an older data directory is replaced.
 
     Raises:
-        UserError: Something that the files cannot hold or that is inconsistent, or
-            `path` is a folder with other things in it.
+        UserError: See `make_data_dir`, or `path` is a folder with other things in it.
     """
     if isinstance(utterances, Mapping):
         utterances = utterances.values()
@@ -102,7 +96,16 @@ def make_data_dir(
     durations: Mapping[str, float] | None = None,
     scales: Mapping[str, Scale] | None = None,
 ) -> DataDir:
-    """Sort and validate; see `write_data_dir`."""
+    """Sort and validate.
+
+    Args:
+        utterances: In any order.
+        durations: Seconds by id, for all utterances or for none.
+        scales: Attribute scale by corpus.
+
+    Raises:
+        UserError: Something that the files cannot hold or that is inconsistent.
+    """
     by_id: dict[str, Utterance] = {}
     for utterance in sorted(utterances, key=lambda u: u.id):
         if utterance.id in by_id:
@@ -156,28 +159,29 @@ def replaced_dir(path: Path | str, marker: str) -> AbstractContextManager[Path]:
 def write_data_files(folder: Path, data: DataDir) -> None:
     """Write the files of a validated `DataDir` into a folder that is there."""
     records = data.utterances.values()
-
-    def write(name: str, lines: Iterable[str]) -> None:
-        write_text(folder / name, "".join(f"{line}\n" for line in lines))
-
-    write("wav.scp", (f"{u.id} {u.wav}" for u in records))
-    for name, column in _COLUMNS.items():
-        write(name, (f"{u.id} {getattr(u, column)}" for u in records))
-    # repr is the shortest text that reads back as the same number.
-    write(
-        "attributes", (f"{u.id} {' '.join(map(repr, u.attributes))}" for u in records)
-    )
+    files: dict[str, Mapping[str, object]] = {
+        "wav.scp": {u.id: u.wav for u in records},
+        **{
+            name: {u.id: getattr(u, column) for u in records}
+            for name, column in _COLUMNS.items()
+        },
+        # repr is the shortest text that reads back as the same number.
+        "attributes": {u.id: " ".join(map(repr, u.attributes)) for u in records},
+    }
     if not all(math.isnan(u.labelled_seconds) for u in records):
-        write("label_dur", (f"{u.id} {u.labelled_seconds:.4f}" for u in records))
+        files["label_dur"] = {u.id: f"{u.labelled_seconds:.4f}" for u in records}
     speakers: dict[str, list[str]] = {}
     for u in records:
         speakers.setdefault(u.speaker, []).append(u.id)
-    write("spk2utt", (f"{s} {' '.join(ids)}" for s, ids in sorted(speakers.items())))
+    files["spk2utt"] = {s: " ".join(ids) for s, ids in sorted(speakers.items())}
     if data.durations:
-        write("utt2dur", (f"{id_} {s:.6f}" for id_, s in data.durations.items()))
+        files["utt2dur"] = {id_: f"{s:.6f}" for id_, s in data.durations.items()}
     if data.scales:
         scales = data.scales.items()
-        write("attribute_scale", (f"{n} {low:g} {high:g}" for n, (low, high) in scales))
+        files["attribute_scale"] = {n: f"{low:g} {high:g}" for n, (low, high) in scales}
+    for name, rows in files.items():
+        text = "".join(f"{key} {value}\n" for key, value in rows.items())
+        write_text(folder / name, text)
 
 
 def read_data_dir(path: Path | str) -> DataDir:
@@ -195,25 +199,27 @@ def read_data_dir(path: Path | str) -> DataDir:
     columns: dict[str, list] = {"id": ids, "wav": list(wavs.values())}
     for name, column in _COLUMNS.items():
         columns[column] = _column(path / name, ids, sys.intern)
-    attributes = _column(path / "attributes", ids, _three_numbers)
+    vectors = _column(path / "attributes", ids, _three_numbers)
+    columns |= zip(ATTRIBUTES, map(list, zip(*vectors, strict=True)), strict=True)
     if (path / "label_dur").exists():
         columns["labelled_seconds"] = _column(path / "label_dur", ids, float)
     utterances = {
-        row[0]: Utterance(
-            **dict(zip(columns, row, strict=True)),
-            valence=valence,
-            arousal=arousal,
-            dominance=dominance,
-        )
-        for row, (valence, arousal, dominance) in zip(
-            zip(*columns.values(), strict=True), attributes, strict=True
-        )
+        row[0]: Utterance(**dict(zip(columns, row, strict=True)))
+        for row in zip(*columns.values(), strict=True)
     }
     durations = {}
     if (path / "utt2dur").exists():
         seconds = _column(path / "utt2dur", ids, float)
         durations = dict(zip(ids, seconds, strict=True))
-    return DataDir(utterances, durations, _read_scales(path / "attribute_scale"))
+    scales = {}
+    scale_file = path / "attribute_scale"
+    for number, text in read_lines(scale_file) if scale_file.exists() else ():
+        try:
+            corpus, low, high = text.split()
+            scales[corpus] = (float(low), float(high))
+        except ValueError as error:
+            raise UserError(f"{scale_file}:{number}: not 'corpus low high'") from error
+    return DataDir(utterances, durations, scales)
 
 
 def read_wav_scp(path: Path | str) -> dict[str, str]:
@@ -269,17 +275,6 @@ def _three_numbers(text: str) -> tuple[float, float, float]:
     if len(parts) != 3:
         raise ValueError(f"{len(parts)} values instead of V A D")
     return float(parts[0]), float(parts[1]), float(parts[2])
-
-
-def _read_scales(path: Path) -> dict[str, Scale]:
-    scales = {}
-    for number, text in read_lines(path) if path.exists() else ():
-        try:
-            corpus, low, high = text.split()
-            scales[corpus] = (float(low), float(high))
-        except ValueError as error:
-            raise UserError(f"{path}:{number}: not 'corpus low high'") from error
-    return scales
 
 
 def combine(parts: Iterable[DataDir]) -> DataDir:

@@ -19,27 +19,17 @@ from espnet_ext.corpora.corpus import Corpus, Reading, read_file_names
 from espnet_ext.corpora.listing import find_folder, list_files
 from espnet_ext.corpora.splits import speaker_folds
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
-from espnet_ext.errors import UserError
 
 NAME = "emodb"
 EMOTIONS = {
-    "W": "anger",
-    "L": "boredom",
-    "E": "disgust",
-    "A": "fear",
-    "F": "happy",
-    "T": "sad",
-    "N": "neutral",
+    **{"W": "anger", "L": "boredom", "E": "disgust", "A": "fear"},
+    **{"F": "happy", "T": "sad", "N": "neutral"},
 }
 LABELS = {
-    "anger": "angry",
-    "boredom": "bored",
-    "disgust": "disgusted",
-    "fear": "fearful",
-    "happy": "happy",
-    "sad": "sad",
-    "neutral": "neutral",
+    **{"anger": "angry", "boredom": "bored", "disgust": "disgusted", "fear": "fearful"},
+    **{"happy": "happy", "sad": "sad", "neutral": "neutral"},
 }
+_COUNTS = (127, 81, 46, 69, 71, 62, 79)  # in the order of LABELS
 # From the corpus' own documentation.
 _GENDERS = dict.fromkeys(("03", "10", "11", "12", "15"), "m")
 _GENDERS |= dict.fromkeys(("08", "09", "13", "14", "16"), "f")
@@ -54,10 +44,8 @@ def read(root: Path) -> Reading:
         UserError: No recordings.
     """
     files = list_files(find_folder(root, "wav"))
-    reading = read_file_names(files.items(), _FILE, _record)
-    if not reading.utterances:
-        raise UserError(f"{root}: no recordings like wav/03a01Fa.wav")
-    return reading
+    none = f"{root}: no recordings like wav/03a01Fa.wav"
+    return read_file_names(files.items(), _FILE, _record, none)
 
 
 def _record(wav: str, match: re.Match[str]) -> Utterance:
@@ -74,13 +62,7 @@ CORPUS = Corpus(
     releases={
         "EmoDB": {
             (): 535,
-            ("anger",): 127,
-            ("boredom",): 81,
-            ("neutral",): 79,
-            ("happy",): 71,
-            ("fear",): 69,
-            ("sad",): 62,
-            ("disgust",): 46,
+            **{(n,): count for n, count in zip(LABELS, _COUNTS, strict=True)},
         }
     },
     schemes={

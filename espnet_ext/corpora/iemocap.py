@@ -31,19 +31,13 @@ database", Language Resources and Evaluation 42(4), 2008.
 
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from espnet_ext.corpora.corpus import Corpus, LeftOut, Reading, check_label
 from espnet_ext.corpora.listing import find_folder, list_files
-from espnet_ext.corpora.splits import (
-    Scheme,
-    Split,
-    SplitOptions,
-    Utterances,
-    sample,
-    split_by,
-)
+from espnet_ext.corpora.splits import Scheme, Split, SplitOptions, Utterances, sample
 from espnet_ext.corpora.textio import ends_with_newline, read_lines
 from espnet_ext.corpora.utterance import Utterance
 from espnet_ext.errors import UserError
@@ -87,26 +81,23 @@ def read(root: Path) -> Reading:
         UserError: With file and line, for anything in a label file that does not fit
             the format, a duplicated utterance, or audio without a label.
     """
-    root = _find_root(root)
+    # The release's folder, or the one around it.
+    for top in filter(None, (root, find_folder(root, "IEMOCAP_full_release"))):
+        sessions = {n: find_folder(top, f"Session{n}") for n in SESSIONS}
+        if any(sessions.values()):
+            break
+    else:
+        raise UserError(
+            f"{root}: no Session1 to Session5 in this folder; give the path of "
+            "IEMOCAP_full_release"
+        )
     reading = Reading()
-    for session in SESSIONS:
-        folder = find_folder(root, f"Session{session}")
+    for session, folder in sessions.items():
         if folder is not None:
             _read_session(folder, session, reading)
     if not reading.utterances and not reading.left_out:
-        raise UserError(f"{root}: no label files in SessionN/dialog/EmoEvaluation")
+        raise UserError(f"{top}: no label files in SessionN/dialog/EmoEvaluation")
     return reading
-
-
-def _find_root(root: Path) -> Path:
-    """Accept the release's folder or the one around it."""
-    for candidate in (root, find_folder(root, "IEMOCAP_full_release")):
-        if candidate and any(find_folder(candidate, f"Session{s}") for s in SESSIONS):
-            return candidate
-    raise UserError(
-        f"{root}: no Session1 to Session5 in this folder; give the path of "
-        "IEMOCAP_full_release"
-    )
 
 
 def _read_session(folder: Path, session: int, reading: Reading) -> None:
@@ -197,7 +188,7 @@ def _parse_label(text: str, dialog: str, session: int, where: str) -> Utterance:
             "([START - END]<tab>TURN<tab>EMOTION<tab>[V, A, D]): "
             f"{text[:80]!r}"
         )
-    start, end, id_, emotion, valence, arousal, dominance = match.groups()
+    start, end, id_, emotion, *attributes = match.groups()
     turn = _UTTERANCE.fullmatch(id_)
     # Compared as a whole: Ses05M_script01_1 and Ses05M_script01_1b are two dialogs.
     if turn is None or turn[1].lower() != dialog:
@@ -213,55 +204,48 @@ def _parse_label(text: str, dialog: str, session: int, where: str) -> Utterance:
         gender=turn[3].lower(),
         split=f"Session{session}",
         emotion=emotion,
-        valence=float(valence),
-        arousal=float(arousal),
-        dominance=float(dominance),
         labelled_seconds=float(end) - float(start),
-    )
+    ).with_attributes(*map(float, attributes))
 
 
-def _previous(session: int) -> int:
-    return session - 1 or SESSIONS[-1]
+def _five_folds(
+    description: str, validates: Callable[[Utterances, str, int], Iterable[str]]
+) -> Scheme:
+    """Make a scheme that tests on session k and trains on what is not validated on.
 
-
-def five_fold(utterances: Utterances, options: SplitOptions) -> Split:
-    """Test on session k, validate on the recordings Ses0{k-1}M, train on the rest.
-
-    Fold 1 validates on Ses05M. The letter is the recording's (who wore motion capture),
-    so both speakers of that session are in valid, and, in other dialogs, in train.
+    Args:
+        description: What it validates on.
+        validates: From the utterances of the other sessions, the session before k (5
+            before 1) and the seed to the ids of the validation set.
     """
-    recordings = f"Ses0{_previous(options.fold)}M"
-    valid = {id_ for id_ in utterances if id_.startswith(recordings)}
-    return _split(utterances, valid, options.fold)
+
+    def split(utterances: Utterances, options: SplitOptions) -> Split:
+        test = f"Session{options.fold}"
+        rest = {id_: u for id_, u in utterances.items() if u.split != test}
+        previous = f"{options.fold - 1 or SESSIONS[-1]}"
+        valid = set(validates(rest, previous, options.seed))
+        parts = rest.keys() - valid, valid, utterances.keys() - rest.keys()
+        return Split(*(tuple(sorted(ids)) for ids in parts))
+
+    return Scheme(split, folds=5, description=f"test session k, valid {description}")
 
 
-def five_fold_random20(utterances: Utterances, options: SplitOptions) -> Split:
-    """Test on session k, validate on a random fifth of the other four sessions."""
-    test = f"Session{options.fold}"
-    rest = [id_ for id_, utterance in utterances.items() if utterance.split != test]
-    valid = sample(rest, round(0.2 * len(rest)), options.seed)
-    return _split(utterances, set(valid), options.fold)
-
-
-def five_fold_speaker_disjoint(utterances: Utterances, options: SplitOptions) -> Split:
-    """Test on session k, validate on the whole session before it, train on three.
-
-    No speaker and no dialog is in two parts.
-    """
-    session = f"Session{_previous(options.fold)}"
-    valid = {id_ for id_, u in utterances.items() if u.split == session}
-    return _split(utterances, valid, options.fold)
-
-
-def _split(utterances: Utterances, valid: set[str], test: int) -> Split:
-    """Give session `test` to test, the ids of `valid` to valid, the rest to train."""
-
-    def part_of(utterance: Utterance) -> str:
-        if utterance.split == f"Session{test}":
-            return "test"
-        return "valid" if utterance.id in valid else "train"
-
-    return split_by(utterances, part_of)
+SCHEMES = {
+    # The letter is the recording's (who wore motion capture), so both speakers of that
+    # session are in valid, and, in other dialogs, in train.
+    "iemocap_5fold": _five_folds(
+        "recordings Ses0{k-1}M",
+        lambda rest, previous, seed: (i for i in rest if i[:6] == f"Ses0{previous}M"),
+    ),
+    "iemocap_5fold_random20": _five_folds(
+        "a random 20 % of the other sessions",
+        lambda rest, previous, seed: sample(rest, round(0.2 * len(rest)), seed),
+    ),
+    "iemocap_5fold_speaker_disjoint": _five_folds(
+        "session k-1, no speaker shared",
+        lambda rest, previous, seed: (i for i in rest if i[4] == previous),
+    ),
+}
 
 
 # Counts of the release: a row a session, the columns in the order of LABELS.
@@ -294,20 +278,5 @@ CORPUS = Corpus(
     labels=LABELS,
     attribute_scale=(1.0, 5.0),
     releases={"IEMOCAP_full_release": _known_counts()},
-    schemes={
-        name: Scheme(split, folds=5, description=f"test session k, valid {valid}")
-        for name, split, valid in (
-            ("iemocap_5fold", five_fold, "recordings Ses0{k-1}M"),
-            (
-                "iemocap_5fold_random20",
-                five_fold_random20,
-                "a random 20 % of the other sessions",
-            ),
-            (
-                "iemocap_5fold_speaker_disjoint",
-                five_fold_speaker_disjoint,
-                "session k-1, no speaker shared",
-            ),
-        )
-    },
+    schemes=SCHEMES,
 )

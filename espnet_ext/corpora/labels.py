@@ -54,15 +54,14 @@ class ClassMap:
         """
         corpus = utterance.corpus
         if corpus not in self.corpora:
-            labels = get_corpus(corpus).labels.items()
-            missing = [
+            missing = ", ".join(
                 f"{name} ({label})"
-                for label, name in labels
+                for label, name in get_corpus(corpus).labels.items()
                 if name not in self.of_name
-            ]
+            )
             raise UserError(
-                f"{self.path}: does not name {', '.join(missing)} of {corpus}; put it "
-                "under 'classes', 'merge' or 'drop'"
+                f"{self.path}: does not name {missing} of {corpus}; put it under "
+                "'classes', 'merge' or 'drop'"
             )
         return self.corpora[corpus].get(utterance.emotion)
 

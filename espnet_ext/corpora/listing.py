@@ -26,9 +26,8 @@ def is_junk(name: str) -> bool:
 def find_child(folder: Path, *names: str) -> Path | None:
     """Find a child without regard to case and blanks at the ends.
 
-    Args:
-        folder: Where to look; it may be missing.
-        names: The first of them that is there is taken; with its own spelling first.
+    The first of `names` that is there is taken; with its own spelling first. The folder
+    may be missing.
     """
     for name in names:
         if (folder / name).exists():
@@ -79,13 +78,9 @@ def list_files(
 
 
 def walk_folders(root: Path, depth: int = 3) -> Iterator[Path]:
-    """Yield a folder and those below it, through links, but none of junk.
+    """Yield a folder and those up to `depth` below it, through links, but no junk.
 
     A folder that several links lead to comes once.
-
-    Args:
-        root: Where to start.
-        depth: Levels below it.
     """
     seen: set[str] = set()
     level = [root]

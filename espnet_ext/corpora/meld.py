@@ -21,14 +21,13 @@ Licence GPL-3.0. Reference: S. Poria et al., "MELD: a multimodal multi-party dat
 emotion recognition in conversations", ACL 2019.
 """
 
-import csv
 import re
 from pathlib import Path
 
 from espnet_ext.corpora.corpus import Corpus, LeftOut, Reading, check_label
 from espnet_ext.corpora.listing import AUDIO, find_child, find_folder, list_files
 from espnet_ext.corpora.splits import published_parts
-from espnet_ext.corpora.textio import read_table
+from espnet_ext.corpora.textio import table_rows
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 
@@ -48,7 +47,6 @@ FOLDERS = {
     "test": "output_repeated_splits_test",
 }
 
-_COLUMNS = ("Emotion", "Dialogue_ID", "Utterance_ID")
 _FILE = re.compile(r"dia\d+_utt\d+", re.IGNORECASE)
 
 
@@ -83,54 +81,38 @@ def _read_split(table: Path, folder: Path, split: str, reading: Reading) -> None
         for name, path in list_files(folder, (*AUDIO, ".mp4")).items()
         if _FILE.fullmatch(name)
     }
-    rows, names = read_table(table)
     seen: set[str] = set()
-    try:
-        missing = [name for name in _COLUMNS if name not in names]
-        if missing:
-            raise UserError(f"{table}:1: no column {', '.join(missing)} in {names}")
-        for row in rows:
-            where = f"{table}:{rows.line_num}"
-            name = _name(row, where)
-            if name in seen:
-                raise UserError(f"{where}: {name} has a label already")
-            seen.add(name)
-            wav = str(audio.get(name, folder / name))
-            utterance = _utterance(row, split, name, wav, where)
-            if name in audio:
-                reading.utterances[utterance.id] = utterance
-            else:
-                reading.left_out.append(
-                    LeftOut(utterance.id, "label without audio", where, utterance)
-                )
-    except csv.Error as error:
-        raise UserError(f"{table}:{rows.line_num}: {error}") from error
+    for where, row in table_rows(table, ("Emotion", "Dialogue_ID", "Utterance_ID")):
+        numbers = row["Dialogue_ID"], row["Utterance_ID"]
+        if not all(number.isdecimal() for number in numbers):
+            raise UserError(
+                f"{where}: Dialogue_ID and Utterance_ID must be numbers, not {numbers}"
+            )
+        name = f"dia{numbers[0]}_utt{numbers[1]}"
+        if name in seen:
+            raise UserError(f"{where}: {name} has a label already")
+        seen.add(name)
+        check_label(row["Emotion"], LABELS, where)
+        utterance = Utterance(
+            id=f"{split}_{name}",
+            wav=str(audio.get(name, folder / name)),
+            corpus=NAME,
+            # "Mrs. Green" is a speaker: an id in the data directory has no blanks.
+            speaker="_".join(row.get("Speaker", "").split()) or UNKNOWN,
+            gender=UNKNOWN,
+            split=split,
+            emotion=row["Emotion"],
+        )
+        if name in audio:
+            reading.utterances[utterance.id] = utterance
+        else:
+            reading.left_out.append(
+                LeftOut(utterance.id, "label without audio", where, utterance)
+            )
     for name in sorted(audio.keys() - seen):
         reading.left_out.append(
             LeftOut(f"{split}_{name}", "audio without a label", str(audio[name]))
         )
-
-
-def _name(row: dict[str, str], where: str) -> str:
-    """Return the name that a row's file has, without suffix."""
-    numbers = [(row[name] or "").strip() for name in ("Dialogue_ID", "Utterance_ID")]
-    if not all(number.isdecimal() for number in numbers):
-        raise UserError(
-            f"{where}: Dialogue_ID and Utterance_ID must be numbers, not {numbers}; is "
-            "the file cut off?"
-        )
-    return f"dia{numbers[0]}_utt{numbers[1]}"
-
-
-def _utterance(
-    row: dict[str, str], split: str, name: str, wav: str, where: str
-) -> Utterance:
-    emotion = (row["Emotion"] or "").strip()
-    check_label(emotion, LABELS, where)
-    # "Mrs. Green" is a speaker: an id in the data directory has no blanks.
-    speaker = "_".join((row.get("Speaker") or "").split()) or UNKNOWN
-    id_ = f"{split}_{name}"
-    return Utterance(id_, wav, NAME, speaker, UNKNOWN, split, emotion)
 
 
 # Utterances with a video, in the order neutral joy surprise anger sadness disgust fear.

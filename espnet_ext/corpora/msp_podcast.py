@@ -1,49 +1,32 @@
-r"""MSP-Podcast: spontaneous speech from podcasts, releases 1.0 to 2.0.
+"""MSP-Podcast: spontaneous speech from podcasts, release 1.6 and later.
 
 Root (1.8; the spelling of names differs between releases, see below)::
 
     readme.txt  Speaker_ids.txt  Partitions.txt
     Audios/MSP-PODCAST_0001_0008.wav
     Labels/labels_concensus.csv     consensus labels (sic; labels_consensus from 1.10)
-    Labels/labels_concensus.json    the same
-    Labels/labels.txt               consensus and every worker's ratings
-    Labels/labels_detailed.csv      every worker's ratings, never read
+    Labels/labels_concensus.json    the same, and every worker's ratings: never read
 
-``labels_con?ensus.csv`` has named columns; *arousal ("activation") stands before
-valence*, so columns are found by name::
+Columns are found by name, for *arousal ("activation") stands before valence*::
 
     FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set
     MSP-PODCAST_0001_0008.wav,N,4.2,5.8,4.8,127,Female,Test1
 
-Releases 1.0 to 1.5 have no csv. There the label is from ``labels.txt``, the split from
-``Partitions.txt``, the speaker from ``Speaker_ids.txt``::
-
-    MSP-PODCAST_0001_0139.wav; N; A:2.400000; V:4.000000; D:2.800000;
-    WORKER00000001; Other-confused; Concerned,Confused; A:3.000000; V:3.000000; ...
-
-    Train; MSP-PODCAST_0023_0048.wav
-
-    Speaker_127; Female
-    MSP-PODCAST_0001_0008.wav;127
-
 What differs between releases is resolved here: the label folder is ``Labels``,
 ``labels`` or ``label``, the audio folder ``Audios`` or ``Audio``, names are found
 without regard to case, and each split has its aliases (``Development`` is
-``validation``, 1.6's ``Test`` is ``test1``). Test3 of 1.11 and later has audio only:
-its utterances have neither emotion nor attributes. Attributes are from 1 to 7.
+``validation``, 1.6's ``Test`` is ``test1``). Test3 of 1.11 and later has audio only,
+and lines ``Test3; FILE.wav`` in Partitions.txt: its utterances have neither emotion nor
+attributes. Attributes are from 1 to 7.
 
 Reference: R. Lotfian and C. Busso, "Building naturalistic emotionally balanced speech
 corpus by retrieving emotional speech from existing podcast recordings", IEEE
 Transactions on Affective Computing 10(4), 2019.
 """
 
-import csv
-import json
 import math
 import os
-import re
 import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,7 +40,7 @@ from espnet_ext.corpora.splits import (
     published_parts,
     sample,
 )
-from espnet_ext.corpora.textio import read_lines, read_table
+from espnet_ext.corpora.textio import read_lines, table_rows
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 
@@ -94,14 +77,6 @@ _COLUMNS = (
 # Release 2.0 lists this file and does not have it.
 _KNOWN_MISSING = frozenset({"MSP-PODCAST_1909_1017"})
 
-_FILE_LINE = re.compile(r"(\S+\.wav) *; *(\w+) *;((?: *[AVD] *: *[-\d.]+ *;){3})\s*")
-_ATTRIBUTE = re.compile(r"([AVD]) *: *([-\d.]+)")
-_WORKER_LINE = re.compile(r"WORKER\d+ *;.*;\s*")
-
-
-# Where a label was read, and the texts of _COLUMNS.
-_Row = tuple[str, Sequence[str]]
-
 
 def read(root: Path) -> Reading:
     """Read the labels of any release under `root`.
@@ -123,8 +98,8 @@ def read(root: Path) -> Reading:
     # the case of names.
     audio = {name.lower(): (name, file) for name, file in list_names(folder).items()}
     missing: set[str] = set()
-    for where, cells in _rows(root, labels):
-        utterance = _utterance(where, *cells)
+    for where, row in table_rows(labels, _COLUMNS):
+        utterance = _utterance(where, row)
         id_ = utterance.id
         if id_ in reading.utterances or id_ in missing:
             raise UserError(f"{where}: {id_} has a label already")
@@ -150,149 +125,25 @@ def _find_labels(root: Path) -> tuple[Path, str]:
         for path in sorted(root.iterdir())
         if path.is_dir() and path.name.strip().lower() in ("labels", "label")
     ]
-    places = [
-        (folder, stem + suffix, releases)
-        for suffix in (".csv", ".json")
-        for stem, releases in (
-            ("labels_consensus", "1.10 or later"),
-            ("labels_concensus", "1.6 to 1.9"),
-        )
-        for folder in folders
-    ]
-    places += [(folder, "labels.txt", "1.0 to 1.5") for folder in (*folders, root)]
-    for folder, name, releases in places:
-        path = find_child(folder, name)
-        if path is not None and path.is_file():
-            return path, releases
+    for stem, releases in (
+        ("labels_consensus", "1.10 or later"),
+        ("labels_concensus", "1.6 to 1.9"),
+    ):
+        for folder in folders:
+            path = find_child(folder, f"{stem}.csv")
+            if path is not None and path.is_file():
+                return path, releases
     raise UserError(
-        f"{root}: no Labels/labels_consensus.csv (or .json; labels_concensus in 1.6 to "
-        "1.9; labels.txt in 1.0 to 1.5); give the root of MSP-Podcast"
+        f"{root}: no Labels/labels_consensus.csv (labels_concensus.csv in 1.6 to 1.9, "
+        "none in earlier releases); give the root of MSP-Podcast 1.6 or later"
     )
 
 
-def _rows(root: Path, labels: Path) -> Iterator[_Row]:
-    """Yield the labelled files of a label file of any kind."""
-    if labels.suffix.lower() == ".csv":
-        return _csv_rows(labels)
-    if labels.suffix.lower() == ".json":
-        return _json_rows(labels)
-    return _text_rows(root, labels)
-
-
-def _csv_rows(path: Path) -> Iterator[_Row]:
-    rows, header = read_table(path)
-    reader = rows.reader
-    try:
-        missing = [name for name in _COLUMNS if name not in header]
-        if missing:
-            raise UserError(f"{path}:1: no column {', '.join(missing)} in {header}")
-        order = [header.index(name) for name in _COLUMNS]
-        for cells in filter(None, reader):
-            where = f"{path}:{reader.line_num}"
-            if len(cells) != len(header):
-                raise UserError(
-                    f"{where}: {len(cells)} columns where the first line has "
-                    f"{len(header)}; is the file cut off? unpack the corpus again"
-                )
-            yield where, [cells[index].strip() for index in order]
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: {error}") from error
-
-
-def _json_rows(path: Path) -> Iterator[_Row]:
-    """Yield rows of ``{file: {column: value}}``; a file that occurs twice is seen."""
-    text = "\n".join(text for _, text in read_lines(path))
-    try:
-        # Objects as tuples of their pairs.
-        entries = json.loads(text, object_pairs_hook=tuple)
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}:{error.lineno}: {error.msg}; is the file cut off? unpack the "
-            "corpus again"
-        ) from error
-    if not isinstance(entries, tuple):
-        raise UserError(f"{path}:1: not {{file: {{EmoClass, EmoAct, ...}}}}")
-    position, line = 0, 1
-    for file, pairs in entries:
-        found = text.find(json.dumps(file), position)
-        if found >= 0:
-            line += text.count("\n", position, found)
-            position = found + 1
-        values = dict(pairs) if isinstance(pairs, tuple) else {}
-        if any(values.get(name) is None for name in _COLUMNS[1:]):
-            raise UserError(
-                f"{path}:{line}: {file} must have {', '.join(_COLUMNS[1:])} as in the "
-                "csv"
-            )
-        texts = [str(values[name]).strip() for name in _COLUMNS[1:]]
-        yield f"{path}:{line}", [file, *texts]
-
-
-def _text_rows(root: Path, path: Path) -> Iterator[_Row]:
-    """Yield the consensus lines of ``labels.txt``, joined with the other two files."""
-    splits = dict(_partitions(root))
-    speakers, genders = _speakers(root)
-    for number, text in read_lines(path, errors="replace"):
-        where = f"{path}:{number}"
-        if not text.strip() or _WORKER_LINE.fullmatch(text):
-            continue
-        match = _FILE_LINE.fullmatch(text)
-        if match is None:
-            raise UserError(
-                f"{where}: neither 'FILE.wav; EMOTION; A:a; V:v; D:d;' nor a line of a "
-                f"worker: {text[:80]!r}"
-            )
-        file, emotion, values = match.groups()
-        found = dict(_ATTRIBUTE.findall(values))
-        if len(found) != 3:
-            raise UserError(f"{where}: A, V and D must each occur once: {text[:80]!r}")
-        attributes = [found[letter] for letter in "AVD"]
-        speaker = speakers.get(file, UNKNOWN)
-        gender, split = genders.get(speaker, ""), splits.get(file, "")
-        yield where, [file, emotion, *attributes, speaker, gender, split]
-
-
-def _partitions(root: Path) -> Iterator[tuple[str, str]]:
-    """Yield (file, split as written) of the partition file."""
-    path = find_child(root, "Partitions.txt", "Partition.txt")
-    if path is None:
-        return
-    for _, text in read_lines(path, errors="replace"):
-        split, separator, file = text.partition(";")
-        if separator:
-            yield file.strip().strip(";").strip(), sys.intern(split.strip())
-
-
-def _speakers(root: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the speaker of each file and the gender of each speaker."""
-    speakers: dict[str, str] = {}
-    genders: dict[str, str] = {}
-    path = find_child(root, "Speaker_ids.txt")
-    if path is None:
-        return speakers, genders
-    for _, text in read_lines(path, errors="replace"):
-        left, separator, right = (part.strip() for part in text.partition(";"))
-        if not separator:
-            continue
-        if left.lower().endswith(".wav"):
-            speakers[left] = sys.intern(right.removeprefix("Speaker_"))
-        elif left.startswith("Speaker_"):
-            genders[left.removeprefix("Speaker_")] = right
-    return speakers, genders
-
-
-def _utterance(
-    where: str,
-    file: str,
-    emotion: str,
-    arousal: str,
-    valence: str,
-    dominance: str,
-    speaker: str,
-    gender: str,
-    split: str,
-) -> Utterance:
-    """Check the texts of a row and make a record of them, without its audio."""
+def _utterance(where: str, row: dict[str, str]) -> Utterance:
+    """Check a row and make a record of it, without its audio."""
+    file, emotion, gender, split, speaker = (
+        row[name] for name in ("FileName", "EmoClass", "Gender", "Split_Set", "SpkrID")
+    )
     check_label(emotion, LABELS, where)
     if gender.lower() not in _GENDERS:
         raise UserError(f"{where}: unknown gender {gender!r}")
@@ -311,9 +162,9 @@ def _utterance(
         gender=_GENDERS[gender.lower()],
         split=_SPLITS[_split_key(split)],
         emotion=sys.intern(emotion),
-        valence=_number(valence, where),
-        arousal=_number(arousal, where),
-        dominance=_number(dominance, where),
+        valence=_number(row["EmoVal"], where),
+        arousal=_number(row["EmoAct"], where),
+        dominance=_number(row["EmoDom"], where),
     )
 
 
@@ -332,11 +183,16 @@ def _add_unlabelled(
     root: Path, folder: Path, audio: dict[str, str], reading: Reading
 ) -> None:
     """Keep Test3, which has audio only, and list other audio without a label."""
-    splits = {file.lower(): split for file, split in _partitions(root)}
+    splits: dict[str, str] = {}  # of each file
+    partitions = find_child(root, "Partitions.txt", "Partition.txt")
+    if partitions is not None:
+        for _, text in read_lines(partitions, errors="replace"):
+            split, _, file = text.partition(";")
+            splits[file.strip("; ").lower()] = _split_key(split.strip())
     test3 = 0
     for id_, file in sorted(audio.items()):
         wav = f"{folder}/{file}"
-        split = _split_key(splits.get(f"{id_}.wav".lower(), ""))
+        split = splits.get(f"{id_}.wav".lower(), "")
         if "test3" in (split, *file.lower().split("_")):
             test3 += 1
             reading.utterances[id_] = Utterance(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from espnet_ext.corpora import audio_check, summary
@@ -36,11 +37,11 @@ def prepare(corpus: Corpus, root: Path, output: Path, options: PrepareOptions) -
     if not root.is_dir():
         raise UserError(f"--root {root}: no such folder")
     reading = corpus.read(root.absolute())
-    labelled = [*reading.utterances.values()]
-    labelled += [item.utterance for item in reading.left_out if item.utterance]
-    compare = options.compare_counts
-    release = summary.check_release(corpus, labelled) if compare else None
-    del labelled
+    release = None
+    if options.compare_counts:
+        without_audio = (i.utterance for i in reading.left_out if i.utterance)
+        labelled = chain(reading.utterances.values(), without_audio)
+        release = summary.check_release(corpus, labelled)
     audio_dir = options.audio_dir or output.with_name(f"{output.name}_audio")
     utterances, failed = extract_from_videos(reading.utterances, audio_dir)
     left_out = reading.left_out + failed

@@ -20,19 +20,10 @@ from espnet_ext.corpora.corpus import Corpus, Reading, read_file_names
 from espnet_ext.corpora.listing import list_files, walk_folders
 from espnet_ext.corpora.splits import speaker_folds
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
-from espnet_ext.errors import UserError
 
 NAME = "ravdess"
-EMOTIONS = {
-    "01": "neutral",
-    "02": "calm",
-    "03": "happy",
-    "04": "sad",
-    "05": "angry",
-    "06": "fearful",
-    "07": "disgust",
-    "08": "surprised",
-}
+_WORDS = "neutral calm happy sad angry fearful disgust surprised"
+EMOTIONS = {f"0{number}": word for number, word in enumerate(_WORDS.split(), start=1)}
 
 _FILE = re.compile(rf"03-01-({'|'.join(EMOTIONS)})-\d\d-\d\d-\d\d-(\d\d)")
 _FOLDER = re.compile(r"actor_\d\d", re.IGNORECASE)
@@ -53,23 +44,14 @@ def read(root: Path) -> Reading:
         for name, path in list_files(folder).items()
         if not name.startswith(_SONG)
     ]
-    reading = read_file_names(files, _FILE, _record)
-    if not reading.utterances:
-        raise UserError(f"{root}: no recordings like Actor_12/03-01-05-01-02-01-12.wav")
-    return reading
+    none = f"{root}: no recordings like Actor_12/03-01-05-01-02-01-12.wav"
+    return read_file_names(files, _FILE, _record, none)
 
 
 def _record(wav: str, match: re.Match[str]) -> Utterance:
     emotion, actor = match.groups()
-    return Utterance(
-        id=match[0],
-        wav=wav,
-        corpus=NAME,
-        speaker=f"Actor_{actor}",
-        gender="m" if int(actor) % 2 else "f",
-        split=UNKNOWN,
-        emotion=EMOTIONS[emotion],
-    )
+    gender, speaker = "fm"[int(actor) % 2], f"Actor_{actor}"
+    return Utterance(match[0], wav, NAME, speaker, gender, UNKNOWN, EMOTIONS[emotion])
 
 
 CORPUS = Corpus(

@@ -9,7 +9,7 @@ mismatched training of Table 2, attributes may be clipped or mapped to [0, 1].
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ LEGACY_WARNING = (
     "valence there is arousal."
 )
 
-_NAN = math.nan
+Sets = dict[str, DataDir]
+"""``train``, ``valid`` and ``test``, with the labels that each may show."""
 
 
 def parse_train_labels(items: Sequence[str]) -> dict[str, str]:
@@ -55,8 +56,8 @@ def keep_classes(data: DataDir, class_map: ClassMap) -> DataDir:
     return data.select(i for i, u in utterances if class_map.class_of(u) is not None)
 
 
-def show_labels(utterance: Utterance, labels: str) -> Utterance:
-    """Return the utterance with some of its labels alone, one of `TRAIN_LABELS`.
+def show_labels(data: DataDir, labels: str) -> DataDir:
+    """Return the utterances with some of their labels alone, one of `TRAIN_LABELS`.
 
     Raises:
         UserError: They are none of these.
@@ -65,48 +66,15 @@ def show_labels(utterance: Utterance, labels: str) -> Utterance:
         raise UserError(
             f"{labels!r} is no kind of labels; there are {', '.join(TRAIN_LABELS)}"
         )
-    if labels not in ("discrete", "both"):
-        utterance = replace(utterance, emotion=UNKNOWN)
-    if labels not in ("continuous", "both"):
-        utterance = utterance.with_attributes(*3 * [_NAN])
-    return utterance
-
-
-def map_attributes(
-    data: DataDir, change: Callable[[float, float, float], float]
-) -> DataDir:
-    """Apply `change(value, low, high)` to every attribute, given its corpus' scale.
-
-    Missing values stay missing.
-
-    Raises:
-        UserError: A corpus has attributes but no scale.
-    """
 
     def changed(u: Utterance) -> Utterance:
-        if all(map(math.isnan, u.attributes)):
-            return u
-        if u.corpus not in data.scales:
-            raise UserError(
-                f"{u.corpus}: its attribute scale is not known; add a line "
-                f"'{u.corpus} LOW HIGH' to attribute_scale"
-            )
-        scale = data.scales[u.corpus]
-        return u.with_attributes(*(change(value, *scale) for value in u.attributes))
+        if labels not in ("discrete", "both"):
+            u = replace(u, emotion=UNKNOWN)
+        if labels not in ("continuous", "both"):
+            u = u.with_attributes(*3 * [math.nan])
+        return u
 
     return data.map(changed)
-
-
-def clip_attributes(data: DataDir) -> DataDir:
-    """Bring attributes outside their corpus' scale to its ends."""
-    # min and max of nan depend on the order of arguments; this order keeps nan.
-    return map_attributes(data, lambda value, low, high: min(max(value, low), high))
-
-
-def unit_attributes(data: DataDir) -> DataDir:
-    """Map each corpus' attribute scale to [0, 1]."""
-    mapped = map_attributes(data, lambda value, low, high: (value - low) / (high - low))
-    return replace(mapped, scales=dict.fromkeys(data.scales, (0.0, 1.0)))
 
 
 def write_set(
@@ -116,22 +84,21 @@ def write_set(
     output: Path | str,
     labels: str = "both",
 ) -> None:
-    """Write a set directory in one step.
+    """Write a set directory of these ids in one step; an older one is replaced.
 
     Args:
         data: Holds the utterances.
         ids: Which of them.
         class_map: Gives each its class; an utterance without one gets -1.
-        output: An older set directory there is replaced.
-        labels: Which labels it shows: one of `TRAIN_LABELS`.
+        output: The folder.
+        labels: Which labels it shows, one of `TRAIN_LABELS`.
 
     Raises:
         UserError: No ids, an unknown kind of labels, or `output` is something else.
     """
-    chosen = data.select(ids)
+    chosen = show_labels(data.select(ids), labels)
     if not chosen.utterances:
         raise UserError(f"{output}: the set is empty")
-    chosen = _show(chosen, labels)
     with replaced_dir(output, marker="utt2class") as folder:
         write_data_files(folder, chosen)
         indices = ((i, class_map.index_of(u)) for i, u in chosen.utterances.items())
@@ -142,21 +109,19 @@ def write_set(
 
 @dataclass(frozen=True, slots=True)
 class SetOptions:
-    """How sets are made.
+    """How sets are made; see the options of ``ser_make_sets``.
 
     Attributes:
         schemes: Names of split schemes, one for each corpus.
         split: Fold, seed and sizes.
-        subset_like: Corpus whose train and valid sets replace the sizes in `split`;
-            another corpus that has fewer utterances gives all of them.
+        subset_like: Corpus whose train and valid sets replace the sizes in `split`.
         train_labels: Corpus to the labels that train and valid show; ``both`` where it
             is not named. A corpus with ``none`` is only tested.
         min_seconds: Shorter clips are not in train and valid.
         max_seconds: Longer clips are not in train and valid.
         clip_attributes: Bring attributes outside the scale to its ends.
         unit_attributes: Map attributes to [0, 1].
-        legacy_va_order: Exchange valence and arousal where the paper's released
-            preparation did.
+        legacy_va_order: Exchange valence and arousal as the paper's preparation did.
     """
 
     schemes: Sequence[str]
@@ -168,19 +133,6 @@ class SetOptions:
     clip_attributes: bool = False
     unit_attributes: bool = False
     legacy_va_order: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Sets:
-    """The three parts of a split, with the labels that each may show."""
-
-    train: DataDir
-    valid: DataDir
-    test: DataDir
-
-    def parts(self) -> dict[str, DataDir]:
-        """Return the parts by name."""
-        return {"train": self.train, "valid": self.valid, "test": self.test}
 
 
 def make_sets(
@@ -203,25 +155,26 @@ def make_sets(
         corpus: keep_classes(data, class_map)
         for corpus, data in zip(schemes, corpora, strict=True)
     }
-    parts: dict[str, list[DataDir]] = {"train": [], "valid": [], "test": []}
+    members: dict[str, list[DataDir]] = {"train": [], "valid": [], "test": []}
     for corpus, data in kept.items():
         sizes = _subset_sizes(corpus, kept, schemes, options)
         split = make_split(schemes[corpus], data.utterances, sizes).parts()
-        data = _with_options(data, corpus, options)
-        parts["test"].append(data.select(split["test"]))
-        for name in ("train", "valid"):
-            labels = options.train_labels.get(corpus, "both")
-            ids = _within(data, split[name], options)
-            if labels != "none":
-                parts[name].append(_show(data.select(ids), labels))
-    joined = {}
-    for name, members in parts.items():
-        if not any(data.utterances for data in members):
+        data = change_attributes(data, corpus, options)
+        labels = options.train_labels.get(corpus, "both")
+        for part, ids in split.items():
+            if part == "test":
+                members[part].append(data.select(ids))
+            elif labels != "none":
+                chosen = data.select(_within(data, ids, options))
+                members[part].append(show_labels(chosen, labels))
+    sets: Sets = {}
+    for part, parts in members.items():
+        if not any(data.utterances for data in parts):
             raise UserError(
-                f"the {name} set is empty; look at --train_labels and the durations"
+                f"the {part} set is empty; look at --train_labels and the durations"
             )
-        joined[name] = members[0] if len(corpora) == 1 else combine(members)
-    return Sets(**joined)
+        sets[part] = parts[0] if len(corpora) == 1 else combine(parts)
+    return sets
 
 
 def _subset_sizes(
@@ -234,8 +187,8 @@ def _subset_sizes(
     like, whole = options.subset_like, schemes[corpus].whole
     if like is None:
         return options.split
-    model = make_split(schemes[like], kept[like].utterances, options.split)
-    train, valid = len(model.train), len(model.valid)
+    wanted = make_split(schemes[like], kept[like].utterances, options.split)
+    train, valid = len(wanted.train), len(wanted.valid)
     if whole is not None:
         full = whole(kept[corpus].utterances, options.split)
         train, valid = min(train, len(full.train)), min(valid, len(full.valid))
@@ -254,28 +207,26 @@ def _match_schemes(
         given[corpus] = scheme
     schemes: dict[str, Scheme] = {}
     for data in corpora:
-        names = {u.corpus for u in data.utterances.values()}
-        if len(names) > 1:
+        corpus, *others = sorted({u.corpus for u in data.utterances.values()})
+        if others:
             raise UserError(
-                f"one data directory holds {', '.join(sorted(names))}; give each "
+                f"one data directory holds {', '.join([corpus, *others])}; give each "
                 "corpus as its own data directory, they are combined here"
             )
-        (corpus,) = names
         if corpus in schemes:
             raise UserError(f"two data directories of {corpus}; give one")
         if corpus not in given:
             raise UserError(f"no --scheme of {corpus} is given; add one")
         schemes[corpus] = given[corpus]
+    like = options.subset_like
     for option, named in (
         ("--scheme", given),
         ("--train_labels", options.train_labels),
+        ("--subset_like", [] if like is None else [like]),
     ):
         for corpus in named:
             if corpus not in schemes:
                 raise UserError(f"{option} names {corpus}, of which there is no --data")
-    like = options.subset_like
-    if like is not None and like not in schemes:
-        raise UserError(f"--subset_like {like}: there is no --data of it")
     swapped = any(CORPORA[corpus].paper_swapped_va for corpus in schemes)
     if options.legacy_va_order and not swapped:
         raise UserError(f"--legacy_va_order: there is no data of {SWAPPED}")
@@ -287,33 +238,53 @@ def _match_schemes(
     return schemes
 
 
-def _with_options(data: DataDir, corpus: str, options: SetOptions) -> DataDir:
-    """Clip, map and exchange attributes as asked."""
-    if options.clip_attributes:
-        data = clip_attributes(data)
-    if options.unit_attributes:
-        data = unit_attributes(data)
-    if options.legacy_va_order and CORPORA[corpus].paper_swapped_va:
-        # It had [arousal, valence, dominance] where IEMOCAP's had valence first.
-        data = data.map(lambda u: u.with_attributes(u.arousal, u.valence, u.dominance))
-    return data
+def change_attributes(data: DataDir, corpus: str, options: SetOptions) -> DataDir:
+    """Clip, map and exchange attributes as asked; missing values stay missing.
+
+    Raises:
+        UserError: The corpus' scale is needed and not known.
+    """
+    exchange = options.legacy_va_order and CORPORA[corpus].paper_swapped_va
+    scaled = options.clip_attributes or options.unit_attributes
+
+    def changed(u: Utterance) -> Utterance:
+        values: Sequence[float] = u.attributes
+        if all(map(math.isnan, values)):
+            return u
+        if scaled and corpus not in data.scales:
+            raise UserError(
+                f"{corpus}: its attribute scale is not known; add a line "
+                f"'{corpus} LOW HIGH' to attribute_scale"
+            )
+        low, high = data.scales.get(corpus, (-math.inf, math.inf))
+        if options.clip_attributes:
+            # Of min and max of nan the first argument counts: nan stays.
+            values = [min(max(value, low), high) for value in values]
+        if options.unit_attributes:
+            values = [(value - low) / (high - low) for value in values]
+        if exchange:
+            # It had [arousal, valence, dominance] where IEMOCAP's had valence first.
+            values = [values[1], values[0], values[2]]
+        return u.with_attributes(*values)
+
+    if not scaled and not exchange:
+        return data
+    unit = dict.fromkeys(data.scales, (0.0, 1.0))
+    scales = unit if options.unit_attributes else data.scales
+    return replace(data.map(changed), scales=scales)
 
 
 def _within(data: DataDir, ids: Sequence[str], options: SetOptions) -> Sequence[str]:
     """Drop clips that are too short or too long."""
-    low, high = options.min_seconds, options.max_seconds
-    if low is None and high is None:
+    if options.min_seconds is None and options.max_seconds is None:
         return ids
     if not data.durations:
         raise UserError(
             "limits on the duration need utt2dur; prepare the data with its audio check"
         )
-    low, high = (-math.inf if low is None else low, math.inf if high is None else high)
+    low = options.min_seconds or 0.0
+    high = math.inf if options.max_seconds is None else options.max_seconds
     return [id_ for id_ in ids if low <= data.durations[id_] <= high]
-
-
-def _show(data: DataDir, labels: str) -> DataDir:
-    return data.map(lambda u: show_labels(u, labels))
 
 
 def write_sets(
@@ -332,7 +303,7 @@ def write_sets(
     Returns:
         The content of ``split.json``.
     """
-    for name, data in sets.parts().items():
+    for name, data in sets.items():
         write_set(data, data.utterances, class_map, folder / name)
         records = data.utterances.values()
         manifest = "".join(f"{u.id} {u.speaker} {u.emotion}\n" for u in records)
@@ -350,9 +321,10 @@ def write_sets(
 def describe_sets(sets: Sets, class_map: ClassMap) -> dict[str, Any]:
     """Count classes, corpora and labels of each part, and the speakers they share."""
     description: dict[str, Any] = {}
-    parts = {name: data.utterances for name, data in sets.parts().items()}
-    for name, utterances in parts.items():
-        records = utterances.values()
+    everyone: dict[str, Utterance] = {}
+    for name, data in sets.items():
+        everyone |= data.utterances
+        records = data.utterances.values()
         classes = Counter(class_map.class_of(u) for u in records)
         description[name] = {
             "utterances": len(records),
@@ -362,9 +334,9 @@ def describe_sets(sets: Sets, class_map: ClassMap) -> dict[str, Any]:
             "corpora": dict(sorted(Counter(u.corpus for u in records).items())),
             "speakers": len({u.speaker for u in records}),
         }
-    everyone = {id_: u for part in parts.values() for id_, u in part.items()}
     for left, right in (("valid", "train"), ("test", "train"), ("test", "valid")):
-        shared = shared_speakers(everyone, parts[left], parts[right])
+        ids = sets[left].utterances, sets[right].utterances
+        shared = shared_speakers(everyone, *ids)
         description[f"speakers_in_{left}_and_{right}"] = shared
     return description
 
@@ -372,16 +344,17 @@ def describe_sets(sets: Sets, class_map: ClassMap) -> dict[str, Any]:
 def sets_text(description: Mapping[str, Any], class_map: ClassMap) -> str:
     """Return the description for people."""
     columns = [*class_map.classes, "no class", "all", "with V A D", "speakers"]
-    widths = [max(8, len(name)) for name in columns]
-    rows = {"": columns}
+    rows: dict[str, list[Any]] = {"": columns}
     for part in ("train", "valid", "test"):
         found = description[part]
-        numbers = [*found["classes"].values(), found["without_class"]]
-        numbers += [found["utterances"], found["with_attributes"], found["speakers"]]
-        rows[part] = list(map(str, numbers))
+        rows[part] = [*found["classes"].values(), found["without_class"]]
+        rows[part] += [found["utterances"], found["with_attributes"], found["speakers"]]
     lines = [
         part.ljust(7)
-        + "  ".join(c.rjust(w) for c, w in zip(cells, widths, strict=True))
+        + "  ".join(
+            str(cell).rjust(max(8, len(column)))
+            for cell, column in zip(cells, columns, strict=True)
+        )
         for part, cells in rows.items()
     ]
     if unusable := description.get("unusable"):

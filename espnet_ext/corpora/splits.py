@@ -1,12 +1,11 @@
 """Splits: who trains, who validates, who is tested.
 
-A scheme is a pure function from utterances to ids. What several corpora share is here:
-folds over speakers, parts as the corpus names them, seeded samples, and the check that
-nobody is on both sides. Schemes of one corpus alone are in its module.
+A scheme is a pure function from utterances to ids. What several corpora share is here;
+schemes of one corpus alone are in its module.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -36,9 +35,9 @@ class SplitOptions:
     Attributes:
         fold: Counted from 1.
         seed: Of the schemes that draw at random.
-        subset_train: Size of a drawn training set (the default is the training set of
-            IEMOCAP's fold 5, as in Table 2 of the paper).
-        subset_valid: Size of a drawn validation set (IEMOCAP's fold 5).
+        subset_train: Size of a drawn training set (by default that of IEMOCAP's fold 5,
+            as in Table 2 of the paper).
+        subset_valid: Size of a drawn validation set.
     """
 
     fold: int = 1
@@ -68,10 +67,7 @@ class Scheme:
 
 
 def published_parts(train: str, valid: str, test: str, description: str) -> Scheme:
-    """Make the scheme of the parts that ``utt2split`` names.
-
-    Makers mostly keep speakers apart; where they do not, it is printed, not an error.
-    """
+    """Make the scheme of parts that ``utt2split`` names; speakers may be shared."""
     names = {train: "train", valid: "valid", test: "test"}
     return Scheme(
         lambda utterances, options: split_by(utterances, lambda u: names.get(u.split)),
@@ -95,8 +91,7 @@ def speaker_folds(folds: int, description: str) -> Scheme:
 def make_split(scheme: Scheme, utterances: Utterances, options: SplitOptions) -> Split:
     """Apply a scheme and check what comes out.
 
-    A scheme with a single fold ignores the fold, so that it can be combined with one
-    that has several.
+    A scheme with a single fold ignores the fold: it may be combined with others.
 
     Raises:
         UserError: No such fold, an empty part, an utterance in two parts, or a test
@@ -145,17 +140,13 @@ def sample(ids: Iterable[str], size: int, seed: int) -> tuple[str, ...]:
     Raises:
         UserError: There are fewer than `size` ids.
     """
-    ids = list(ids)
-    if size > len(ids):
+    ranked = sorted(ids, key=lambda i: hashlib.sha256(f"{seed}:{i}".encode()).digest())
+    if size > len(ranked):
         raise UserError(
-            f"cannot draw {size} utterances from {len(ids)}; choose a smaller subset "
-            "(--subset_train, --subset_valid)"
+            f"cannot draw {size} utterances from {len(ranked)}; choose a smaller "
+            "subset (--subset_train, --subset_valid)"
         )
-
-    def rank(id_: str) -> bytes:
-        return hashlib.sha256(f"{seed}:{id_}".encode()).digest()
-
-    return tuple(sorted(sorted(ids, key=rank)[:size]))
+    return tuple(sorted(ranked[:size]))
 
 
 def split_by(
@@ -187,25 +178,18 @@ def speaker_groups(utterances: Utterances, groups: int) -> list[list[str]]:
     Raises:
         UserError: There are fewer speakers than groups.
     """
-    genders: dict[str, set[str]] = {}
-    for utterance in utterances.values():
-        if utterance.speaker != UNKNOWN:
-            genders.setdefault(utterance.gender, set()).add(utterance.speaker)
-    total = sum(map(len, genders.values()))
-    if total < groups:
-        raise UserError(f"{total} speakers cannot be divided into {groups} folds")
+    known = {u.speaker: u.gender for u in utterances.values() if u.speaker != UNKNOWN}
+    if len(known) < groups:
+        raise UserError(f"{len(known)} speakers cannot be divided into {groups} folds")
     result: list[list[str]] = [[] for _ in range(groups)]
     start = 0
-    for gender in sorted(genders):
-        for index, run in enumerate(_runs(sorted(genders[gender]), groups)):
-            # Where a gender's count is no multiple, the next one goes on from there.
-            result[(start + index) % groups] += run
-        start += len(genders[gender]) % groups
+    for gender in sorted(set(known.values())):
+        speakers = sorted(speaker for speaker in known if known[speaker] == gender)
+        size, longer = divmod(len(speakers), groups)
+        # The first runs are longer by one where a gender's count is no multiple; the
+        # next gender goes on from there.
+        ends = [index * size + min(index, longer) for index in range(groups + 1)]
+        for index, (left, right) in enumerate(pairwise(ends), start):
+            result[index % groups] += speakers[left:right]
+        start += longer
     return result
-
-
-def _runs(items: Sequence[str], count: int) -> list[Sequence[str]]:
-    """Cut `items` into `count` runs; the first ones are longer by one if need be."""
-    size, extra = divmod(len(items), count)
-    ends = [index * size + min(index, extra) for index in range(count + 1)]
-    return [items[start:stop] for start, stop in pairwise(ends)]

@@ -80,8 +80,9 @@ def check_release(
         None where no counts are known.
     """
     found = count(utterances)
-    best, best_fit = None, (-1, 0)
-    for release, true in corpus.releases.items():
+
+    def check(release: str) -> tuple[tuple[int, int], ReleaseCheck]:
+        true = corpus.releases[release]
         differing = tuple(
             (" ".join(key) or "utterances", number, found[key])
             for key, number in true.items()
@@ -89,10 +90,12 @@ def check_release(
         )
         # Without a total, the splits make it up.
         size = true.get((), sum(true.values()))
-        fit = (len(true) - len(differing), -abs(size - found[()]))
-        if best is None or fit > best_fit:
-            best, best_fit = ReleaseCheck(release, fit[0], differing), fit
-    return best
+        agreeing = len(true) - len(differing)
+        fit = agreeing, -abs(size - found[()])
+        return fit, ReleaseCheck(release, agreeing, differing)
+
+    checks = map(check, corpus.releases)
+    return max(checks, key=lambda pair: pair[0], default=(None, None))[1]
 
 
 def summarize(
@@ -137,23 +140,22 @@ def _attribute(
     records: Sequence[Utterance], name: str, scales: Mapping[str, Scale]
 ) -> dict[str, Any]:
     """Describe the labelled values of one attribute."""
-    values = np.array([getattr(u, name) for u in records])  # (utterances,)
-    labelled = values[~np.isnan(values)]
-    if not len(labelled):
+    found = {
+        u.id: getattr(u, name) for u in records if not math.isnan(getattr(u, name))
+    }
+    if not found:
         return {"labelled": 0}
+    values = np.array(list(found.values()))  # (labelled,)
     anywhere = (-math.inf, math.inf)
-    outside = [
-        u.id
-        for u, value in zip(records, values, strict=True)
-        for low, high in (scales.get(u.corpus, anywhere),)
-        if value < low or value > high
-    ]
+    ends = {u.id: scales.get(u.corpus, anywhere) for u in records}
     return {
-        "labelled": len(labelled),
-        "mean": round(float(labelled.mean()), 4),
-        "lowest": float(labelled.min()),
-        "highest": float(labelled.max()),
-        "outside_scale": outside,
+        "labelled": len(found),
+        "mean": round(float(values.mean()), 4),
+        "lowest": float(values.min()),
+        "highest": float(values.max()),
+        "outside_scale": [
+            id_ for id_, x in found.items() if not ends[id_][0] <= x <= ends[id_][1]
+        ],
     }
 
 
@@ -164,10 +166,14 @@ def summary_text(summary: Mapping[str, Any], left_out: Sequence[LeftOut]) -> str
     head += f"{len(speakers.keys() - {UNKNOWN})} known speakers"
     head += ", durations not known yet" if hours is None else f", {hours:.2f} hours"
     lines = [head, ""]
-    lines += _table("emotion", summary["emotion"], summary["split"])
-    lines += ["", *_table("gender", summary["gender"], summary["split"]), ""]
+    for title in ("emotion", "gender"):
+        lines += [*_table(title, summary[title], summary["split"]), ""]
     lines += [_speaker_line(speakers), "", *_attribute_lines(summary), ""]
-    lines += _left_out_lines(left_out)
+    total = f"{len(left_out)} (all in left_out.tsv)" if left_out else "nothing"
+    lines.append(f"left out: {total}")
+    for reason, number in Counter(item.reason for item in left_out).items():
+        cases = [f"{i.name} ({i.where})" for i in left_out if i.reason == reason]
+        lines.append(f"  {number} {reason}: {_some(cases)}")
     lines += [f"note: {note}" for note in summary["notes"]]
     if summary["release"] is not None:
         lines += ReleaseCheck(**summary["release"]).lines()
@@ -179,15 +185,11 @@ def _table(
 ) -> list[str]:
     """Lay out counts by row and split, with sums."""
     cells = [[title, *totals, "all"]]
-    for name, row in rows.items():
+    for name, row in (*rows.items(), ("all", totals)):
         cells.append([name, *(str(row[s]) for s in totals), str(sum(row.values()))])
-    cells.append(["all", *map(str, totals.values()), str(sum(totals.values()))])
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    first, *widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
-        )
+        "  ".join([row[0].ljust(first), *map(str.rjust, row[1:], widths)])
         for row in cells
     ]
 
@@ -215,22 +217,11 @@ def _attribute_lines(summary: Mapping[str, Any]) -> list[str]:
             f"{name}: mean {found['mean']:.3f}, from {found['lowest']:g} to "
             f"{found['highest']:g}, {found['labelled']} labelled"
         )
-        outside = found["outside_scale"]
-        if outside:
+        if outside := found["outside_scale"]:
             text += f"; {len(outside)} outside the scale, kept: {_some(outside)}"
         lines.append(text)
     for corpus, (low, high) in summary["attribute_scale"].items():
         lines.append(f"scale of {corpus}: {low:g} to {high:g}")
-    return lines
-
-
-def _left_out_lines(left_out: Sequence[LeftOut]) -> list[str]:
-    if not left_out:
-        return ["left out: nothing"]
-    lines = [f"left out: {len(left_out)} (all in left_out.tsv)"]
-    for reason, number in Counter(item.reason for item in left_out).items():
-        cases = [f"{i.name} ({i.where})" for i in left_out if i.reason == reason]
-        lines.append(f"  {number} {reason}: {_some(cases)}")
     return lines
 
 

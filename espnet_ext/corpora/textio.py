@@ -6,7 +6,7 @@ between the cells, and with any kind of line end: all are read. UTF-16 is told.
 
 import codecs
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -31,7 +31,16 @@ def read_lines(path: Path | str, errors: str = "strict") -> Iterator[tuple[int, 
     path = Path(path)
     empty = True
     with _open(path) as stream:
-        for number, raw in enumerate(_raw_lines(stream, path), start=1):
+        start = stream.read(4)
+        if start.startswith(_UTF16) or b"\0" in start[:2]:
+            raise UserError(
+                f"{path}:1: UTF-16 text (or binary data); save the file as UTF-8 (in a "
+                "spreadsheet: 'CSV UTF-8'), or unpack the corpus again"
+            )
+        stream.seek(0)
+        # Old Macs end lines with CR alone.
+        lines = (line for raw in stream for line in raw.rstrip(b"\r\n").split(b"\r"))
+        for number, raw in enumerate(lines, start=1):
             try:
                 text = raw.decode("utf-8", errors)
             except UnicodeDecodeError as error:
@@ -52,39 +61,38 @@ def read_lines(path: Path | str, errors: str = "strict") -> Iterator[tuple[int, 
         raise UserError(f"{path}:1: the file is empty; unpack the corpus again")
 
 
-def _raw_lines(stream: BinaryIO, path: Path) -> Iterator[bytes]:
-    """Yield lines without their ends."""
-    start = stream.read(4)
-    if start.startswith(_UTF16) or b"\0" in start[:2]:
-        raise UserError(
-            f"{path}:1: UTF-16 text (or binary data); save the file as UTF-8 (in a "
-            "spreadsheet: 'CSV UTF-8'), or unpack the corpus again"
-        )
-    stream.seek(0)
-    for raw in stream:
-        # Old Macs end lines with CR alone.
-        yield from raw.rstrip(b"\r\n").split(b"\r")
+def table_rows(
+    path: Path, columns: Iterable[str]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield ``file:line`` and the cells by column of each row of a table.
 
-
-def read_table(path: Path) -> tuple["csv.DictReader[str]", list[str]]:
-    """Open a table whose first line names its columns.
-
-    Returns:
-        Its rows, and the names without blanks around them.
+    The first line names the columns; blanks around names and cells are removed.
 
     Raises:
-        UserError: See `read_lines`.
+        UserError: See `read_lines`; or one of `columns` is not there, or a row has
+            more or fewer cells than the first line.
     """
     lines = read_lines(path)
     header = next(lines)
     # The one of the usual separators that the header has most of.
     separator = max(",;\t", key=header[1].count)
-    rows = csv.DictReader(
-        (text for _, text in chain((header,), lines)), delimiter=separator, strict=True
-    )
-    names = [name.strip() for name in rows.fieldnames or ()]
-    rows.fieldnames = names
-    return rows, names
+    texts = (text for _, text in chain((header,), lines))
+    reader = csv.reader(texts, delimiter=separator, strict=True)
+    try:
+        names = [name.strip() for name in next(reader)]
+        missing = [name for name in columns if name not in names]
+        if missing:
+            raise UserError(f"{path}:1: no column {', '.join(missing)} in {names}")
+        for cells in filter(None, reader):
+            where = f"{path}:{reader.line_num}"
+            if len(cells) != len(names):
+                raise UserError(
+                    f"{where}: {len(cells)} columns where the first line has "
+                    f"{len(names)}; is the file cut off? unpack the corpus again"
+                )
+            yield where, dict(zip(names, map(str.strip, cells), strict=True))
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: {error}") from error
 
 
 def ends_with_newline(path: Path) -> bool:

@@ -17,10 +17,6 @@ from espnet_ext.utils.atomic import atomic_file
 _VIDEO = (".mp4", ".mkv", ".avi")
 
 
-class _FfmpegError(Exception):
-    """The last line that ffmpeg printed."""
-
-
 def extract_from_videos(
     utterances: Mapping[str, Utterance], folder: Path
 ) -> tuple[dict[str, Utterance], list[LeftOut]]:
@@ -51,7 +47,7 @@ def extract_from_videos(
     for u in tqdm(todo, desc=f"audio to {folder}", disable=not todo):
         try:
             _convert(u.wav, folder / f"{u.id}.wav")
-        except _FfmpegError as error:
+        except ValueError as error:
             del kept[u.id]
             reason = "ffmpeg cannot read the video"
             failed.append(LeftOut(u.id, reason, f"{u.wav}: {error}", u))
@@ -59,6 +55,7 @@ def extract_from_videos(
 
 
 def _convert(video: str, wav: Path) -> None:
+    """Write the audio of a video; ValueError with ffmpeg's last line if it fails."""
     with atomic_file(wav) as temporary:
         command = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-i", video, "-vn"]
         command += ["-ac", "1", "-ar", str(RATE), "-f", "wav", str(temporary)]
@@ -67,4 +64,4 @@ def _convert(video: str, wav: Path) -> None:
         )
         if done.returncode or not temporary.exists():
             lines = done.stderr.strip().splitlines()
-            raise _FfmpegError(lines[-1] if lines else "no output")
+            raise ValueError(lines[-1] if lines else "no output")

@@ -3,24 +3,18 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from espnet_ext.errors import UserError
 from espnet_ext.mini import iemocap, msp_podcast, upstream
 from espnet_ext.mini.speech import require_synthesizer
-from espnet_ext.mini.tree import LICENSE, MiniSize
+from espnet_ext.mini.tree import LICENSE
 from espnet_ext.utils.atomic import atomic_dir
 
 _CORPORA = {"iemocap": iemocap, "msp_podcast": msp_podcast}
+_SMALLEST = 0.1
 
 
 def generate(
-    output: Path,
-    *,
-    seed: int,
-    corpora: Sequence[str],
-    with_upstream: bool,
-    size: MiniSize,
+    output: Path, *, seed: int, corpora: Sequence[str], upstream_too: bool, scale: float
 ) -> Iterator[Path]:
     """Write corpora and checkpoint below `output`.
 
@@ -31,40 +25,37 @@ def generate(
             ``hubert_tiny``.
         seed: The same seed gives the same bytes.
         corpora: Of ``iemocap`` and ``msp_podcast``.
-        with_upstream: Whether to write the checkpoint.
-        size: How large the corpora are.
+        upstream_too: Whether to write the checkpoint.
+        scale: Factor on the number of utterances of each label; every label of each
+            session or split stays present.
 
     Yields:
         The path of each finished folder.
 
     Raises:
-        UserError: The synthesizer is missing or fails, or something lies there that
-            was not generated.
+        UserError: The scale is out of range, the synthesizer is missing or fails, or
+            something lies there that was not generated.
     """
+    if not _SMALLEST <= scale <= 100:
+        raise UserError(
+            f"scale {scale} is not between {_SMALLEST} and 100: below, the dialogs of "
+            "a session could not all be filled"
+        )
     if corpora:
         require_synthesizer()
-    if with_upstream:
+    if upstream_too:
         upstream.write_tiny_hubert(output / upstream.FOLDER, seed)
         yield output / upstream.FOLDER
     for name in corpora:
-        corpus = _CORPORA[name]
-        path = output / corpus.FOLDER
+        path = output / _CORPORA[name].FOLDER
         _check_replaceable(path)
-        total = corpus.number_of_utterances(size)
-        with (
-            atomic_dir(path) as new,
-            tqdm(total=total, desc=f"{path}", unit="utt") as progress,
-        ):
-            corpus.write_corpus(new, seed, size, progress.update)
+        with atomic_dir(path) as new:
+            _CORPORA[name].write_corpus(new, seed, scale)
         yield path
 
 
 def _check_replaceable(path: Path) -> None:
-    """See that nobody's real corpus is replaced: it has the same name.
-
-    Raises:
-        UserError: The folder holds something that was not generated here.
-    """
+    """Raise UserError for what was not generated: a real corpus has the same name."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     license_file = path / "LICENSE.txt"

@@ -1,34 +1,25 @@
 """A small IEMOCAP_full_release tree, spoken by espeak-ng.
 
-The layout and its oddities are those of the licensed corpus, so that the reader of
-`espnet_ext.corpora` takes either::
-
-    IEMOCAP_full_release/
-      README.txt  LICENSE.txt  Documentation/
-      Session1/
-        dialog/
-          EmoEvaluation/
-            Ses01F_impro01.txt          labels of the dialog, CR line ends in some
-            ._Ses01F_impro01.txt        AppleDouble files, not text
-            Attribute/ Categorical/ Self-evaluation/   single raters, other formats
-          transcriptions/Ses01F_impro01.txt
-        sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav
+Its layout is the one that `espnet_ext.corpora.iemocap` documents and reads, and its
+oddities are those of the licensed corpus: CR line ends in some label files, AppleDouble
+files (``._Ses01F_impro01.txt``) that are not text, single raters' files in other
+formats (``Attribute/``, ``Categorical/``, ``Self-evaluation/``).
 
 Every bracket ``[V, A, D]`` is the mean of the external raters (``A-E*``) of its block
 and every label the majority of their categorical votes (``C-E*``), ``xxx`` where
 there is none. Recorded in a quiet room: 16 kHz, 16-bit, mono.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from espnet_ext.mini import prosody as p
-from espnet_ext.mini.speech import SAMPLE_RATE, synthesize
+from espnet_ext.mini.speech import SAMPLE_RATE
 from espnet_ext.mini.text import REPLIES, STATEMENTS
-from espnet_ext.mini.tree import LICENSE, MiniSize, write_wav
+from espnet_ext.mini.tree import LICENSE, readme, scaled, write_text, write_wav
 
 FOLDER = "IEMOCAP_full_release"
 
@@ -51,16 +42,9 @@ _ODD_DIALOGS = {
 }
 
 _WORDS = {
-    "neu": "Neutral",
-    "ang": "Anger",
-    "hap": "Happiness",
-    "exc": "Excited",
-    "sad": "Sadness",
-    "fru": "Frustration",
-    "fea": "Fear",
-    "sur": "Surprise",
-    "dis": "Disgust",
-    "oth": "Other",
+    **{"neu": "Neutral", "ang": "Anger", "hap": "Happiness", "exc": "Excited"},
+    **{"sad": "Sadness", "fru": "Frustration", "fea": "Fear", "sur": "Surprise"},
+    **{"dis": "Disgust", "oth": "Other"},
 }
 _REMARKS = ("", "", "", "", "curious", "a bit tired", "polite, but not friendly")
 
@@ -103,42 +87,29 @@ class Take:
     ratings: tuple[Rating, ...]
 
 
-def write_corpus(
-    root: Path, seed: int, size: MiniSize, on_progress: Callable[[], object]
-) -> None:
-    """Write the tree into an empty folder; `on_progress` is called once an utterance.
+def write_corpus(root: Path, seed: int, scale: float) -> None:
+    """Write the tree into an empty folder.
 
     Raises:
         UserError: The synthesizer is missing or fails.
     """
-    takes = plan(seed, size)
-    requests = [p.request(t.text, t.speaker, t.prosody) for t in takes]
+    takes = plan(seed, scale)
+    sentences = [(t.text, t.speaker, t.prosody, p.Channel()) for t in takes]
     durations = {}  # seconds by utterance
-    for number, (take, speech) in enumerate(
-        zip(takes, synthesize(requests, seed), strict=True)
-    ):
-        rng = np.random.default_rng([seed, _RENDER, number])
-        samples = p.render(speech, take.prosody, p.Channel(), rng)
+    dialogs: dict[str, list[Take]] = {}
+    for take, samples in zip(takes, p.speak(sentences, [seed, _RENDER]), strict=True):
         write_wav(_wav_path(root, take), samples)
         durations[take.id] = len(samples) / SAMPLE_RATE
-        on_progress()
-    dialogs: dict[str, list[Take]] = {}
-    for take in takes:
         dialogs.setdefault(take.dialog, []).append(take)
     for number, members in enumerate(dialogs.values()):
         rng = np.random.default_rng([seed, _PLAN, 1, number])
         _write_dialog(root, members, durations, rng)
-    _write_text(root / "README.txt", _README)
-    _write_text(root / "LICENSE.txt", LICENSE)
-    _write_text(root / "Documentation" / "format.txt", _FORMAT)
+    write_text(root / "README.txt", readme(FOLDER, "IEMOCAP"))
+    write_text(root / "LICENSE.txt", LICENSE)
+    write_text(root / "Documentation" / "format.txt", _FORMAT)
 
 
-def number_of_utterances(size: MiniSize) -> int:
-    """Return how many utterances the whole corpus of this size has."""
-    return 5 * sum(size.count(full) for full in SESSION_COUNTS.values())
-
-
-def plan(seed: int, size: MiniSize) -> list[Take]:
+def plan(seed: int, scale: float) -> list[Take]:
     """Draw every utterance of the corpus, in the order in which they are spoken."""
     genders = "FM" * 5
     names = [f"Ses0{1 + i // 2}{gender}" for i, gender in enumerate(genders)]
@@ -147,54 +118,43 @@ def plan(seed: int, size: MiniSize) -> list[Take]:
     takes: list[Take] = []
     for session in range(1, 6):
         rng = np.random.default_rng([seed, _PLAN, 0, session])
-        for dialog, emotions in _deal(session, size, rng).items():
+        for dialog, emotions in _deal(session, scale, rng).items():
             quirks = {e: odd for name, e, odd in _QUIRKS if name == dialog}
             turns = {"F": 0, "M": 0}
             for emotion in emotions:
                 gender = "FM"[rng.integers(2)]
-                utterance = f"{dialog}_{gender}{turns[gender]:03d}"
+                id_ = f"{dialog}_{gender}{turns[gender]:03d}"
                 turns[gender] += 1
-                takes.append(
-                    _draw_take(
-                        utterance,
-                        emotion,
-                        speakers[f"Ses0{session}{gender}"],
-                        quirks.pop(emotion, ""),
-                        np.random.default_rng([seed, _TAKE, len(takes)]),
-                    )
-                )
+                speaker = speakers[f"Ses0{session}{gender}"]
+                quirk = quirks.pop(emotion, "")
+                draw = np.random.default_rng([seed, _TAKE, len(takes)])
+                takes.append(_draw_take(id_, emotion, speaker, quirk, draw))
     return takes
 
 
-def session_dialogs(session: int) -> list[str]:
-    """Return the names of a session's dialogs."""
-    return [
-        f"Ses0{session}{side}_{name}"
-        for side in "FM"
-        for name in _ODD_DIALOGS.get(f"Ses0{session}{side}", _DIALOGS[side])
-    ]
-
-
-def _deal(
-    session: int, size: MiniSize, rng: np.random.Generator
-) -> dict[str, list[str]]:
+def _deal(session: int, scale: float, rng: np.random.Generator) -> dict[str, list[str]]:
     """Deal a session's labels to its dialogs: evenly, label by label.
 
     Both recordings of a session then hold every frequent label, so the validation set
     (the recordings ``Ses0NM``) is like the test set.
     """
-    dialogs = session_dialogs(session)
+    sides = (f"Ses0{session}F", f"Ses0{session}M")
+    dialogs = [
+        f"{side}_{name}"
+        for side in sides
+        for name in _ODD_DIALOGS.get(side, _DIALOGS[side[-1]])
+    ]
     dealt: dict[str, list[str]] = {dialog: [] for dialog in dialogs}
-    pool = {label: size.count(full) for label, full in SESSION_COUNTS.items()}
+    pool = {label: scaled(full, scale) for label, full in SESSION_COUNTS.items()}
     for dialog, label, _ in _QUIRKS:
         if dialog in dealt and pool[label]:
             dealt[dialog].append(label)
             pool[label] -= 1
     # Always to a dialog with fewest utterances; alternate sides for each label.
     for label, count in pool.items():
-        side = int(rng.integers(2))
+        first = int(rng.integers(2))
         for turn in range(count):
-            candidates = [d for d in dialogs if d[5] == "FM"[(side + turn) % 2]]
+            candidates = [d for d in dialogs if d.startswith(sides[(first + turn) % 2])]
             rng.shuffle(candidates)
             dealt[min(candidates, key=lambda d: len(dealt[d]))].append(label)
     for emotions in dealt.values():
@@ -203,27 +163,14 @@ def _deal(
 
 
 def _draw_take(
-    utterance: str,
-    emotion: str,
-    speaker: p.Speaker,
-    quirk: str,
-    rng: np.random.Generator,
+    id_: str, emotion: str, speaker: p.Speaker, quirk: str, rng: np.random.Generator
 ) -> Take:
-    dialog = utterance.rpartition("_")[0]
+    dialog = id_.rpartition("_")[0]
     vad = p.draw_vad(emotion, rng)  # (3,)
-    sentences = REPLIES if "impro" in dialog else STATEMENTS
-    return Take(
-        id=utterance,
-        dialog=dialog,
-        emotion=emotion,
-        text=str(rng.choice(sentences)),
-        speaker=speaker,
-        prosody=p.draw_prosody(vad, speaker, rng),
-        ratings=(
-            *_vote(emotion, utterance, quirk, rng),
-            *_rate(vad, utterance, quirk, rng),
-        ),
-    )
+    text = str(rng.choice(REPLIES if "impro" in dialog else STATEMENTS))
+    prosody = p.draw_prosody(vad, speaker, rng)
+    ratings = *_vote(emotion, id_, quirk, rng), *_rate(vad, id_, quirk, rng)
+    return Take(id_, dialog, emotion, text, speaker, prosody, ratings)
 
 
 def majority(votes: list[tuple[str, ...]]) -> str:
@@ -274,18 +221,12 @@ def _rate(
         scores = scores[[0, 1, -1]]
         slips = (5, 6) if float(target) > 5 else (0, 1)
         scores[:2, _DIMENSIONS[dimension]] = slips
-    for number, row in enumerate(scores[:-1], start=3):
-        vad_scores = tuple(int(score) for score in row)
-        yield Rating(f"A-E{number}", vad=vad_scores, remark=str(rng.choice(_REMARKS)))
+    *external, own = map(tuple, scores.tolist())
+    for number, row in enumerate(external, start=3):
+        yield Rating(f"A-E{number}", vad=row, remark=str(rng.choice(_REMARKS)))
     if quirk == "blank rating":
         yield Rating("A-E6", vad=(None, None, None))
-    yield Rating(f"A-{utterance[-4]}1", vad=tuple(int(score) for score in scores[-1]))
-
-
-def bracket(ratings: tuple[Rating, ...]) -> np.ndarray:
-    """Return the mean V, A, D of the external raters, shape (3,)."""
-    rows = [r.vad for r in ratings if r.rater.startswith("A-E") and None not in r.vad]
-    return np.mean(np.array(rows, dtype=float), axis=0)  # (raters, 3) -> (3,)
+    yield Rating(f"A-{utterance[-4]}1", vad=own)
 
 
 def _wav_path(root: Path, take: Take) -> Path:
@@ -294,10 +235,7 @@ def _wav_path(root: Path, take: Take) -> Path:
 
 
 def _write_dialog(
-    root: Path,
-    takes: list[Take],
-    durations: dict[str, float],
-    rng: np.random.Generator,
+    root: Path, takes: list[Take], durations: dict[str, float], rng: np.random.Generator
 ) -> None:
     """Write the label files and the transcript of one dialog."""
     dialog = takes[0].dialog
@@ -320,20 +258,17 @@ def _write_dialog(
     labels = folder / "EmoEvaluation"
     files = [labels / f"{dialog}.txt", folder / "transcriptions" / f"{dialog}.txt"]
     for path, content in zip(files, (text, transcript), strict=True):
-        _write_text(path, content, newline)
+        write_text(path, content, newline)
     if dialog.endswith(("impro01", "impro07")):
         for path in (*files, _wav_path(root, takes[0])):
             path.with_name(f"._{path.name}").write_bytes(_APPLE_DOUBLE)
     _write_single_raters(labels, dialog, takes)
 
 
-def _write_text(path: Path, text: str, newline: str = "\n") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.replace("\n", newline).encode("latin-1"))
-
-
 def _block(take: Take, start: float, end: float) -> str:
-    v, a, d = bracket(take.ratings)
+    external = [r.vad for r in take.ratings if r.rater.startswith("A-E")]
+    rated = [vad for vad in external if None not in vad]  # (raters, 3)
+    v, a, d = np.mean(np.array(rated, dtype=float), axis=0)
     lines = [
         f"[{start:.4f} - {end:.4f}]\t{take.id}\t{take.emotion}"
         f"\t[{v:.4f}, {a:.4f}, {d:.4f}]"
@@ -376,18 +311,10 @@ def _write_single_raters(labels: Path, dialog: str, takes: list[Take]) -> None:
                 continue
             files[name] = files.get(name, "") + f"{take.id} :{line}\n"
     for name, text in files.items():
-        _write_text(labels / name, text)
+        write_text(labels / name, text)
 
 
 _ANVIL = '<?xml version="1.0"?>\n<annotation><body rater="{}"/></annotation>\n'
-_README = """\
-A small corpus in the layout of IEMOCAP_full_release, made by ser_make_mini.
-
-This is not the IEMOCAP corpus and holds nothing of it: the voices are synthetic, the
-sentences were written for this purpose, the labels are drawn by a random generator
-and the voices follow the labels. It is for trying out and testing software; nothing
-about people can be learned from it.
-"""
 
 _FORMAT = """\
 dialog/EmoEvaluation/<dialog>.txt: one block an utterance, [V, A, D] on a scale of 1-5.

@@ -1,17 +1,10 @@
 """A small MSP-Podcast 1.8 tree, spoken by espeak-ng.
 
-The layout and its oddities are those of the licensed corpus, so that the reader of
-`espnet_ext.corpora` takes either::
+Its layout is the one that `espnet_ext.corpora.msp_podcast` documents and reads; beside
+the consensus lie the files of the single workers, as in the licensed corpus::
 
-    MSP-PODCAST-1.8/
-      readme.txt  LICENSE.txt
-      Partitions.txt                ``Train; MSP-PODCAST_0023_0048.wav``
-      Speaker_ids.txt               speakers, then files
-      Audios/MSP-PODCAST_0023_0048.wav
-      Labels/
-        labels.txt                  the consensus, then each worker
-        labels_concensus.csv json   (sic), activation before valence
-        labels_detailed.csv json    each worker
+    Labels/labels.txt                   the consensus, then each worker
+    Labels/labels_detailed.csv json     each worker
 
 The attributes of the consensus are the means of the workers' (1 to 7), its class the
 one that most workers name, ``X`` where two tie. Every podcast has a speaker and a
@@ -21,16 +14,15 @@ the IEMOCAP one; splits share no speaker. One file is stereo at 44.1 kHz.
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from espnet_ext.mini import prosody as p
-from espnet_ext.mini.speech import SAMPLE_RATE, synthesize
+from espnet_ext.mini.speech import SAMPLE_RATE
 from espnet_ext.mini.text import STATEMENTS
-from espnet_ext.mini.tree import LICENSE, MiniSize, write_wav
+from espnet_ext.mini.tree import LICENSE, readme, scaled, write_text, write_wav
 
 FOLDER = "MSP-PODCAST-1.8"
 
@@ -42,12 +34,7 @@ SPLIT_COUNTS = {
     "Test2": dict(N=16, H=10, A=6, S=5, D=3, X=7, U=2, C=2, F=1, O=1),
 }
 # Known speakers of each split, half of them women, and unknown ones.
-_SPEAKERS = {
-    "Train": (24, 4),
-    "Validation": (8, 1),
-    "Test1": (10, 0),
-    "Test2": (4, 2),
-}
+_SPEAKERS = {"Train": (24, 4), "Validation": (8, 1), "Test1": (10, 0), "Test2": (4, 2)}
 # Classes as the codes of `prosody.EMOTIONS` (contempt is near frustration there), and
 # what a worker calls them.
 _CLASSES = {
@@ -97,10 +84,9 @@ class Work:
     """What one worker says about one file."""
 
     worker: str
-    emotion: str  # a letter
     word: str
     secondary: str
-    vad: tuple[int, int, int]
+    vad: tuple[int, ...]
 
     @property
     def line(self) -> str:
@@ -110,6 +96,12 @@ class Work:
             f"{self.worker}; {self.word}; {self.secondary}; "
             f"A:{a:.6f}; V:{v:.6f}; D:{d:.6f};"
         )
+
+    def as_json(self) -> dict[str, object]:
+        """Return the worker's entry of labels_detailed.json."""
+        v, a, d = map(float, self.vad)
+        names = {"EmoClass_Major": self.word, "EmoClass_Second": self.secondary}
+        return {**names, "EmoAct": a, "EmoVal": v, "EmoDom": d}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,41 +121,31 @@ class Segment:
         return np.mean(np.array([work.vad for work in self.works], float), axis=0)
 
 
-def write_corpus(
-    root: Path, seed: int, size: MiniSize, on_progress: Callable[[], object]
-) -> None:
-    """Write the tree into an empty folder; `on_progress` is called once an utterance.
+def write_corpus(root: Path, seed: int, scale: float) -> None:
+    """Write the tree into an empty folder.
 
     Raises:
         UserError: The synthesizer is missing or fails.
     """
-    segments = plan(seed, size)
-    requests = [p.request(s.text, s.podcast.speaker, s.prosody) for s in segments]
-    for number, (segment, speech) in enumerate(
-        zip(segments, synthesize(requests, seed), strict=True)
-    ):
-        rng = np.random.default_rng([seed, _RENDER, number])
-        samples = p.render(speech, segment.prosody, segment.podcast.channel, rng)
+    segments = plan(seed, scale)
+    sentences = [
+        (s.text, s.podcast.speaker, s.prosody, s.podcast.channel) for s in segments
+    ]
+    recordings = p.speak(sentences, [seed, _RENDER])
+    for segment, samples in zip(segments, recordings, strict=True):
         _write_audio(root / "Audios" / segment.name, samples)
-        on_progress()
     _write_labels(root / "Labels", segments)
     _write_lists(root, segments)
 
 
-def number_of_utterances(size: MiniSize) -> int:
-    """Return how many utterances the whole corpus of this size has."""
-    counts = (full for split in SPLIT_COUNTS.values() for full in split.values())
-    return sum(size.count(full) for full in counts)
-
-
-def plan(seed: int, size: MiniSize) -> list[Segment]:
+def plan(seed: int, scale: float) -> list[Segment]:
     """Draw every file of the corpus, sorted by name: the order of speaking."""
     rng = np.random.default_rng([seed, _PLAN])
     podcasts = _draw_podcasts(seed, rng)
     drawn: list[tuple[str, Podcast, str]] = []
     for split, counts in SPLIT_COUNTS.items():
         shows = [podcast for podcast in podcasts if podcast.split == split]
-        labels = [e for e, full in counts.items() for _ in range(size.count(full))]
+        labels = [e for e, full in counts.items() for _ in range(scaled(full, scale))]
         rng.shuffle(labels)
         for turn, emotion in enumerate(labels):
             podcast = shows[turn % len(shows)]
@@ -201,14 +183,10 @@ def _draw_segment(
     name: str, podcast: Podcast, emotion: str, rng: np.random.Generator
 ) -> Segment:
     vad = p.draw_vad(_CLASSES[emotion][0], rng)  # (3,) on 1-5
-    return Segment(
-        name=name,
-        emotion=emotion,
-        text=str(rng.choice(STATEMENTS)),
-        podcast=podcast,
-        prosody=p.draw_prosody(vad, podcast.speaker, rng),
-        works=tuple(_draw_works(emotion, vad, rng)),
-    )
+    text = str(rng.choice(STATEMENTS))
+    prosody = p.draw_prosody(vad, podcast.speaker, rng)
+    works = tuple(_draw_works(emotion, vad, rng))
+    return Segment(name, emotion, text, podcast, prosody, works)
 
 
 def plurality(letters: list[str]) -> str:
@@ -233,24 +211,16 @@ def _draw_works(emotion: str, vad: np.ndarray, rng: np.random.Generator) -> list
     scores = np.rint(1.5 * vad - 0.5 + 0.9 * rng.standard_normal((count, 3)))
     scores = np.clip(scores, 1, 7).astype(int)  # (count, 3)
     workers = rng.choice(200, size=count, replace=False)
-    return [
-        Work(
-            # Ids of seven and of eight digits occur.
-            worker=f"WORKER{worker:0{8 if worker % 3 else 7}d}",
-            emotion=vote,
-            word=str(rng.choice(_OTHERS)) if vote == "O" else _WORDS[vote],
-            secondary=",".join(_secondary(vote, rng)),
-            vad=(int(row[0]), int(row[1]), int(row[2])),
-        )
-        for worker, vote, row in zip(workers, votes, scores, strict=True)
-    ]
-
-
-def _secondary(vote: str, rng: np.random.Generator) -> list[str]:
-    """Draw secondary emotions, often with the first one's name; may be empty."""
-    more = rng.choice(_SECONDARY, size=rng.integers(0, 3), replace=False)
-    own = [_WORDS[vote]] if vote != "O" and rng.random() < 0.5 else []
-    return [*own, *map(str, more)]
+    works = []
+    for worker, vote, row in zip(workers, votes, scores.tolist(), strict=True):
+        word = str(rng.choice(_OTHERS)) if vote == "O" else _WORDS[vote]
+        # Secondary emotions, often with the first one's name; may be none.
+        more = rng.choice(_SECONDARY, size=rng.integers(0, 3), replace=False)
+        own = [word] if vote != "O" and rng.random() < 0.5 else []
+        # Ids of seven and of eight digits occur.
+        name = f"WORKER{worker:0{8 if worker % 3 else 7}d}"
+        works.append(Work(name, word, ",".join([*own, *map(str, more)]), tuple(row)))
+    return works
 
 
 def _write_audio(path: Path, samples: np.ndarray) -> None:
@@ -265,13 +235,7 @@ def _write_audio(path: Path, samples: np.ndarray) -> None:
     write_wav(path, np.stack([louder, softer], axis=1), rate)
 
 
-def _number(value: float) -> str:
-    """Write up to six decimals, at least one: 4.0, 3.833333."""
-    return str(round(float(value), 6))
-
-
 def _write_labels(folder: Path, segments: list[Segment]) -> None:
-    folder.mkdir()
     blocks, consensus, detail = [], {}, {}
     rows = ["FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"]
     details = ["FileName,EmoDetail"]
@@ -283,9 +247,10 @@ def _write_labels(folder: Path, segments: list[Segment]) -> None:
         # Activation before valence, in every file.
         values = {
             "EmoClass": s.emotion,
-            "EmoAct": _number(a),
-            "EmoVal": _number(v),
-            "EmoDom": _number(d),
+            # Up to six decimals, at least one: 4.0, 3.833333.
+            "EmoAct": str(round(float(a), 6)),
+            "EmoVal": str(round(float(v), 6)),
+            "EmoDom": str(round(float(d), 6)),
             "SpkrID": s.podcast.speaker.name,
             "Gender": s.podcast.gender,
             "Split_Set": s.podcast.split,
@@ -294,53 +259,31 @@ def _write_labels(folder: Path, segments: list[Segment]) -> None:
         attributes = {key: float(values[key]) for key in ("EmoAct", "EmoVal", "EmoDom")}
         consensus[s.name] = {**values, **attributes}
         details += [f'{s.name},"{work.line}"' for work in s.works]
-        detail[s.name] = {work.worker: _as_json(work) for work in s.works}
-    _write(folder / "labels.txt", "\n".join(blocks))
-    _write(folder / "labels_concensus.csv", "\n".join(rows) + "\n")
-    _write(folder / "labels_concensus.json", json.dumps(consensus, indent=1) + "\n")
-    _write(folder / "labels_detailed.csv", "\n".join(details) + "\n")
-    _write(folder / "labels_detailed.json", json.dumps(detail, indent=1) + "\n")
-
-
-def _as_json(work: Work) -> dict[str, object]:
-    v, a, d = work.vad
-    return {
-        "EmoClass_Major": work.word,
-        "EmoClass_Second": work.secondary,
-        "EmoAct": float(a),
-        "EmoVal": float(v),
-        "EmoDom": float(d),
-    }
+        detail[s.name] = {work.worker: work.as_json() for work in s.works}
+    write_text(folder / "labels.txt", "\n".join(blocks))
+    write_text(folder / "labels_concensus.csv", "\n".join(rows) + "\n")
+    write_text(folder / "labels_concensus.json", json.dumps(consensus, indent=1) + "\n")
+    write_text(folder / "labels_detailed.csv", "\n".join(details) + "\n")
+    write_text(folder / "labels_detailed.json", json.dumps(detail, indent=1) + "\n")
 
 
 def _write_lists(root: Path, segments: list[Segment]) -> None:
     """Write Partitions.txt, Speaker_ids.txt, readme.txt and the licence note."""
     partitions = ["Partitions of release 1.8"]
     partitions += [f"{s.podcast.split}; {s.name}" for s in segments]
-    _write(root / "Partitions.txt", "\n".join(partitions) + "\n")
+    write_text(root / "Partitions.txt", "\n".join(partitions) + "\n")
     known = {s.podcast.speaker.name: s.podcast.gender for s in segments}
     known.pop("Unknown", None)
     speakers = [f"Speaker_{name}; {known[name]}" for name in sorted(known, key=int)]
     files = [f"{s.name};{s.podcast.speaker.name}" for s in segments]
     # Blanks after some entries, as in the release.
     files[::5] = [f"{entry} " for entry in files[::5]]
-    _write(root / "Speaker_ids.txt", "\n".join([*speakers, "", *files]) + "\n")
-    _write(root / "readme.txt", _README)
-    _write(root / "LICENSE.txt", LICENSE)
+    write_text(root / "Speaker_ids.txt", "\n".join([*speakers, "", *files]) + "\n")
+    write_text(root / "readme.txt", readme("MSP-Podcast 1.8", "MSP-Podcast") + _FOLDERS)
+    write_text(root / "LICENSE.txt", LICENSE)
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
-
-
-_README = """\
-A small corpus in the layout of MSP-Podcast 1.8, made by ser_make_mini.
-
-This is not the MSP-Podcast corpus and holds nothing of it: the voices are synthetic,
-the sentences were written for this purpose, the labels are drawn by a random
-generator and the voices follow the labels. It is for trying out and testing software;
-nothing about people can be learned from it.
-
+_FOLDERS = """
 Audios/          one wav a speaking turn
 Labels/          consensus and single workers; attributes on a scale of 1-7
 Partition.txt    Train, Validation, Test1, Test2: no speaker is in two of them

@@ -12,13 +12,14 @@ emotional speech; the sizes are set so that simple models do well but not perfec
 Emotions carry IEMOCAP's codes and scale (1 to 5) here; `msp_podcast` translates both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
 import numpy as np
+from tqdm import tqdm
 
-from espnet_ext.mini.speech import SAMPLE_RATE, Request
+from espnet_ext.mini.speech import SAMPLE_RATE, Request, synthesize
 
 # Mean valence, arousal, dominance on 1-5. neu and ang are IEMOCAP's own means; the
 # others are near them. xxx is drawn between two of the others instead.
@@ -103,9 +104,6 @@ def draw_speakers(
         names: The speakers' names.
         voices: espeak-ng's voice variants to choose from, by gender.
         seed: Entropy of this draw.
-
-    Returns:
-        The speakers, in the order of `names`.
     """
     rng = np.random.default_rng(seed)
     decks = {gender: cycle(rng.permutation(voices[gender])) for gender in "fm"}
@@ -114,12 +112,12 @@ def draw_speakers(
             name=name,
             gender=gender,
             voice=f"en-us+{next(decks[gender])}",
-            pitch=float(rng.normal(0, 4)),
-            pitch_range=float(rng.normal(0, 5)),
-            rate=float(np.exp(rng.normal(0, 0.06))),
-            level=float(rng.normal(0, 1.2)),
-            tilt=float(rng.normal(0, 0.4)),
-            smile=float(rng.normal(0, 0.8)),
+            pitch=rng.normal(0, 4),
+            pitch_range=rng.normal(0, 5),
+            rate=np.exp(rng.normal(0, 0.06)),
+            level=rng.normal(0, 1.2),
+            tilt=rng.normal(0, 0.4),
+            smile=rng.normal(0, 0.8),
         )
         for gender, name in zip(genders, names, strict=True)
     ]
@@ -151,11 +149,15 @@ def draw_prosody(
     pitch_range = 45 + 14 * a + 20 * v + speaker.pitch_range + 6 * noise[1]
     rate = 190 * speaker.rate * np.exp(0.17 * a - 0.04 * d + 0.06 * noise[2])
     word_gap = 1.5 - 3.0 * a + 1.2 * noise[3]
+
+    def whole(value: float, low: int, high: int) -> int:
+        return int(np.clip(np.rint(value), low, high))
+
     return Prosody(
-        pitch=_whole(pitch, 0, 99),
-        pitch_range=_whole(pitch_range, 0, 99),
-        rate=_whole(rate, 100, 320),
-        word_gap=_whole(word_gap, 0, 12),
+        pitch=whole(pitch, 0, 99),
+        pitch_range=whole(pitch_range, 0, 99),
+        rate=whole(rate, 100, 320),
+        word_gap=whole(word_gap, 0, 12),
         level=float(-27 + 3.5 * a + 2.5 * d + speaker.level + 1.5 * noise[4]),
         tilt=float(1.0 * a + 1.0 * d + speaker.tilt + 0.5 * noise[5]),
         smile=float(np.clip(4.5 * v + speaker.smile + 1.5 * noise[6], -10, 10)),
@@ -164,14 +166,29 @@ def draw_prosody(
     )
 
 
-def _whole(value: float, low: int, high: int) -> int:
-    return int(np.clip(np.rint(value), low, high))
+def speak(
+    sentences: Sequence[tuple[str, Speaker, Prosody, Channel]], seed: Sequence[int]
+) -> Iterator[np.ndarray]:
+    """Say sentences and record them, with a bar that shows how many are done.
 
+    Args:
+        sentences: In the order of speaking.
+        seed: Entropy; the first number is also the synthesizer's seed.
 
-def request(text: str, speaker: Speaker, prosody: Prosody) -> Request:
-    """Return what espeak-ng is to be asked for."""
-    p = prosody
-    return Request(text, speaker.voice, p.pitch, p.pitch_range, p.rate, p.word_gap)
+    Yields:
+        The recording of each, (samples,) int16.
+
+    Raises:
+        UserError: The synthesizer is missing or fails.
+    """
+    requests = [
+        Request(text, s.voice, p.pitch, p.pitch_range, p.rate, p.word_gap)
+        for text, s, p, _ in sentences
+    ]
+    spoken = zip(sentences, synthesize(requests, seed[0]), strict=True)
+    bar = tqdm(spoken, desc="speak", total=len(sentences), unit="utt")
+    for number, ((_, _, prosody, channel), speech) in enumerate(bar):
+        yield render(speech, prosody, channel, np.random.default_rng([*seed, number]))
 
 
 def render(
@@ -193,7 +210,12 @@ def render(
     Returns:
         Shape (samples,), int16: 0.1-0.2 s of background at both ends of the speech.
     """
-    speech = _shorten(speech.astype(np.float64), longest)  # (n,)
+    limit = int(longest * SAMPLE_RATE)
+    if len(speech) > limit:
+        fade = SAMPLE_RATE // 20  # 50 ms
+        speech = speech[:limit].astype(np.float64)
+        speech[-fade:] *= np.linspace(1, 0, fade)
+    speech = speech.astype(np.float64)  # (n,)
     time = np.arange(len(speech)) / SAMPLE_RATE  # (n,)
     wobble = 1 + prosody.tremor * np.sin(
         2 * np.pi * (rng.uniform(5, 6) * time + rng.uniform())
@@ -211,17 +233,6 @@ def render(
     background *= 10 ** (channel.noise / 20) / np.sqrt(np.mean(background**2))
     mixed = np.rint(32768 * (shaped + background))
     return np.clip(mixed, -32768, 32767).astype(np.int16)
-
-
-def _shorten(speech: np.ndarray, longest: float) -> np.ndarray:
-    """Cut after `longest` seconds with a fade of 50 ms."""
-    limit = int(longest * SAMPLE_RATE)
-    if len(speech) <= limit:
-        return speech
-    fade = SAMPLE_RATE // 20
-    speech = speech[:limit].copy()
-    speech[-fade:] *= np.linspace(1, 0, fade)
-    return speech
 
 
 def _tail(dry: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:

@@ -6,25 +6,17 @@ calls it). It keeps state between utterances (its random numbers, the phase of i
 pitch wobble), so a waveform depends on everything said before. `synthesize` therefore
 starts a fresh process for each list of requests and says them in order after a call
 of ``espeak_ng_SetRandSeed``. The process also keeps the GPL library out of ours.
-
-Run as a program (``python -m espnet_ext.mini.speech``) this module is that process:
-it reads ``{"seed": ..., "requests": [...]}`` from stdin and writes, for each request,
-the number of samples (uint32) and the samples (int16), both little-endian, to stdout.
 """
 
 import ctypes
-import dataclasses
 import importlib.util
-import json
+import multiprocessing
 import os
-import struct
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import IO
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 import numpy as np
 
@@ -46,7 +38,7 @@ _CALLBACK = ctypes.CFUNCTYPE(
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Request:
     """One sentence and how espeak-ng shall say it.
 
@@ -68,11 +60,7 @@ class Request:
 
 
 def require_synthesizer() -> None:
-    """Check that the synthesizer is installed.
-
-    Raises:
-        UserError: It is not; says how to get it.
-    """
+    """Raise UserError that says how to get the synthesizer, if it is not installed."""
     if importlib.util.find_spec("espeakng_loader") is None:
         raise UserError(
             "the built-in corpora are spoken by espeak-ng, which is not installed: "
@@ -91,62 +79,31 @@ def synthesize(requests: Sequence[Request], seed: int) -> Iterator[np.ndarray]:
     Raises:
         UserError: The synthesizer is missing, or failed (its own words are given).
     """
+    import soxr
+
     require_synthesizer()
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=_environment(),
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            _send(process.stdin, requests, seed)
-            for request in requests:
-                samples, rate = _receive(process.stdout)
-                if samples is None:
-                    process.wait()
-                    errors.seek(0)
-                    said = errors.read().decode(errors="replace").split("\n")
-                    reason = next(filter(None, reversed(said)), "it gave no reason")
-                    raise UserError(
-                        f"espeak-ng failed on voice {request.voice!r}, text "
-                        f"{request.text!r}: {reason}"
-                    )
-                yield _to_16k(trim_silence(samples), rate)
-        finally:
-            process.stdout.close()
-            process.kill()
-            process.wait()
-
-
-def _environment() -> dict[str, str]:
-    """Return an environment in which the child finds the package that we are in."""
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def _send(stream: IO[bytes], requests: Sequence[Request], seed: int) -> None:
-    message = {"seed": seed, "requests": [dataclasses.astuple(r) for r in requests]}
+    context = multiprocessing.get_context("spawn")
+    pipe, end_of_child = context.Pipe(duplex=False)
+    process = context.Process(target=_serve, args=(end_of_child, requests, seed))
+    process.start()
+    end_of_child.close()
     try:
-        stream.write(json.dumps(message).encode())
-        stream.close()
-    except BrokenPipeError:
-        pass  # The child died early; reading its output tells why.
-
-
-def _receive(stream: IO[bytes]) -> tuple[np.ndarray | None, int]:
-    header = stream.read(8)
-    if len(header) < 8:
-        return None, 0
-    count, rate = struct.unpack("<II", header)
-    data = stream.read(2 * count)
-    if len(data) < 2 * count:
-        return None, 0
-    return np.frombuffer(data, "<i2"), rate
+        for request in requests:
+            try:
+                answer = pipe.recv()
+            except EOFError:
+                answer = "it gave no reason"
+            if isinstance(answer, str):
+                raise UserError(
+                    f"espeak-ng failed on voice {request.voice!r}, text "
+                    f"{request.text!r}: {answer}"
+                )
+            samples, rate = answer
+            speech = trim_silence(samples).astype(np.float32) / 32768  # (n,)
+            yield soxr.resample(speech, rate, SAMPLE_RATE)
+    finally:
+        process.kill()
+        process.join()
 
 
 def trim_silence(samples: np.ndarray, threshold: int = 60) -> np.ndarray:
@@ -155,25 +112,7 @@ def trim_silence(samples: np.ndarray, threshold: int = 60) -> np.ndarray:
     return samples[loud[0] : loud[-1] + 1] if len(loud) else samples
 
 
-def _to_16k(samples: np.ndarray, rate: int) -> np.ndarray:
-    import soxr
-
-    return soxr.resample(samples.astype(np.float32) / 32768, rate, SAMPLE_RATE)
-
-
 # What follows runs in the child process.
-
-
-@contextmanager
-def _short_data_path(path: str) -> Iterator[str]:
-    """Give espeak-ng a path to its data that fits into its buffer."""
-    if len(os.fsencode(path)) <= _LONGEST_DATA_PATH:
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="espeak") as folder:
-        link = os.path.join(folder, "espeak-ng-data")
-        os.symlink(path, link)
-        yield link
 
 
 class _Synthesizer:
@@ -184,12 +123,11 @@ class _Synthesizer:
         self._pieces: list[bytes] = []
         # The callback must outlive the library's use of it.
         self._callback = _CALLBACK(self._collect)
-        rate = self._library.espeak_Initialize(
+        self.rate = self._library.espeak_Initialize(
             _SYNCHRONOUS, 0, os.fsencode(data), _DONT_EXIT
         )
-        if rate <= 0:
+        if self.rate <= 0:
             raise RuntimeError(f"espeak-ng cannot use its data folder {data}")
-        self.rate = rate
         self._library.espeak_SetSynthCallback(self._callback)
         self._library.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
         self._check(self._library.espeak_ng_SetRandSeed(seed), "seed")
@@ -204,13 +142,11 @@ class _Synthesizer:
         if status != 0:
             raise RuntimeError(f"espeak-ng refuses {what} (status {status:#x})")
 
-    def say(self, request: Request) -> bytes:
-        """Return the int16 samples of one request."""
+    def say(self, request: Request) -> np.ndarray:
+        """Return the int16 samples (n,) of one request."""
         library = self._library
-        self._check(
-            library.espeak_SetVoiceByName(request.voice.encode()),
-            f"voice {request.voice}",
-        )
+        status = library.espeak_SetVoiceByName(request.voice.encode())
+        self._check(status, f"voice {request.voice}")
         for parameter, value in (
             (_RATE, request.rate),
             (_VOLUME, 100),
@@ -226,29 +162,33 @@ class _Synthesizer:
             text, ctypes.c_size_t(len(text)), 0, 0, 0, _UTF8, None, None
         )
         self._check(status, "the text")
-        return b"".join(self._pieces)
+        return np.frombuffer(b"".join(self._pieces), np.int16)
 
 
-def _serve() -> None:
-    """Say what stdin asks for and write the samples to stdout."""
-    import espeakng_loader
-
-    message = json.loads(sys.stdin.buffer.read())
-    # The library may print; keep that out of the samples.
-    output = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    # Not get_data_path(): some versions return a path of the machine they were
-    # built on. The data folder lies beside the library.
-    library = espeakng_loader.get_library_path()
-    data = os.path.join(os.path.dirname(espeakng_loader.__file__), "espeak-ng-data")
-    with _short_data_path(data) as short:
-        synthesizer = _Synthesizer(library, short, message["seed"])
-        for fields in message["requests"]:
-            samples = synthesizer.say(Request(*fields))
-            header = struct.pack("<II", len(samples) // 2, synthesizer.rate)
-            output.write(header + samples)
-        output.close()
+@contextmanager
+def _short_data_path(path: str) -> Iterator[str]:
+    """Give espeak-ng a path to its data that fits into its buffer."""
+    if len(os.fsencode(path)) <= _LONGEST_DATA_PATH:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="espeak") as folder:
+        link = os.path.join(folder, "espeak-ng-data")
+        os.symlink(path, link)
+        yield link
 
 
-if __name__ == "__main__":
-    _serve()
+def _serve(pipe: Connection, requests: Sequence[Request], seed: int) -> None:
+    """Send the int16 samples (n,) of each request, or a text that says what failed."""
+    try:
+        import espeakng_loader
+
+        # Not get_data_path(): some versions return a path of the machine they were
+        # built on. The data folder lies beside the library.
+        library = espeakng_loader.get_library_path()
+        data = os.path.join(os.path.dirname(espeakng_loader.__file__), "espeak-ng-data")
+        with _short_data_path(data) as short:
+            synthesizer = _Synthesizer(library, short, seed)
+            for request in requests:
+                pipe.send((synthesizer.say(request), synthesizer.rate))
+    except (ImportError, OSError, RuntimeError) as error:
+        pipe.send(str(error))

@@ -6,9 +6,8 @@ that nobody trained. Its convolutions are HuBERT's own stack (kernels 10 3 3 3 3
 strides 5 2 2 2 2 2 2: a frame every 320 samples), so frame counts are those of the
 real models; the channels are 64 and the layers few.
 
-A random network at the usual initial scale forgets most of the sound: seven layers
-of small, rough filters average it away. Here the first convolution, whose ten taps
-see 0.6 ms, takes random band filters, and the others mostly smooth over time, so that
+A random network at the usual initial scale forgets most of the sound. Here the first
+convolution takes random band filters, and the others mostly smooth over time, so that
 what reaches the encoder is near the envelope of random bands, compressed; their scale
 is He's (He et al. 2015, "Delving deep into rectifiers"). Frozen and pooled over time
 its states then tell emotions well above chance (benchmarks/mini_difficulty.py).
@@ -72,12 +71,7 @@ PREPROCESSOR = {
 
 
 def write_tiny_hubert(folder: Path | str, seed: int = 0) -> None:
-    """Write the checkpoint folder; an older one is replaced in one step.
-
-    Args:
-        folder: The folder to write.
-        seed: Seed of the weights.
-    """
+    """Write the checkpoint folder; an older one is replaced in one step."""
     from safetensors.numpy import save
 
     with atomic_dir(folder) as new:
@@ -94,101 +88,83 @@ def write_tiny_hubert(folder: Path | str, seed: int = 0) -> None:
 def draw_weights(seed: int) -> dict[str, np.ndarray]:
     """Draw every tensor of the model.
 
-    Args:
-        seed: Seed of a generator of our own.
-
     Returns:
         Tensors by transformers' names, float32, about 150k numbers in all.
     """
-    draw = _Draw(np.random.default_rng([seed, 200]))
+    rng = np.random.default_rng([seed, 200])
     tensors: dict[str, np.ndarray] = {}
+
+    def normal(deviation: float, *shape: int) -> np.ndarray:
+        return deviation * rng.standard_normal(shape)
+
+    def norm(name: str, size: int) -> None:
+        tensors[f"{name}.weight"] = np.ones(size)
+        tensors[f"{name}.bias"] = np.zeros(size)
+
+    def linear(name: str, inputs: int, outputs: int) -> None:
+        tensors[f"{name}.weight"] = normal(np.sqrt(1 / inputs), outputs, inputs)
+        tensors[f"{name}.bias"] = normal(0.1, outputs)
+
     for i, kernel in enumerate(KERNELS):
         name = f"feature_extractor.conv_layers.{i}"
         if i == 0:
-            tensors[f"{name}.conv.weight"] = draw.band_filters(kernel)
+            tensors[f"{name}.conv.weight"] = _band_filters(rng, kernel)
             # Group norm here is per channel over time; its bias is the only one
             # of the whole stack.
-            tensors[f"{name}.layer_norm.weight"] = draw.scale(CHANNELS)
-            tensors[f"{name}.layer_norm.bias"] = draw.bias(CHANNELS, 0.5)
+            tensors[f"{name}.layer_norm.weight"] = rng.uniform(0.5, 1.5, CHANNELS)
+            tensors[f"{name}.layer_norm.bias"] = normal(0.5, CHANNELS)
         else:
-            tensors[f"{name}.conv.weight"] = draw.smoothing_filters(kernel)
-    tensors |= draw.norm("feature_projection.layer_norm", CHANNELS)
-    tensors |= draw.linear("feature_projection.projection", CHANNELS, HIDDEN)
+            tensors[f"{name}.conv.weight"] = _smoothing_filters(rng, kernel)
+    norm("feature_projection.layer_norm", CHANNELS)
+    linear("feature_projection.projection", CHANNELS, HIDDEN)
     # Weight norm keeps length and direction of the positional convolution, under the
     # names of the published checkpoints, which transformers translates.
-    shape = (HIDDEN, HIDDEN // POSITION_GROUPS, POSITION_KERNEL)
-    weight = draw.he(shape)  # (out, in / groups, kernel)
+    weight = _he(rng, HIDDEN, HIDDEN // POSITION_GROUPS, POSITION_KERNEL)
     length = np.sqrt(np.sum(weight**2, axis=(0, 1), keepdims=True))  # (1, 1, kernel)
     name = "encoder.pos_conv_embed.conv"
     tensors |= {f"{name}.weight_g": length, f"{name}.weight_v": weight}
-    tensors[f"{name}.bias"] = draw.bias(HIDDEN, 0.1)
-    tensors |= draw.norm("encoder.layer_norm", HIDDEN)
+    tensors[f"{name}.bias"] = normal(0.1, HIDDEN)
+    norm("encoder.layer_norm", HIDDEN)
     for i in range(LAYERS):
         name = f"encoder.layers.{i}"
         for part in ("k_proj", "v_proj", "q_proj", "out_proj"):
-            tensors |= draw.linear(f"{name}.attention.{part}", HIDDEN, HIDDEN)
-        tensors |= draw.norm(f"{name}.layer_norm", HIDDEN)
-        forward = f"{name}.feed_forward"
-        tensors |= draw.linear(f"{forward}.intermediate_dense", HIDDEN, INTERMEDIATE)
-        tensors |= draw.linear(f"{forward}.output_dense", INTERMEDIATE, HIDDEN)
-        tensors |= draw.norm(f"{name}.final_layer_norm", HIDDEN)
+            linear(f"{name}.attention.{part}", HIDDEN, HIDDEN)
+        norm(f"{name}.layer_norm", HIDDEN)
+        linear(f"{name}.feed_forward.intermediate_dense", HIDDEN, INTERMEDIATE)
+        linear(f"{name}.feed_forward.output_dense", INTERMEDIATE, HIDDEN)
+        norm(f"{name}.final_layer_norm", HIDDEN)
     # Never used (masking is a training trick), but part of the model.
-    tensors["masked_spec_embed"] = draw.bias(HIDDEN, 1.0)
-    return tensors
+    tensors["masked_spec_embed"] = normal(1.0, HIDDEN)
+    return {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
 
 
-class _Draw:
-    """Draws tensors from one stream of random numbers."""
+def _he(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Draw weights (out, in, ...) of variance 2 / fan-in."""
+    deviation = np.sqrt(2 / np.prod(shape[1:]))
+    return (deviation * rng.standard_normal(shape)).astype(np.float32)
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng = rng
 
-    def he(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Draw weights (out, in, ...) of variance 2 / fan-in."""
-        deviation = np.sqrt(2 / np.prod(shape[1:]))
-        return (deviation * self._rng.standard_normal(shape)).astype(np.float32)
+def _smoothing_filters(rng: np.random.Generator, kernel: int) -> np.ndarray:
+    """Draw mixtures of channels, mostly averaged over time, of He's variance.
 
-    def smoothing_filters(self, kernel: int) -> np.ndarray:
-        """Draw a later layer: a random mixture of channels, mostly averaged over time.
+    Returns:
+        Shape (CHANNELS, CHANNELS, kernel).
+    """
+    rough = _he(rng, CHANNELS, CHANNELS, kernel)
+    flat = _he(rng, CHANNELS, CHANNELS, 1) / np.sqrt(kernel)
+    return np.sqrt(SMOOTHNESS) * flat + np.sqrt(1 - SMOOTHNESS) * rough
 
-        Returns:
-            Shape (CHANNELS, CHANNELS, kernel) of He's variance.
-        """
-        rough = self.he((CHANNELS, CHANNELS, kernel))
-        flat = self.he((CHANNELS, CHANNELS, 1)) / np.sqrt(kernel)
-        weight = np.sqrt(SMOOTHNESS) * flat + np.sqrt(1 - SMOOTHNESS) * rough
-        return weight.astype(np.float32)
 
-    def bias(self, size: int, deviation: float) -> np.ndarray:
-        return (deviation * self._rng.standard_normal(size)).astype(np.float32)
+def _band_filters(rng: np.random.Generator, kernel: int) -> np.ndarray:
+    """Draw windowed tones of random frequency and phase, of length 1.
 
-    def scale(self, size: int) -> np.ndarray:
-        return self._rng.uniform(0.5, 1.5, size).astype(np.float32)
-
-    def norm(self, name: str, size: int) -> dict[str, np.ndarray]:
-        return {
-            f"{name}.weight": np.ones(size, np.float32),
-            f"{name}.bias": np.zeros(size, np.float32),
-        }
-
-    def linear(self, name: str, inputs: int, outputs: int) -> dict[str, np.ndarray]:
-        deviation = np.sqrt(1 / inputs)
-        weight = deviation * self._rng.standard_normal((outputs, inputs))
-        return {
-            f"{name}.weight": weight.astype(np.float32),
-            f"{name}.bias": self.bias(outputs, 0.1),
-        }
-
-    def band_filters(self, kernel: int) -> np.ndarray:
-        """Draw the first layer: windowed tones of random frequency and phase.
-
-        Returns:
-            Shape (CHANNELS, 1, kernel), each of length 1.
-        """
-        frequency = np.exp(self._rng.uniform(np.log(100), np.log(7000), CHANNELS))
-        phase = self._rng.uniform(0, 2 * np.pi, CHANNELS)
-        time = np.arange(kernel) / 16000  # (kernel,)
-        tones = np.cos(2 * np.pi * frequency[:, None] * time + phase[:, None])
-        tones *= np.hanning(kernel + 2)[1:-1]
-        tones /= np.linalg.norm(tones, axis=1, keepdims=True)
-        return tones[:, None, :].astype(np.float32)
+    Returns:
+        Shape (CHANNELS, 1, kernel).
+    """
+    frequency = np.exp(rng.uniform(np.log(100), np.log(7000), CHANNELS))
+    phase = rng.uniform(0, 2 * np.pi, CHANNELS)
+    time = np.arange(kernel) / 16000  # (kernel,)
+    tones = np.cos(2 * np.pi * frequency[:, None] * time + phase[:, None])
+    tones *= np.hanning(kernel + 2)[1:-1]
+    tones /= np.linalg.norm(tones, axis=1, keepdims=True)
+    return tones[:, None, :]

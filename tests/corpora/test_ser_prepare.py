@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -192,3 +194,28 @@ def test_cut_off_recordings_are_left_out(small_iemocap, tmp_path, capsys):
     assert len(read_data_dir(tmp_path / "data").utterances) == 99
     assert lengths in (tmp_path / "data" / "left_out.tsv").read_text()
     assert lengths in (tmp_path / "data" / "audio_check.tsv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "called"),
+    [
+        ("msp_podcast", "/here", "--corpus msp_podcast --output data/msp_podcast"),
+        ("emodb --root /there --nj 4", "", "--corpus emodb --output data/emodb"),
+        ("savee --root /there", "", "--corpus savee --output data/savee"),
+    ],
+)
+def test_the_script_of_any_corpus(tmp_path, words, place, called):
+    (tmp_path / "local").mkdir()
+    for name in ("local/data.sh", "db.sh"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "path.sh").write_text('python() { echo "$*"; }\nexec() { "$@"; }\n')
+    done = subprocess.run(
+        ["bash", "local/data.sh", *words.split()],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "MSP_PODCAST": place},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    options = f" --root {place}" if place else f" {words.partition(' ')[2]}"
+    assert done.stdout == f"-m espnet_ext.bin.ser_prepare {called}{options}\n"

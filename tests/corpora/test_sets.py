@@ -216,7 +216,8 @@ def test_clipping_keeps_missing_values():
     outside = record(valence=5.5, arousal=0.5, dominance=3.0)
     missing = replace(outside, id="b", valence=math.nan)
     data = make_data_dir([outside, missing], None, {"iemocap": (1.0, 5.0)})
-    found = sets.clip_attributes(data).utterances
+    options = sets.SetOptions(["iemocap_5fold"], clip_attributes=True)
+    found = sets.change_attributes(data, "iemocap", options).utterances
     values = found["a"]
     assert (values.valence, values.arousal, values.dominance) == (5.0, 1.0, 3.0)
     assert math.isnan(found["b"].valence)
@@ -229,7 +230,11 @@ def test_shared_test_speakers_are_told_loudly():
     def part(id_: str, speaker: str):
         return make_data_dir([replace(record(), id=id_, speaker=speaker)])
 
-    made = sets.Sets(part("a", "Ann"), part("b", UNKNOWN), part("c", "Ann"))
+    made = {
+        "train": part("a", "Ann"),
+        "valid": part("b", UNKNOWN),
+        "test": part("c", "Ann"),
+    }
     text = sets.sets_text(sets.describe_sets(made, class_map), class_map)
     assert "!!! WARNING: 1 test speakers are also in train: Ann" in text
     assert "in valid" not in text
@@ -238,8 +243,10 @@ def test_shared_test_speakers_are_told_loudly():
 
 def test_scale_must_be_known():
     data = make_data_dir([record(valence=1.0, arousal=1.0, dominance=1.0)])
-    with pytest.raises(UserError, match="scale is not known"):
-        sets.unit_attributes(data)
+    for change in ("unit_attributes", "clip_attributes"):
+        options = sets.SetOptions(["iemocap_5fold"], **{change: True})
+        with pytest.raises(UserError, match="scale is not known"):
+            sets.change_attributes(data, "iemocap", options)
 
 
 def test_write_set_shows_one_kind_of_labels(tmp_path):
@@ -277,7 +284,7 @@ def test_a_subset_as_large_as_another_corpus_sets(data):
         options,
     )
     for part, size in (("train", 5), ("valid", 2)):
-        corpora = [u.corpus for u in made.parts()[part].utterances.values()]
+        corpora = [u.corpus for u in made[part].utterances.values()]
         assert corpora == ["msp_podcast"] * size
 
 
@@ -287,7 +294,7 @@ def test_a_subset_like_nothing_is_named(data, tmp_path, capsys):
         *(data, tmp_path / "x", "--scheme", "iemocap_5fold"),
         *("--subset_like", "msp_podcast"),
     )
-    assert "--subset_like msp_podcast: there is no --data of it" in text
+    assert "--subset_like names msp_podcast, of which there is no --data" in text
 
 
 def test_a_subset_takes_all_where_there_are_fewer(data):
@@ -299,7 +306,7 @@ def test_a_subset_takes_all_where_there_are_fewer(data):
         subset_like="iemocap",
     )
     made = sets.make_sets(both, class_map, options)
-    drawn = [u.id for u in made.train.utterances.values() if u.corpus != "iemocap"]
+    drawn = [u.id for u in made["train"].utterances.values() if u.corpus != "iemocap"]
     kept = sets.keep_classes(both[1], class_map).utterances.values()
     assert len(drawn) == sum(u.split == "train" for u in kept)
-    assert len(drawn) < len(made.train.utterances) / 2
+    assert len(drawn) < len(made["train"].utterances) / 2

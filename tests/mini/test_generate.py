@@ -7,7 +7,6 @@ import pytest
 
 from espnet_ext.bin import ser_make_mini
 from espnet_ext.mini import iemocap, msp_podcast
-from espnet_ext.mini.tree import MiniSize
 
 
 def tree(root: Path) -> dict[str, str]:
@@ -28,7 +27,7 @@ def test_same_seed_same_bytes_in_another_process(made, tmp_path):
 
 def test_another_seed_another_corpus(made):
     for module, name in ((iemocap, "iemocap"), (msp_podcast, "msp_podcast")):
-        first, other = (module.plan(seed, MiniSize(0.1)) for seed in (0, 1))
+        first, other = (module.plan(seed, 0.1) for seed in (0, 1))
         assert len(first) == len(other), name
         assert [one.prosody for one in first] != [one.prosody for one in other]
 
@@ -55,6 +54,7 @@ def test_upstream_alone_or_left_out(tmp_path, capsys):
     ("options", "message"),
     [
         (["--scale", "0"], "scale 0.0 is not between"),
+        (["--scale", "0.01"], "scale 0.01 is not between"),
         (["--seed", "-1"], "--seed -1: give 0 or more"),
     ],
 )

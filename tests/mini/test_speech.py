@@ -74,9 +74,9 @@ def test_data_path_too_long_for_espeak(tmp_path, monkeypatch):
     deep.mkdir(parents=True)
     wheel = Path(espeakng_loader.__file__).parent
     (deep / "espeakng_loader").symlink_to(wheel, target_is_directory=True)
-    monkeypatch.setenv("PYTHONPATH", str(deep))
-    (spoken,) = synthesize([Request(TEXT, "en-us+f3")], seed=0)
-    monkeypatch.delenv("PYTHONPATH")
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(deep)
+        (spoken,) = synthesize([Request(TEXT, "en-us+f3")], seed=0)
     (expected,) = synthesize([Request(TEXT, "en-us+f3")], seed=0)
     np.testing.assert_array_equal(spoken, expected)
 
