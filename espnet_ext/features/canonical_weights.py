@@ -1,4 +1,4 @@
-"""Weights of Hugging Face and s3prl (fairseq) under one set of names.
+"""Weights of Hugging Face, s3prl (fairseq) and torchaudio under one set of names.
 
 The names are those of Hugging Face's HubertModel, which its Wav2Vec2Model and
 WavLMModel share, with the position embedding's weight norm as ``weight_g`` and
@@ -44,6 +44,21 @@ _CONV_SIZES = {
     "conv_kernel": (10, 3, 3, 3, 3, 2, 2),
     "conv_stride": (5, 2, 2, 2, 2, 2, 2),
 }
+# torchaudio's name of each size, an argument of its models.
+_TORCHAUDIO_SIZES = {
+    "conv_bias": "extractor_conv_bias",
+    "hidden": "encoder_embed_dim",
+    "heads": "encoder_num_heads",
+    "ffn": "encoder_ff_interm_features",
+    "layers": "encoder_num_layers",
+    "norm_first": "encoder_layer_norm_first",
+    "pos_kernel": "encoder_pos_conv_kernel",
+    "pos_groups": "encoder_pos_conv_groups",
+}
+_TORCHAUDIO_WAVLM_SIZES = {
+    "buckets": "encoder_num_buckets",
+    "max_distance": "encoder_max_distance",
+}
 # What the exact path computes of a ``config.json``'s variants.
 _SUPPORTED = {
     "conv_pos_batch_norm": False,
@@ -74,6 +89,16 @@ _FAIRSEQ_NAMES = (
     (rf"{_LAYER}fc2\.(\w+)", r"\1feed_forward.output_dense.\2"),
     (rf"{_LAYER}final_layer_norm\.(\w+)", r"\1final_layer_norm.\2"),
 )
+# Parts of a name; torch's newer weight norm gets the older one's names.
+_TORCHAUDIO_NAMES = {
+    "encoder.transformer.": "encoder.",
+    "encoder.feature_projection.": "feature_projection.",
+    ".attention.attention.": ".attention.",
+}
+_WEIGHT_NORM_NAMES = {
+    "parametrizations.weight.original0": "weight_g",
+    "parametrizations.weight.original1": "weight_v",
+}
 
 
 @dataclass(frozen=True)
@@ -124,15 +149,8 @@ def from_huggingface(
             f"{where}: config.json has sizes that do not go together ({error}); "
             "download it again"
         ) from None
-    bare = {_plain_name(name, family): tensor for name, tensor in tensors.items()}
+    bare = {name.removeprefix(f"{family}."): x for name, x in tensors.items()}
     return architecture, _collect(architecture, bare, where)
-
-
-def _plain_name(name: str, family: str) -> str:
-    """Take a head's prefix off, and name a weight norm's parts as older torch did."""
-    for new, old in (("original0", "weight_g"), ("original1", "weight_v")):
-        name = name.replace(f"parametrizations.weight.{new}", old)
-    return name.removeprefix(f"{family}.")
 
 
 def _read_architecture(config: Mapping[str, Any]) -> Architecture:
@@ -216,6 +234,41 @@ def from_fairseq(
     return architecture, _collect(architecture, renamed, where)
 
 
+def from_torchaudio(
+    params: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str
+) -> tuple[Architecture, dict[str, Tensor]]:
+    """Convert a model of torchaudio.
+
+    Args:
+        params: Arguments of ``torchaudio.models.wav2vec2_model`` or ``wavlm_model``.
+        tensors: The model's state dict.
+        where: Name of the bundle, for messages.
+
+    Raises:
+        UserError: A tensor is missing.
+    """
+    wavlm = "encoder_num_buckets" in params
+    sizes = _TORCHAUDIO_SIZES | (_TORCHAUDIO_WAVLM_SIZES if wavlm else {})
+    conv = params["extractor_conv_layer_config"]
+    if conv is None:  # torchaudio's default
+        conv = zip(*_CONV_SIZES.values(), strict=True)
+    architecture = Architecture(
+        conv_layers=tuple(map(tuple, conv)),
+        extractor_norm=params["extractor_mode"].removesuffix("_norm"),
+        **{field: params[key] for field, key in sizes.items()},
+    )
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        name = _replace(name, _TORCHAUDIO_NAMES)
+        stem, joined, kind = name.partition("in_proj_")
+        if joined:  # WavLM's attention has the three projections in one tensor
+            for part, piece in zip("qkv", tensor.chunk(3), strict=True):
+                renamed[f"{stem}{part}_proj.{kind}"] = piece
+        else:
+            renamed[name] = tensor
+    return architecture, _collect(architecture, renamed, where)
+
+
 def canonical_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Name the tensors that an architecture has, with their shapes."""
     shapes: dict[str, tuple[int, ...]] = {}
@@ -269,10 +322,17 @@ def weights_hash(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def _replace(name: str, parts: Mapping[str, str]) -> str:
+    for old, new in parts.items():
+        name = name.replace(old, new)
+    return name
+
+
 def _collect(
     architecture: Architecture, tensors: Mapping[str, Tensor], where: str
 ) -> dict[str, Tensor]:
     """Take the tensors that the architecture has, in fp32."""
+    tensors = {_replace(name, _WEIGHT_NORM_NAMES): x for name, x in tensors.items()}
     chosen = {}
     for name, shape in canonical_shapes(architecture).items():
         found = tuple(tensors[name].shape) if name in tensors else None

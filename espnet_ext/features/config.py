@@ -16,14 +16,14 @@ class UpstreamConfig:
     """Which weights to use.
 
     Attributes:
-        source: ``s3prl`` or ``huggingface``.
+        source: ``s3prl``, ``huggingface`` or ``torchaudio``.
         name: The source's own name of the upstream (``hubert_large_ll60k``,
-            ``facebook/hubert-large-ll60k``), or a folder with ``config.json`` and the
-            weights.
+            ``facebook/hubert-large-ll60k``, ``HUBERT_LARGE``), or a folder with
+            ``config.json`` and the weights.
         path: A checkpoint file for s3prl's ``*_local`` upstreams.
     """
 
-    source: Literal["s3prl", "huggingface"]
+    source: Literal["s3prl", "huggingface", "torchaudio"]
     name: str
     path: str | None = None
 

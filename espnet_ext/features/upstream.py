@@ -1,6 +1,6 @@
-"""Load a frozen upstream by name: a Hugging Face folder or name, or s3prl's name.
+"""Load a frozen upstream by its name in Hugging Face, s3prl or torchaudio, or a folder.
 
-HuBERT, wav2vec 2.0 and WavLM weights of either source run on the exact path of
+HuBERT, wav2vec 2.0 and WavLM weights of any source run on the exact path of
 `packed_encoder`; every other upstream of s3prl runs through s3prl itself, one utterance
 at a time, since only that is sure not to depend on batch mates.
 """
@@ -18,6 +18,7 @@ from espnet_ext.features.architecture import Architecture
 from espnet_ext.features.canonical_weights import (
     Checkpoint,
     from_fairseq,
+    from_torchaudio,
     weights_hash,
 )
 from espnet_ext.features.config import FeatureConfig, UpstreamConfig
@@ -173,7 +174,38 @@ def load_checkpoint(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
     folder = (Path(upstream.name).expanduser() / "config.json").is_file()
     if folder or upstream.source == "huggingface":
         return load_folder_or_name(upstream.name)
+    if upstream.source == "torchaudio":
+        return _load_torchaudio(upstream.name)
     return _load_s3prl(upstream)
+
+
+def _load_torchaudio(name: str) -> Checkpoint:
+    """Load one of ``torchaudio.pipelines``' bundles."""
+    from torchaudio import pipelines
+
+    bundle = vars(pipelines).get(name)
+    if not isinstance(bundle, pipelines.Wav2Vec2Bundle):
+        kinds = vars(pipelines).items()
+        names = [n for n, x in kinds if isinstance(x, pipelines.Wav2Vec2Bundle)]
+        raise UserError(
+            f"torchaudio.pipelines has no upstream {name!r}; it has {', '.join(names)}"
+        )
+    try:
+        model = bundle.get_model()
+    except Exception as error:  # its errors share no base class
+        raise _not_loaded(f"torchaudio bundle {name!r}", error) from error
+    tensors = {key.removeprefix("model."): x for key, x in model.state_dict().items()}
+    where = f"torchaudio bundle {name}"
+    found = from_torchaudio(bundle._params, tensors, where)
+    return Checkpoint(*found, bundle._normalize_waveform)
+
+
+def _not_loaded(what: str, error: Exception) -> UserError:
+    return UserError(
+        f"{what} could not be loaded ({first_line(error)}). If its weights are "
+        "missing: on a machine with a network, run ser_fetch_weights with this config, "
+        "copy the folder that it writes here and pass it with --upstream FOLDER"
+    )
 
 
 def _load_s3prl(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
@@ -187,12 +219,10 @@ def _load_s3prl(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
     except Exception as error:  # its errors share no base class
         if path is not None:
             raise unreadable(Path(path), error) from error
+        absent = _not_loaded(f"s3prl upstream {name!r}", error)
         raise UserError(
-            f"s3prl upstream {name!r} could not be loaded ({first_line(error)}). If "
-            "its weights are missing: on a machine with a network, run "
-            "ser_fetch_weights with this config, copy the folder that it writes here "
-            "and pass it with --upstream FOLDER; or download the checkpoint and name "
-            "it as upstream.path, with the matching *_local name as upstream.name"
+            f"{absent}; or download the checkpoint and name it as upstream.path, with "
+            "the matching *_local name as upstream.name"
         ) from error
     normalize = _s3prl_normalizes(expert)
     if normalize is not None:
