@@ -28,6 +28,7 @@ from espnet_ext.features.store_writer import (
     Claimed,
     StoreWriter,
     bytes_per_second,
+    pack,
     read_description,
 )
 from espnet_ext.features.waveform_batches import (
@@ -35,7 +36,6 @@ from espnet_ext.features.waveform_batches import (
     Loaded,
     Recording,
     digest_file,
-    group_batches,
     read_ahead,
 )
 from espnet_ext.utils.atomic import atomic_write_text
@@ -47,6 +47,10 @@ if TYPE_CHECKING:
 
 # Weights folders are recognized by their files' sizes and times before they are read.
 _WEIGHT_SUFFIXES = (".json", ".safetensors", ".bin", ".pt")
+_PROGRESS = (
+    "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h of speech "
+    "[{elapsed}<{remaining}{postfix}]"
+)
 
 
 @dataclass(frozen=True)
@@ -140,14 +144,11 @@ def _request_of(config: FeatureConfig) -> dict[str, Any]:
     for name in (config.upstream.name, config.upstream.path):
         path = Path(name).expanduser() if name else None
         if path is not None and path.is_file():
-            files.append(_stamp(path))
+            files.append(path)
         elif path is not None and path.is_dir():
-            files += [
-                _stamp(file)
-                for file in sorted(path.iterdir())
-                if file.suffix in _WEIGHT_SUFFIXES
-            ]
-    return {"config": config.as_dict(), "files": files}
+            files += [x for x in sorted(path.iterdir()) if x.suffix in _WEIGHT_SUFFIXES]
+    stamps = [[x.name, x.stat().st_size, x.stat().st_mtime_ns] for x in files]
+    return {"config": config.as_dict(), "files": stamps}
 
 
 def extract(
@@ -181,17 +182,12 @@ def extract(
     _refuse_other_audio(
         output, {u: a for u, a in held.items() if u in recordings}, recordings
     )
-    wanted = {u: r for u, r in recordings.items() if u not in held}
-    if on_bad_audio == "skip":
-        wanted = {u: r for u, r in wanted.items() if u not in unusable}
+    done = {*held, *(unusable if on_bad_audio == "skip" else ())}
+    wanted = {u: r.seconds for u, r in recordings.items() if u not in done}
     if wanted:
-        seconds = sum(r.seconds for r in wanted.values())
-        print(_check_space(output, writer.description, seconds), file=sys.stderr)
-    writer.plan(
-        {u: r.seconds for u, r in wanted.items()},
-        int(resources.shard_mb * 1e6),
-        resources.shard_seconds,
-    )
+        space = _check_space(output, writer.description, sum(wanted.values()))
+        print(space, file=sys.stderr)
+    writer.plan(wanted, int(resources.shard_mb * 1e6), resources.shard_seconds)
     _fill(writer, recordings, upstream, resources)
     held, unusable = writer.present()
     unusable = {u: unusable[u] for u in sorted(unusable) if u in recordings}
@@ -220,24 +216,18 @@ def _describe(config: FeatureConfig, upstream: "Upstream") -> dict[str, Any]:
 
 
 def _check_space(output: Path, description: Mapping[str, Any], seconds: float) -> str:
-    """Compare the need with the free space, and put both into a line.
-
-    Raises:
-        UserError: It does not fit.
-    """
+    """Compare the need with the free space, and put both into a line."""
     folder = output.absolute()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     need = bytes_per_second(description) * seconds
-
-    def other(**changes: Any) -> str:
-        return _size(bytes_per_second({**description, **changes}) * seconds)
-
+    last = bytes_per_second({**description, "layers": [0]}) * seconds
+    int8 = bytes_per_second({**description, "dtype": "int8"}) * seconds
     text = (
         f"{seconds / 3600:.2f} h of speech need {_size(need)} in {output}, where "
-        f"{_size(free)} are free (the last layer alone: {other(layers=[0])}; "
-        f"all in int8: {other(dtype='int8')})"
+        f"{_size(free)} are free (the last layer alone: {_size(last)}; "
+        f"all in int8: {_size(int8)})"
     )
     if need > free:
         raise UserError(
@@ -253,9 +243,6 @@ def _refuse_other_audio(
     """Compare the files with those that the features were made from.
 
     Size and time are compared first; the content only where they differ.
-
-    Raises:
-        UserError: A file has another content, or is missing.
     """
     for utterance, audio in held.items():
         path = recordings[utterance].path
@@ -276,16 +263,6 @@ def _refuse_other_audio(
             )
 
 
-@dataclass(frozen=True)
-class _Result:
-    """What a shard is to hold of an utterance, or the reason why it cannot be used."""
-
-    utterance: str
-    audio: Audio | None = None
-    states: "torch.Tensor | None" = None  # (L, T, D)
-    fault: str = ""
-
-
 def _fill(
     store: StoreWriter,
     recordings: Mapping[str, Recording],
@@ -299,7 +276,15 @@ def _fill(
     with ThreadPoolExecutor(2) as pool:
         for shards in store.claim(recordings.keys()):
             if bar is None:  # loading is over: the clock of the progress starts here
-                bar = _make_progress_bar(store, recordings)
+                held = [u for u in store.present()[0] if u in recordings]
+                hours = sum(r.seconds for r in recordings.values()) / 3600
+                begin = sum(recordings[u].seconds for u in held) / 3600
+                bar = tqdm(
+                    desc=f"features to {store.path}",
+                    total=hours,
+                    initial=min(begin, hours),
+                    bar_format=_PROGRESS,
+                )
             results = _compute_block(
                 shards, recordings, upstream, store.description, resources, pool
             )
@@ -322,20 +307,8 @@ def _fill(
         bar.close()
 
 
-def _make_progress_bar(store: StoreWriter, recordings: Mapping[str, Recording]) -> tqdm:
-    """Hours of speech done, speed relative to real time, and time left."""
-    hours = sum(r.seconds for r in recordings.values()) / 3600
-    held = [u for u in store.present()[0] if u in recordings]
-    return tqdm(
-        total=hours,
-        initial=min(sum(recordings[u].seconds for u in held) / 3600, hours),
-        desc=f"features to {store.path}",
-        unit="h",
-        bar_format=(
-            "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h of speech "
-            "[{elapsed}<{remaining}{postfix}]"
-        ),
-    )
+# A recording, and its states (L, T, D) unless it cannot be used.
+_Result = tuple[Loaded, "torch.Tensor | None"]
 
 
 def _compute_block(
@@ -354,7 +327,7 @@ def _compute_block(
     """
     ids = [u for names, _ in shards for u in names if u in recordings]
     lacking = {u for names, writer in shards if writer is not None for u in names}
-    groups = group_batches(ids, recordings, resources.seconds_at_once)
+    groups = pack({u: recordings[u].seconds for u in ids}, resources.seconds_at_once)
     wanted = [group for group in groups if not lacking.isdisjoint(group)]
     for batch in read_ahead(wanted, recordings, pool):
         yield from _compute(batch, upstream, description, resources.device)
@@ -371,26 +344,22 @@ def _compute(
 
     from espnet_ext.features.precision import storage_dtype
 
-    waves: dict[str, torch.Tensor] = {}
-    faults: dict[str, str] = {}
-    for item in batch:
-        if item.wave is None:
-            faults[item.utterance] = item.fault
-        elif len(item.wave) < upstream.min_samples:
-            faults[item.utterance] = (
-                f"{len(item.wave)} samples at 16 kHz; the upstream needs "
-                f"{upstream.min_samples}"
-            )
-        else:
-            waves[item.utterance] = torch.from_numpy(item.wave).to(device)
-    results: dict[str, torch.Tensor] = {}
+    least = upstream.min_samples
+    waves = {
+        item.utterance: torch.from_numpy(item.wave).to(device)
+        for item in batch
+        if item.wave is not None and len(item.wave) >= least
+    }
+    states: list[torch.Tensor] = []
     if waves:
         dtype = storage_dtype(description["dtype"])
         states = upstream.extract(list(waves.values()), description["layers"], dtype)
-        results = dict(zip(waves, states, strict=True))
+    results = dict(zip(waves, states, strict=True))
     for item in batch:
-        fault = faults.get(item.utterance, "")
-        yield _Result(item.utterance, item.audio, results.get(item.utterance), fault)
+        if item.wave is not None and item.utterance not in results:
+            short = f"{len(item.wave)} samples at 16 kHz; the upstream needs {least}"
+            item = Loaded(item.utterance, fault=short)
+        yield item, results.get(item.utterance)
 
 
 def _write(utterance: str, results: Iterator[_Result], writer: ShardWriter) -> float:
@@ -399,20 +368,20 @@ def _write(utterance: str, results: Iterator[_Result], writer: ShardWriter) -> f
     Results before the utterance's are of shards that are there. None is kept: each
     would keep its whole batch in memory while the next one is computed.
     """
-    result = next(result for result in results if result.utterance == utterance)
-    if result.states is None:
-        writer.refuse(utterance, result.fault)
+    item, states = next(x for x in results if x[0].utterance == utterance)
+    if states is None:
+        writer.refuse(utterance, item.fault)
         return 0.0
     from espnet_ext.features.precision import quantize, reads_finite
 
-    assert result.audio is not None
+    assert item.audio is not None
     dtype = writer.dtype.name
-    states, scale = result.states, None
+    scale = None
     if dtype == "int8":
         states, scale = quantize(states)
     if reads_finite(states, scale):
         step = None if scale is None else scale.cpu().numpy()
-        writer.add(utterance, states.cpu().numpy(), step, result.audio)
+        writer.add(utterance, states.cpu().numpy(), step, item.audio)
     else:
         held = "int8, which is read as float16," if dtype == "int8" else dtype
         writer.refuse(
@@ -420,7 +389,7 @@ def _write(utterance: str, results: Iterator[_Result], writer: ShardWriter) -> f
             f"its features do not fit into {held} (beyond the range, or no numbers); "
             "try dtype: float32",
         )
-    return result.audio.samples / RATE
+    return item.audio.samples / RATE
 
 
 def _report_unusable(
@@ -443,11 +412,6 @@ def _report_unusable(
             "--on_bad_audio skip to go on without them"
         )
     print(f"warning: {text}", file=sys.stderr)
-
-
-def _stamp(path: Path) -> list[Any]:
-    status = path.stat()
-    return [path.name, status.st_size, status.st_mtime_ns]
 
 
 def _size(count: float) -> str:

@@ -15,7 +15,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from espnet_ext.errors import UserError
 from espnet_ext.features.config import (
-    FeatureConfig,
     load_feature_config,
     parse_feature_config,
     resolve_layers,
@@ -56,8 +55,8 @@ class CachedFeatures(AbsFrontend):
         """Reduce the hidden states.
 
         Args:
-            input: (B, T, D), or (B, T, L, D) where L > 1, or instead of the latter B
-                arrays (t, L, D); any float precision.
+            input: (B, T, D), or (B, T, L, D) where L > 1, or B arrays of such rows
+                (t, ...); any float precision.
             input_lengths: (B,) frames.
 
         Returns:
@@ -102,9 +101,6 @@ class OnlineUpstream(AbsFrontend):
         weights_hash: The ``weights`` of a store's description; other weights are
             refused.
         layer_norm: As in `CachedFeatures`.
-
-    Raises:
-        UserError: The weights are not at hand, or not those that `weights_hash` names.
     """
 
     def __init__(
@@ -117,7 +113,13 @@ class OnlineUpstream(AbsFrontend):
         from espnet_ext.features.upstream import load_upstream
 
         super().__init__()
-        self.config = _read_config(config, upstream)
+        if isinstance(config, str):
+            self.config = load_feature_config(config, upstream)
+        else:
+            values = dict(config)
+            if upstream is not None:
+                values["upstream"] = {**values.get("upstream", {}), "name": upstream}
+            self.config = parse_feature_config(values, "frontend_conf: config")
         loaded = load_upstream(self.config)
         if weights_hash is not None and loaded.weights != weights_hash:
             raise UserError(
@@ -142,14 +144,11 @@ class OnlineUpstream(AbsFrontend):
 
         Args:
             input: (B, n) fp32, 16 kHz.
-            input_lengths: (B,) samples.
+            input_lengths: (B,) samples; a UserError where one is shorter than a frame.
 
         Returns:
             B arrays (t, D) or (t, L, D) in the precision that a store gives, and their
             frames (B,).
-
-        Raises:
-            UserError: A waveform is shorter than a frame.
         """
         upstream = self._upstream[0].to(input.device)
         lengths = input_lengths.tolist()
@@ -173,24 +172,5 @@ class OnlineUpstream(AbsFrontend):
         return [state.transpose(0, 1) for state in states], frames
 
     def forward(self, input: Tensor, input_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute features of raw audio.
-
-        Args:
-            input: (B, n) fp32, 16 kHz.
-            input_lengths: (B,) samples.
-
-        Returns:
-            (B, T, D) fp32, and frames (B,).
-        """
+        """Compute (B, T, D) fp32, and frames (B,), from what `states` takes."""
         return self.reduce(*self.states(input, input_lengths))
-
-
-def _read_config(
-    config: str | Mapping[str, Any], upstream: str | None
-) -> FeatureConfig:
-    if isinstance(config, str):
-        return load_feature_config(config, upstream)
-    values = dict(config)
-    if upstream is not None:
-        values["upstream"] = {**values.get("upstream", {}), "name": upstream}
-    return parse_feature_config(values, "frontend_conf: config")

@@ -46,8 +46,7 @@ class JointStore(Mapping[str, np.ndarray]):
                     f"{first.path} {first.num_layers} of {first.dim}: extract both "
                     "with one feature config"
                 )
-        self.num_layers = first.num_layers
-        self.dim = first.dim
+        self.num_layers, self.dim = first.num_layers, first.dim
         self._places = {
             f"{corpus}-{utterance}": (corpus, utterance)
             for corpus, store in self.stores.items()
@@ -124,10 +123,7 @@ def write_store_list(
 ) -> None:
     """Write the file that `open_store` reads, in one step.
 
-    Args:
-        stores: Folder of each corpus' store.
-        path: The file.
-        home: The folder that the file will lie in, where that is not yet its own.
+    `home` is the folder that the file will lie in, where that is not yet its own.
     """
     start = os.path.realpath(path.parent if home is None else home)
     lines = [

@@ -1,9 +1,8 @@
 """Attention of packed utterances, each within itself.
 
 Utterances of similar lengths go through one call: padded to the longest of the group,
-with a mask that gives no weight to what is not the utterance's own. That changes no
-number beyond rounding. How similar they must be is a question of speed: a GPU wants few
-calls, a CPU no padding.
+with a mask that gives no weight to what is not the utterance's own, which changes
+nothing beyond rounding. A GPU wants few calls, a CPU no padding.
 """
 
 from collections.abc import Sequence
@@ -47,13 +46,10 @@ class Group:
 def group_lengths(
     lengths: Sequence[int], similar: float, device: torch.device
 ) -> list[Group]:
-    """Put utterances of similar lengths together.
+    """Put utterances of similar lengths (frames, in the packed order) together.
 
-    Args:
-        lengths: Frames of each utterance, in the order of the packed matrix.
-        similar: A group's shortest has at least this share of its longest one's
-            frames; 1 groups equal lengths only.
-        device: Where the groups are needed.
+    A group's shortest has at least the share `similar` of its longest one's frames; 1
+    groups equal lengths only.
     """
     count = torch.tensor(lengths)
     starts = count.cumsum(0) - count

@@ -32,10 +32,8 @@ CHUNK_ON_GPU = 2000
 class PackedConvolutions(nn.Module):
     """Turns waveforms into the frames of the last convolution.
 
-    Args:
-        weights: Tensors under the names of `canonical_weights.canonical_shapes`.
-        architecture: Sizes and variants.
-        dtype: Precision of all convolutions but the first.
+    `dtype` is the precision of all convolutions but the first, which sees the waveform
+    itself: hardly any work, and the most to lose.
     """
 
     def __init__(
@@ -46,10 +44,9 @@ class PackedConvolutions(nn.Module):
     ) -> None:
         super().__init__()
         self.architecture = architecture
-        # The first sees the waveform itself: hardly any work, and the most to lose.
+        precisions = [torch.float32] + [dtype] * (len(architecture.conv_layers) - 1)
         self.layers = nn.ModuleList(
-            Convolution(weights, i, architecture, torch.float32 if i == 0 else dtype)
-            for i in range(len(architecture.conv_layers))
+            Convolution(weights, i, architecture, x) for i, x in enumerate(precisions)
         )
 
     def forward(self, waves: Sequence[Tensor]) -> Tensor:
@@ -97,11 +94,9 @@ class PackedConvolutions(nn.Module):
     ) -> None:
         """Apply in place each waveform's group norm to its rows of a chunk.
 
-        Args:
-            x: (rows, C), the first convolution's output.
-            start: Frame of the stream with which `x` begins.
-            starts: First frame of each waveform.
-            scales: Factor and offset (C,) of each.
+        `x` (rows, C), the first convolution's output, begins with the frame `start` of
+        the stream, each waveform with that in `starts`; `scales` are factors and
+        offsets (C,).
         """
         rate = self.architecture.stride // self.architecture.conv_layers[0][2]
         ends = [*starts[1:], None]

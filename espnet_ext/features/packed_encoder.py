@@ -1,10 +1,9 @@
 """Exact hidden states of several utterances at once, without any padding.
 
-Padded batches waste work and, where a mask is a frame too long, change the features
-of one utterance with the length of another (as s3prl's do). Here the frames of all
-utterances lie one after the other in a single (N, D) matrix: linear layers and norms
-work on all of them together, and neither convolutions nor attention look from one
-utterance into another. An utterance's features are those it has alone.
+Padded batches waste work and, where a mask is a frame too long (as s3prl's), change one
+utterance's features with another's length. Here all frames lie one after the other in
+a single (N, D) matrix: linear layers and norms work on all of them, and nothing looks
+from one utterance into another. An utterance's features are those it has alone.
 
 Models: wav2vec 2.0 (Baevski et al. 2020), HuBERT (Hsu et al. 2021) and WavLM (Chen et
 al. 2022, gated relative position bias). The hidden states are those of s3prl: number 0

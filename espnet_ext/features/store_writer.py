@@ -34,7 +34,7 @@ from espnet_ext.features.store_files import (
 from espnet_ext.utils.atomic import atomic_write_text
 
 # What else may lie in the folder: reports for people and other tools. Dot files are
-# locks, the plan's records and what a killed job left behind.
+# locks and what a killed job left behind.
 KNOWN = {STORE_NAME, PLAN_NAME, INDEX_NAME, SHARDS_NAME, "unusable.txt", "speech_shape"}
 _POLL_SECONDS = 0.5
 # A shard's utterances, and its writer unless it is complete or not wanted.
@@ -80,21 +80,28 @@ class StoreWriter:
                     "choose another folder for --output"
                 )
         self.shards.mkdir(parents=True, exist_ok=True)
-        with self._lock():
+        with _locked(self.path / ".lock"):
             held = read_description(self.path)
             if held is None:
                 text = json.dumps(self.description, indent=2)
                 atomic_write_text(self.path / STORE_NAME, text)
-            else:
-                self._refuse_other(held)
-                self.description = held
+                return
+        for key in ("format", *IDENTITY):  # never mix what was made differently
+            if held.get(key) != self.description.get(key):
+                raise UserError(
+                    f"{self.path}: this store was made with {key} "
+                    f"{_short(held.get(key))} and you ask for "
+                    f"{_short(self.description.get(key))}. Choose another folder for "
+                    "--output, or remove this one"
+                )
+        self.description = held
 
     def present(self) -> tuple[dict[str, Audio], dict[str, str]]:
         """What complete shards hold: audio by utterance, and reasons of refusal."""
         audio: dict[str, Audio] = {}
         unusable: dict[str, str] = {}
-        for number in self._complete():
-            shard = read_shard(shard_path(self.path, number))
+        for path in self._complete().values():
+            shard = read_shard(path)
             audio.update((utt, entry.audio) for utt, entry in shard.entries.items())
             unusable.update(shard.unusable)
         return audio, {utt: why for utt, why in unusable.items() if utt not in audio}
@@ -112,7 +119,7 @@ class StoreWriter:
                 can cost.
             shard_seconds: Bound on the speech in a block of shards.
         """
-        with self._lock():
+        with _locked(self.path / ".lock"):
             blocks = self._planned()
             complete = self._complete()
             covered = set(self.present()[0])
@@ -125,9 +132,9 @@ class StoreWriter:
             missing = {u: s for u, s in seconds.items() if u not in covered}
             ordered = dict(sorted(missing.items(), key=lambda x: (-x[1], x[0])))
             rate = bytes_per_second(self.description)
-            for ids in _pack(ordered, shard_seconds):
+            for ids in pack(ordered, shard_seconds):
                 chosen = {utterance: ordered[utterance] for utterance in ids}
-                blocks.append(_pack(chosen, shard_bytes / rate))
+                blocks.append(pack(chosen, shard_bytes / rate))
             text = json.dumps({"blocks": blocks}, indent=0)
             atomic_write_text(self.path / PLAN_NAME, text)
 
@@ -147,18 +154,19 @@ class StoreWriter:
         while True:
             left = held = first = 0
             for block in self._planned():
-                numbers = range(first, first + len(block))
-                first = numbers.stop
-                if not self._lacking(block, numbers, wanted):
+                shards = dict(enumerate(block, first))
+                lock = self.shards / f".claim-{first:05d}"
+                first += len(block)
+                if not self._lacking(shards, wanted):
                     continue
                 left += 1
-                with _lock_or_not(self.shards / f".claim-{numbers.start:05d}") as mine:
+                with _locked(lock, wait=False) as mine:
                     held += not mine
-                    lacking = self._lacking(block, numbers, wanted) if mine else ()
+                    lacking = self._lacking(shards, wanted) if mine else ()
                     if lacking:
                         yield [
                             (ids, self._writer(n, ids) if n in lacking else None)
-                            for n, ids in zip(numbers, block, strict=True)
+                            for n, ids in shards.items()
                         ]
             if left == 0:
                 return
@@ -166,12 +174,12 @@ class StoreWriter:
                 time.sleep(_POLL_SECONDS)
 
     def _lacking(
-        self, block: Sequence[Sequence[str]], numbers: Sequence[int], wanted: Set[str]
+        self, shards: Mapping[int, Sequence[str]], wanted: Set[str]
     ) -> list[int]:
-        """Numbers of the shards of a block that are wanted and not there."""
+        """Numbers of the shards that are wanted and not there."""
         return [
             n
-            for n, ids in zip(numbers, block, strict=True)
+            for n, ids in shards.items()
             if not wanted.isdisjoint(ids) and not shard_path(self.path, n).exists()
         ]
 
@@ -184,8 +192,8 @@ class StoreWriter:
 
     def finish(self) -> None:
         """Write the index of all complete shards; a store without one is unfinished."""
-        with self._lock():
-            paths = {n: shard_path(self.path, n) for n in self._complete()}
+        with _locked(self.path / ".lock"):
+            paths = self._complete()
             sizes = np.zeros(max(paths, default=-1) + 1, dtype=np.int64)
             rows = []
             for number, path in paths.items():
@@ -216,10 +224,11 @@ class StoreWriter:
             for claim in self.shards.glob(".claim-*"):
                 claim.unlink(missing_ok=True)
 
-    def _complete(self) -> list[int]:
-        """Numbers of the shards that are there."""
-        names = [path.stem for path in self.shards.glob("[0-9]*.safetensors")]
-        return sorted(int(name) for name in names if name.isdigit())
+    def _complete(self) -> dict[int, Path]:
+        """The shards that are there, by number."""
+        paths = self.shards.glob("[0-9]*.safetensors")
+        numbers = sorted(int(path.stem) for path in paths if path.stem.isdigit())
+        return {number: shard_path(self.path, number) for number in numbers}
 
     def _planned(self) -> list[list[list[str]]]:
         """Read the plan: blocks of shards of utterances."""
@@ -233,23 +242,6 @@ class StoreWriter:
                 f"{path}: damaged; remove it and run ser_extract again"
             ) from None
 
-    def _refuse_other(self, held: Mapping[str, Any]) -> None:
-        """Refuse to mix what was made differently."""
-        for key in ("format", *IDENTITY):
-            if held.get(key) != self.description.get(key):
-                raise UserError(
-                    f"{self.path}: this store was made with {key} "
-                    f"{_short(held.get(key))} and you ask for "
-                    f"{_short(self.description.get(key))}. Choose another folder for "
-                    "--output, or remove this one"
-                )
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        with open(self.path / ".lock", "a") as stream:
-            _flock(stream.fileno(), fcntl.LOCK_EX)
-            yield
-
 
 def bytes_per_second(description: Mapping[str, Any]) -> float:
     """Bytes of features for a second of speech."""
@@ -257,31 +249,11 @@ def bytes_per_second(description: Mapping[str, Any]) -> float:
     return 16000 / 320 * len(description["layers"]) * description["dim"] * width
 
 
-@contextmanager
-def _lock_or_not(path: Path) -> Iterator[bool]:
-    """Lock a file unless another process holds it; give whether that worked."""
-    with open(path, "a") as stream:
-        try:
-            _flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+def pack(seconds: Mapping[str, float], limit: float) -> list[list[str]]:
+    """Cut utterances, in their order, into groups of at most `limit` seconds.
 
-
-def _flock(descriptor: int, operation: int) -> None:
-    """Lock; on a file system without locks go on, at the price of work done twice."""
-    try:
-        fcntl.flock(descriptor, operation)
-    except BlockingIOError:
-        raise
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
-            raise
-
-
-def _pack(seconds: Mapping[str, float], limit: float) -> list[list[str]]:
-    """Cut utterances, in their order, into groups of at most `limit` seconds."""
+    What is longer by itself is a group of its own.
+    """
     groups: list[list[str]] = []
     room = 0.0
     for utterance, duration in seconds.items():
@@ -291,6 +263,24 @@ def _pack(seconds: Mapping[str, float], limit: float) -> list[list[str]]:
         groups[-1].append(utterance)
         room -= duration
     return groups
+
+
+@contextmanager
+def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Lock a file; without waiting, give whether no other process holds it.
+
+    On a file system without locks it goes on, at the price of work done twice.
+    """
+    with open(path, "a") as stream:
+        mine = True
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            mine = False
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+                raise
+        yield mine
 
 
 def _short(value: Any) -> str:

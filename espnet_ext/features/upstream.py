@@ -7,6 +7,7 @@ at a time, since only that is sure not to depend on batch mates.
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ PRECISIONS = {
     "bfloat16": (torch.bfloat16, torch.float32),
     "bfloat16_all": (torch.bfloat16, torch.bfloat16),
 }
+# s3prl's models that run on the exact path, and where each keeps whether it normalizes.
+_S3PRL_FAMILIES = {
+    "s3prl.upstream.hubert.hubert_model.HubertModel": "task_cfg.normalize",
+    "s3prl.upstream.wav2vec2.wav2vec2_model.Wav2Vec2Model": "wav_normalize",
+    "s3prl.upstream.wavlm.WavLM.WavLM": "cfg.normalize",
+}
 
 
 class ExactUpstream:
@@ -42,12 +49,6 @@ class ExactUpstream:
         min_samples: Shortest waveform that gives a frame.
         weights: Hash of the weights.
         normalize: Whether it normalizes each waveform.
-
-    Args:
-        architecture: Sizes and variants.
-        weights: Tensors under canonical names.
-        normalize: Normalize each waveform.
-        compute: As in `FeatureConfig`.
     """
 
     def __init__(
@@ -57,9 +58,8 @@ class ExactUpstream:
         normalize: bool,
         compute: str,
     ) -> None:
-        self.model = PackedEncoder(
-            architecture, weights, normalize, *PRECISIONS[compute]
-        )
+        precisions = PRECISIONS[compute]
+        self.model = PackedEncoder(architecture, weights, normalize, *precisions)
         self.architecture = architecture
         self.num_states = architecture.layers + 1
         self.dim = architecture.hidden
@@ -98,14 +98,10 @@ class ExactUpstream:
 
 
 class S3prlUpstream:
-    """Any upstream of s3prl, one utterance at a time; see `ExactUpstream`.
+    """What ``s3prl.hub`` makes, one utterance at a time; see `ExactUpstream`.
 
     The frames are those that the upstream itself gives, before s3prl's wrapper cuts or
     repeats some to reach a round number. `normalize` is None: s3prl decides.
-
-    Args:
-        expert: What ``s3prl.hub`` makes.
-        name: Its name, for messages.
 
     Raises:
         UserError: Its hidden states differ in width.
@@ -146,9 +142,7 @@ Upstream = ExactUpstream | S3prlUpstream
 
 
 def load_upstream(config: FeatureConfig) -> Upstream:
-    """Load the upstream of a feature config.
-
-    Weights come from the source's own cache, or are fetched where there is a network.
+    """Load an upstream from its source's own cache, or over the network.
 
     Raises:
         UserError: The weights are not at hand, or not of a kind that can be used.
@@ -183,20 +177,20 @@ def _load_torchaudio(name: str) -> Checkpoint:
     """Load one of ``torchaudio.pipelines``' bundles."""
     from torchaudio import pipelines
 
-    bundle = vars(pipelines).get(name)
-    if not isinstance(bundle, pipelines.Wav2Vec2Bundle):
-        kinds = vars(pipelines).items()
-        names = [n for n, x in kinds if isinstance(x, pipelines.Wav2Vec2Bundle)]
+    kind, where = pipelines.Wav2Vec2Bundle, f"torchaudio bundle {name!r}"
+    bundles = {n: x for n, x in vars(pipelines).items() if isinstance(x, kind)}
+    if name not in bundles:
         raise UserError(
-            f"torchaudio.pipelines has no upstream {name!r}; it has {', '.join(names)}"
+            f"torchaudio.pipelines has no upstream {name!r}; it has "
+            f"{', '.join(bundles)}"
         )
+    bundle = bundles[name]
     try:
-        model = bundle.get_model()
+        tensors = bundle.get_model().state_dict()
     except Exception as error:  # its errors share no base class
-        raise _not_loaded(f"torchaudio bundle {name!r}", error) from error
-    tensors = {key.removeprefix("model."): x for key, x in model.state_dict().items()}
-    where = f"torchaudio bundle {name}"
-    found = from_torchaudio(bundle._params, tensors, where)
+        raise _not_loaded(where, error) from error
+    bare = {key.removeprefix("model."): x for key, x in tensors.items()}
+    found = from_torchaudio(bundle._params, bare, where)
     return Checkpoint(*found, bundle._normalize_waveform)
 
 
@@ -224,34 +218,18 @@ def _load_s3prl(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
             f"{absent}; or download the checkpoint and name it as upstream.path, with "
             "the matching *_local name as upstream.name"
         ) from error
-    normalize = _s3prl_normalizes(expert)
-    if normalize is not None:
+    model = type(getattr(expert, "model", None))
+    flag = _S3PRL_FAMILIES.get(f"{model.__module__}.{model.__name__}")
+    if flag is not None:
         found = from_fairseq(expert.model, f"s3prl upstream {name}")
         if found is not None:
-            return Checkpoint(*found, normalize)
+            return Checkpoint(*found, bool(attrgetter(flag)(expert)))
     return S3prlUpstream(expert, name)
 
 
-def _s3prl_normalizes(expert: Any) -> bool | None:
-    """Tell whether a known kind of upstream normalizes waveforms; None for others."""
-    model = type(getattr(expert, "model", None))
-    kind = f"{model.__module__}.{model.__name__}"
-    if kind == "s3prl.upstream.hubert.hubert_model.HubertModel":
-        return bool(expert.task_cfg.normalize)
-    if kind == "s3prl.upstream.wav2vec2.wav2vec2_model.Wav2Vec2Model":
-        return bool(expert.wav_normalize)
-    if kind == "s3prl.upstream.wavlm.WavLM.WavLM":
-        return bool(expert.cfg.normalize)
-    return None
-
-
 def _find_s3prl_upstream(name: str) -> Callable[..., Any]:
-    """Find what makes an upstream of that name.
-
-    The three families are looked up in their own modules first: importing all of
-    ``s3prl.hub`` takes half a minute.
-    """
-    try:
+    """Find what makes an upstream of that name."""
+    try:  # in three modules first: importing all of s3prl.hub takes half a minute
         for family in ("hubert", "wavlm", "wav2vec2"):
             module = importlib.import_module(f"s3prl.upstream.{family}.hubconf")
             if hasattr(module, name) and not name.startswith("_"):

@@ -1,4 +1,4 @@
-"""Waveforms in batches of similar lengths, read ahead of the computation."""
+"""Recordings and their waveforms, read a batch ahead of the computation."""
 
 import hashlib
 import os
@@ -32,26 +32,6 @@ class Loaded:
     wave: np.ndarray | None = None
     audio: Audio | None = None
     fault: str = ""
-
-
-def group_batches(
-    ids: Iterable[str], recordings: Mapping[str, Recording], batch_seconds: float
-) -> Iterator[list[str]]:
-    """Cut utterances, in their order, into batches of at most `batch_seconds`.
-
-    A longer recording is a batch of its own.
-    """
-    group: list[str] = []
-    total = 0.0
-    for utterance in ids:
-        seconds = recordings[utterance].seconds
-        if group and total + seconds > batch_seconds:
-            yield group
-            group, total = [], 0.0
-        group.append(utterance)
-        total += seconds
-    if group:
-        yield group
 
 
 def read_ahead(

@@ -33,8 +33,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     """Read a YAML file that holds a mapping; an empty file is an empty one.
 
     Raises:
-        UserError: The file cannot be read, is not UTF-8 or no mapping, or has a key
-            twice. The line is named where there is one.
+        UserError: It cannot be read, is not UTF-8 or no mapping, or has a key twice.
     """
     try:
         content = yaml.load(Path(path).read_text(encoding="utf-8-sig"), _Loader)
@@ -62,18 +61,15 @@ def unknown_key(key: object, known: Iterable[str], where: object) -> UserError:
 
 
 def build[T](target: type[T], values: object, where: str) -> T:
-    """Make a dataclass from a YAML mapping, checking names and types on the way.
+    """Make a dataclass from what YAML read, checking names and types on the way.
 
     Types may be scalars, ``Literal``, ``X | None``, ``tuple[X, ...]``,
-    ``dict[str, X]`` and dataclasses; anything else is passed on as it is.
-
-    Args:
-        target: A dataclass; a field without a default must be given.
-        values: What YAML read.
-        where: The file, and the key in it: begins each message.
+    ``dict[str, X]`` and dataclasses; anything else is passed on as it is. A field
+    without a default must be given.
 
     Raises:
-        UserError: Names the key that is missing, unknown or of the wrong type.
+        UserError: Names the key that is missing, unknown or of the wrong type; begins
+            with `where`, the file and the key in it.
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{where}: expected keys and values, not {values!r}")
@@ -112,16 +108,11 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
             raise UserError(f"{where}: expected names and values, not {value!r}")
-        return {
-            str(k): _convert(v, parts[1], f"{where}: {k}") for k, v in value.items()
-        }
-    return _scalar(value, kind, where)
-
-
-def _scalar(value: Any, kind: Any, where: str) -> Any:
-    names = {int: "a whole number", float: "a number", bool: "true or false"}
+        kind = parts[1]
+        return {str(k): _convert(v, kind, f"{where}: {k}") for k, v in value.items()}
     if kind is float and type(value) is int:
         return float(value)
+    names = {int: "a whole number", float: "a number", bool: "true or false"}
     if kind in names and type(value) is not kind:
         raise UserError(f"{where}: expected {names[kind]}, not {value!r}")
     if kind is str and (value is None or isinstance(value, list | Mapping)):
