@@ -111,8 +111,8 @@ def _verify(args: argparse.Namespace) -> None:
         f"frame ({compute}, stored in {dtype})"
     )
     print("state      mean     worst")
-    for error in errors:
-        print(f"{error.state:5} {error.mean:9.1e} {error.worst:9.1e}")
+    for state, mean, worst in errors:
+        print(f"{state:5} {mean:9.1e} {worst:9.1e}")
 
 
 if __name__ == "__main__":

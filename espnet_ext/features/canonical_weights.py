@@ -81,28 +81,17 @@ _WEIGHT_NORM_NAMES = (  # torch's newer ones
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights for the exact path.
-
-    Attributes:
-        architecture: Sizes and variants.
-        weights: Tensors under canonical names.
-        normalize: Whether the model was trained on normalized waveforms.
-    """
+    """Weights for the exact path, under canonical names."""
 
     architecture: Architecture
     weights: Mapping[str, Tensor]
-    normalize: bool
+    normalize: bool  # whether the model was trained on normalized waveforms
 
 
 def from_huggingface(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str
 ) -> tuple[Architecture, dict[str, Tensor]]:
-    """Convert a Hugging Face checkpoint.
-
-    Args:
-        config: ``config.json`` of a HuBERT, wav2vec 2.0 or WavLM model.
-        tensors: The checkpoint; a prefix such as ``hubert.`` is taken off.
-        where: The folder, for messages.
+    """Convert a Hugging Face checkpoint (``config.json``, tensors) from a folder.
 
     Raises:
         UserError: Another kind of model, or a tensor is missing.
@@ -197,15 +186,9 @@ def from_fairseq(
 def from_torchaudio(
     params: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str
 ) -> tuple[Architecture, dict[str, Tensor]]:
-    """Convert a model of torchaudio.
+    """Convert a model of torchaudio from its state dict.
 
-    Args:
-        params: Arguments of ``torchaudio.models.wav2vec2_model`` or ``wavlm_model``.
-        tensors: The model's state dict.
-        where: The bundle, for messages.
-
-    Raises:
-        UserError: A tensor is missing.
+    `params` are arguments of ``torchaudio.models.wav2vec2_model`` or ``wavlm_model``.
     """
     sizes = _SIZES | (_WAVLM_SIZES if "encoder_num_buckets" in params else {})
     conv = params["extractor_conv_layer_config"]  # None: the usual ones
@@ -237,7 +220,7 @@ def canonical_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 
     inputs = 1
     for i, (channels, kernel, _) in enumerate(architecture.conv_layers):
-        name = f"feature_extractor.conv_layers.{i}."
+        name = f"{_CONV}{i}."
         add(f"{name}conv", channels, inputs, kernel)
         if not architecture.conv_bias:
             del shapes[f"{name}conv.bias"]

@@ -5,11 +5,13 @@ similar and bounded lengths whatever the size of a shard, so that memory does no
 with the corpus.
 """
 
+import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from espnet_ext.corpora.audio import measure_seconds
+from espnet_ext.corpora.audio import load_waveform, measure_seconds
 from espnet_ext.corpora.datadir import read_data_dir
 from espnet_ext.corpora.labels import load_class_map
 from espnet_ext.errors import UserError
@@ -31,13 +33,6 @@ from espnet_ext.features.store_writer import (
     pack,
     read_description,
 )
-from espnet_ext.features.waveform_batches import (
-    RATE,
-    Loaded,
-    Recording,
-    digest_file,
-    read_ahead,
-)
 from espnet_ext.utils.atomic import atomic_write_text
 
 if TYPE_CHECKING:
@@ -45,6 +40,7 @@ if TYPE_CHECKING:
 
     from espnet_ext.features.upstream import Upstream
 
+RATE = 16000
 # Weights folders are recognized by their files' sizes and times before they are read.
 _WEIGHT_SUFFIXES = (".json", ".safetensors", ".bin", ".pt")
 _PROGRESS = (
@@ -54,20 +50,28 @@ _PROGRESS = (
 
 
 @dataclass(frozen=True)
+class Recording:
+    """An utterance's file and its duration in seconds (0 if not known)."""
+
+    path: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A waveform (n,) and its file, or the reason why it cannot be used."""
+
+    utterance: str
+    wave: np.ndarray | None = None
+    audio: Audio | None = None
+    fault: str = ""
+
+
+@dataclass(frozen=True)
 class Resources:
-    """What the extraction may use.
+    """What the extraction may use; see the options of ``ser_extract``."""
 
-    Attributes:
-        device: ``cpu`` or ``cuda``.
-        batch_seconds: Speech computed at once; with the longest utterance it bounds
-            the memory. None leaves it to the device.
-        shard_mb: Bound on a shard's size, and with `shard_seconds` on what a kill can
-            cost.
-        shard_seconds: Bound on the speech that a process takes to itself at a time,
-            in one shard or several.
-    """
-
-    device: str = "cpu"
+    device: str = "cpu"  # or "cuda"
     batch_seconds: float | None = None
     shard_mb: float = 512.0
     shard_seconds: float = 1800.0
@@ -85,10 +89,8 @@ def find_recordings(data_dir: Path, labels: Path | None = None) -> dict[str, Rec
 
     Args:
         data_dir: Where durations are missing, files' headers are read.
-        labels: Class map: only utterances that have a class in it.
-
-    Raises:
-        UserError: The class map keeps none.
+        labels: Class map: only utterances that have a class in it; a UserError where
+            it keeps none.
     """
     data = read_data_dir(data_dir)
     utterances, seconds = data.utterances, data.durations
@@ -119,10 +121,8 @@ def is_finished(
 ) -> bool:
     """Say, without loading the upstream, whether the store holds all this already.
 
-    With `on_bad_audio` ``skip`` it need not hold what it found unusable before.
-
-    Raises:
-        UserError: It does, but made from other audio.
+    With `on_bad_audio` ``skip`` it need not hold what it found unusable before. A
+    UserError says that it was made from other audio.
     """
     if not (output / INDEX_NAME).is_file():
         return False
@@ -158,18 +158,11 @@ def extract(
     resources: Resources,
     on_bad_audio: str = "error",
 ) -> FeatureStore:
-    """Fill a store with the features of `recordings`, and open it.
+    """Fill a store with the features of `recordings` (by utterance), and open it.
 
     What the store holds already is not computed again; other processes may fill the
-    same store at the same time.
-
-    Args:
-        recordings: Utterance id -> file.
-        config: What to extract.
-        output: Folder of the store.
-        resources: What may be used.
-        on_bad_audio: ``error`` computes all others and then fails, ``skip`` leaves
-            unusable recordings out and says so.
+    same store at the same time. With `on_bad_audio` ``error`` all others are computed
+    before it fails, ``skip`` leaves unusable recordings out and says so.
 
     Raises:
         UserError: No space, no weights, a store of something else, or unusable audio.
@@ -179,16 +172,15 @@ def extract(
     upstream = load_upstream(config)
     writer = StoreWriter(output, _describe(config, upstream))
     held, unusable = writer.present()
-    _refuse_other_audio(
-        output, {u: a for u, a in held.items() if u in recordings}, recordings
-    )
+    _refuse_other_audio(output, held, recordings)
     done = {*held, *(unusable if on_bad_audio == "skip" else ())}
     wanted = {u: r.seconds for u, r in recordings.items() if u not in done}
     if wanted:
         space = _check_space(output, writer.description, sum(wanted.values()))
         print(space, file=sys.stderr)
     writer.plan(wanted, int(resources.shard_mb * 1e6), resources.shard_seconds)
-    _fill(writer, recordings, upstream, resources)
+    upstream = upstream.to(resources.device)
+    _Extraction(writer, recordings, upstream, resources).fill()
     held, unusable = writer.present()
     unusable = {u: unusable[u] for u in sorted(unusable) if u in recordings}
     _report_unusable(output, unusable, on_bad_audio)
@@ -245,6 +237,8 @@ def _refuse_other_audio(
     Size and time are compared first; the content only where they differ.
     """
     for utterance, audio in held.items():
+        if utterance not in recordings:
+            continue
         path = recordings[utterance].path
         try:
             status = os.stat(path)
@@ -255,7 +249,7 @@ def _refuse_other_audio(
             ) from None
         if (status.st_size, status.st_mtime_ns) == (audio.size, audio.mtime):
             continue
-        if status.st_size != audio.size or digest_file(path) != audio.digest:
+        if status.st_size != audio.size or _digest_file(path) != audio.digest:
             raise UserError(
                 f"{output}: the features of {utterance} were made from another "
                 f"recording than {path} is now. Choose another folder for --output, "
@@ -263,103 +257,134 @@ def _refuse_other_audio(
             )
 
 
-def _fill(
-    store: StoreWriter,
-    recordings: Mapping[str, Recording],
-    upstream: "Upstream",
-    resources: Resources,
-) -> None:
-    """Compute the shards that fall to this process."""
-    upstream = upstream.to(resources.device)
-    bar: tqdm | None = None
-    speech = 0.0
-    with ThreadPoolExecutor(2) as pool:
-        for shards in store.claim(recordings.keys()):
-            if bar is None:  # loading is over: the clock of the progress starts here
-                held = [u for u in store.present()[0] if u in recordings]
-                hours = sum(r.seconds for r in recordings.values()) / 3600
-                begin = sum(recordings[u].seconds for u in held) / 3600
-                bar = tqdm(
-                    desc=f"features to {store.path}",
-                    total=hours,
-                    initial=min(begin, hours),
-                    bar_format=_PROGRESS,
-                )
-            results = _compute_block(
-                shards, recordings, upstream, store.description, resources, pool
-            )
-            for ids, writer in shards:
-                if writer is None:
-                    continue
-                with writer:
-                    for u in ids:
-                        if u not in recordings:
-                            writer.refuse(u, "planned with another data directory")
-                            continue
-                        seconds = _write(u, results, writer)
-                        speech += seconds
-                        elapsed = max(bar.format_dict["elapsed"], 1e-3)
-                        text = f"{speech / elapsed:.1f} x real time"
-                        bar.set_postfix_str(text, refresh=False)
-                        # Rounded durations: never go beyond the whole.
-                        bar.update(min(seconds / 3600, bar.total - bar.n))
-    if bar is not None:
-        bar.close()
-
-
 # A recording, and its states (L, T, D) unless it cannot be used.
 _Result = tuple[Loaded, "torch.Tensor | None"]
 
 
-def _compute_block(
-    shards: Sequence[Claimed],
+@dataclass(frozen=True)
+class _Extraction:
+    """Computes the shards that fall to this process."""
+
+    store: StoreWriter
+    recordings: Mapping[str, Recording]
+    upstream: "Upstream"
+    resources: Resources
+
+    def fill(self) -> None:
+        """Compute until nothing is left."""
+        bar: tqdm | None = None
+        speech = 0.0
+        with ThreadPoolExecutor(2) as pool:
+            for shards in self.store.claim(self.recordings.keys()):
+                if bar is None:  # loading is over: its clock starts here
+                    bar = self._progress_bar()
+                results = self._compute_block(shards, pool)
+                for ids, writer in shards:
+                    if writer is None:
+                        continue
+                    with writer:
+                        for u in ids:
+                            if u not in self.recordings:
+                                writer.refuse(u, "planned with another data directory")
+                                continue
+                            seconds = _write(u, results, writer)
+                            speech += seconds
+                            elapsed = max(bar.format_dict["elapsed"], 1e-3)
+                            text = f"{speech / elapsed:.1f} x real time"
+                            bar.set_postfix_str(text, refresh=False)
+                            # Rounded durations: never go beyond the whole.
+                            bar.update(min(seconds / 3600, bar.total - bar.n))
+        if bar is not None:
+            bar.close()
+
+    def _progress_bar(self) -> tqdm:
+        held = self.store.present()[0].keys() & self.recordings.keys()
+        hours = sum(r.seconds for r in self.recordings.values()) / 3600
+        begin = sum(self.recordings[u].seconds for u in held) / 3600
+        return tqdm(
+            desc=f"features to {self.store.path}",
+            total=hours,
+            initial=min(begin, hours),
+            bar_format=_PROGRESS,
+        )
+
+    def _compute_block(
+        self, shards: Sequence[Claimed], pool: ThreadPoolExecutor
+    ) -> Iterator[_Result]:
+        """Compute what the shards lack, in their order.
+
+        Batches go across the shards and are those of the whole block whatever of it is
+        there already, so that an interruption changes no byte. Utterances of a finished
+        shard come along where they share a batch with others.
+        """
+        known = self.recordings
+        seconds = {u: known[u].seconds for ids, _ in shards for u in ids if u in known}
+        lacking = {u for ids, writer in shards if writer is not None for u in ids}
+        groups = pack(seconds, self.resources.seconds_at_once)
+        wanted = [group for group in groups if not lacking.isdisjoint(group)]
+        for batch in _read_ahead(wanted, known, pool):
+            yield from self._compute(batch)
+
+    def _compute(self, batch: Sequence[Loaded]) -> Iterator[_Result]:
+        """Compute a batch; results come in its order."""
+        import torch
+
+        from espnet_ext.features.precision import storage_dtype
+
+        least = self.upstream.min_samples
+        waves = {
+            item.utterance: torch.from_numpy(item.wave).to(self.resources.device)
+            for item in batch
+            if item.wave is not None and len(item.wave) >= least
+        }
+        states: list[torch.Tensor] = []
+        if waves:
+            layers = self.store.description["layers"]
+            dtype = storage_dtype(self.store.description["dtype"])
+            states = self.upstream.extract(list(waves.values()), layers, dtype)
+        results = dict(zip(waves, states, strict=True))
+        for item in batch:
+            if item.wave is not None and item.utterance not in results:
+                fault = (
+                    f"{len(item.wave)} samples at 16 kHz; the upstream needs {least}"
+                )
+                item = Loaded(item.utterance, fault=fault)
+            yield item, results.get(item.utterance)
+
+
+def _read_ahead(
+    batches: Iterable[Sequence[str]],
     recordings: Mapping[str, Recording],
-    upstream: "Upstream",
-    description: Mapping[str, Any],
-    resources: Resources,
     pool: ThreadPoolExecutor,
-) -> Iterator[_Result]:
-    """Compute what the shards lack, in their order.
-
-    Batches go across the shards and are those of the whole block whatever of it is
-    there already, so that an interruption changes no byte. Utterances of a finished
-    shard come along where they share a batch with others.
-    """
-    ids = [u for names, _ in shards for u in names if u in recordings]
-    lacking = {u for names, writer in shards if writer is not None for u in names}
-    groups = pack({u: recordings[u].seconds for u in ids}, resources.seconds_at_once)
-    wanted = [group for group in groups if not lacking.isdisjoint(group)]
-    for batch in read_ahead(wanted, recordings, pool):
-        yield from _compute(batch, upstream, description, resources.device)
+) -> Iterator[list[Loaded]]:
+    """Read waveforms, one batch ahead of the one that is being computed."""
+    waiting: deque[list[Future[Loaded]]] = deque()
+    for batch in batches:
+        waiting.append([pool.submit(_load, u, recordings[u].path) for u in batch])
+        if len(waiting) > 1:
+            yield [future.result() for future in waiting.popleft()]
+    while waiting:
+        yield [future.result() for future in waiting.popleft()]
 
 
-def _compute(
-    batch: Sequence[Loaded],
-    upstream: "Upstream",
-    description: Mapping[str, Any],
-    device: str,
-) -> Iterator[_Result]:
-    """Compute a batch; results come in its order."""
-    import torch
+def _digest_file(path: str) -> str:
+    """BLAKE2b of a file's bytes, as `Audio` holds it."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(
+            stream, lambda: hashlib.blake2b(digest_size=16)
+        ).hexdigest()
 
-    from espnet_ext.features.precision import storage_dtype
 
-    least = upstream.min_samples
-    waves = {
-        item.utterance: torch.from_numpy(item.wave).to(device)
-        for item in batch
-        if item.wave is not None and len(item.wave) >= least
-    }
-    states: list[torch.Tensor] = []
-    if waves:
-        dtype = storage_dtype(description["dtype"])
-        states = upstream.extract(list(waves.values()), description["layers"], dtype)
-    results = dict(zip(waves, states, strict=True))
-    for item in batch:
-        if item.wave is not None and item.utterance not in results:
-            short = f"{len(item.wave)} samples at 16 kHz; the upstream needs {least}"
-            item = Loaded(item.utterance, fault=short)
-        yield item, results.get(item.utterance)
+def _load(utterance: str, path: str) -> Loaded:
+    try:
+        wave = load_waveform(path, RATE)
+        status = os.stat(path)
+        audio = Audio(len(wave), status.st_size, status.st_mtime_ns, _digest_file(path))
+    except UserError as error:
+        return Loaded(utterance, fault=str(error))
+    except OSError as error:
+        return Loaded(utterance, fault=f"{path}: {error.strerror}")
+    return Loaded(utterance, wave, audio)
 
 
 def _write(utterance: str, results: Iterator[_Result], writer: ShardWriter) -> float:

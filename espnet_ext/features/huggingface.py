@@ -30,11 +30,7 @@ _POINTER = b"version https://git-lfs"
 
 
 def load_folder_or_name(name: str) -> Checkpoint:
-    """Load a folder's weights, or those of a name ``owner/model``.
-
-    Raises:
-        UserError: Something is missing, damaged or of another kind of model.
-    """
+    """Load a folder's weights, or those of a name ``owner/model``."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         files = {path.name: path for path in folder.iterdir()}
@@ -92,7 +88,7 @@ def _fetch(name: str) -> dict[str, Path]:
                 reason = first_line(error)
                 continue
             if file in WEIGHT_FILES:
-                for part in _list_parts(file, files):
+                for part in set(_list_parts(file, files)) - files.keys():
                     files[part] = Path(hf_hub_download(name, part))
                 return files
     except UserError:

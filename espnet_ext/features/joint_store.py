@@ -25,15 +25,10 @@ from espnet_ext.utils.atomic import atomic_write_text
 
 
 class JointStore(Mapping[str, np.ndarray]):
-    """Several stores of one kind of features behind one set of ids.
+    """Several corpora's open stores behind one set of ids.
 
-    ``store["CORPUS-ID"]`` is what the store of CORPUS has under ID.
-
-    Args:
-        stores: The open store of each corpus.
-
-    Raises:
-        UserError: They differ in their layers or their width.
+    ``store["CORPUS-ID"]`` is what the store of CORPUS has under ID. A UserError says
+    that they differ in their layers or their width.
     """
 
     def __init__(self, stores: Mapping[str, FeatureStore]) -> None:
@@ -96,11 +91,7 @@ AnyStore = FeatureStore | JointStore
 
 
 def open_store(path: Path | str) -> AnyStore:
-    """Open a feature store, or the stores that a file lists.
-
-    Raises:
-        UserError: There is no finished store, or the file is malformed.
-    """
+    """Open a feature store, or the stores that a file lists."""
     path = Path(path)
     if not path.is_file():
         return FeatureStore(path)

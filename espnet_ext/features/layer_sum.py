@@ -25,12 +25,9 @@ def weighted_sum(
 
     Args:
         rows: B arrays (t, L, D), any float precision.
-        frames: T, at least the longest t.
+        frames: T, at least the longest t; the result (B, T, D), fp32, is zero behind t.
         weights: (L,) fp32.
         layer_norm: Normalize each state over D first.
-
-    Returns:
-        (B, T, D) fp32, zero behind a row's end.
     """
     return _WeightedSum.apply(weights, frames, layer_norm, *rows)
 

@@ -5,7 +5,7 @@ state over the bus.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,7 +25,7 @@ GIGABYTES_ON_CPU = 4.0
 Residence = Literal["auto", "none", "ram", "device"]
 
 
-class ResidentFeatures(Mapping[str, Tensor]):
+class ResidentFeatures(dict[str, Tensor]):
     """Features (T, D) or (T, L, D) of a set's utterances, one tensor on `device`.
 
     `where` is the name of the set, for the progress bar.
@@ -38,38 +38,20 @@ class ResidentFeatures(Mapping[str, Tensor]):
         frames = [store.num_frames(utterance) for utterance in ids]
         shape = (sum(frames), *first.shape[1:])
         held = torch.empty(shape, dtype=first.dtype, device=device)  # (N, [L,] D)
-        self._rows = dict(zip(ids, held.split(frames), strict=True))
+        super().__init__(zip(ids, held.split(frames), strict=True))
         self.device = device
         for utterance in tqdm(ids, desc=f"features of {where} to {device}"):
             self[utterance].copy_(torch.from_numpy(store[utterance].copy()))
 
-    def __getitem__(self, utterance: str) -> Tensor:
-        return self._rows[utterance]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
 
 @dataclass(frozen=True)
 class Room:
-    """How features may be held in memory.
+    """How features may be held in memory."""
 
-    Attributes:
-        residence: ``none``, ``ram``, ``device``, or ``auto``: the device if they
-            fit, else as they come.
-        gigabytes: Most that one process takes with ``auto``, for one set; None is 4
-            on a CPU and no bound of its own on a GPU.
-        ngpu: Whether the device is a GPU.
-        num_workers: Loader processes; residence needs 0.
-    """
-
-    residence: Residence
-    gigabytes: float | None
+    residence: Residence  # "auto": on the device if they fit, else as they come
+    gigabytes: float | None  # most for a set with "auto"; None: 4 on a CPU
     ngpu: int
-    num_workers: int
+    num_workers: int  # loader processes; residence needs 0
 
 
 def hold(
@@ -77,10 +59,8 @@ def hold(
 ) -> ResidentFeatures | None:
     """Hold the features of a set in memory, or leave them in the store (None).
 
-    With ``auto`` a line of the log says which, and why.
-
-    Raises:
-        UserError: They were to be held and cannot be.
+    With ``auto`` a line of the log says which, and why; else a UserError says why they
+    cannot be held.
     """
     need = size_of(store, ids)
     device = torch.device("cuda" if room.ngpu else "cpu")
@@ -88,9 +68,9 @@ def hold(
         return None
     if room.residence == "auto":
         limit, why = _limit(room, device)
-        holds = need <= limit and room.num_workers == 0
         if room.num_workers > 0:
-            why = f"num_workers is {room.num_workers}, not 0"
+            limit, why = 0.0, f"num_workers is {room.num_workers}, not 0"
+        holds = need <= limit
         logging.info(
             f"[{where}] resident: auto: {need / 1e9:.2f} GB of features are "
             f"{f'held on {device}' if holds else 'read from the store'}: {why}"

@@ -38,15 +38,8 @@ class FeatureStore(Mapping[str, np.ndarray]):
     torch. The object can be pickled; workers map the files again.
 
     `ids` are sorted, `layers` are the numbers of the hidden states, `unusable` has the
-    reason for each utterance that could not be used.
-
-    Args:
-        path: The store's folder.
-        verify: ``first`` compares a layer with its checksum the first time that this
-            object reads it, ``never`` trusts the disk.
-
-    Raises:
-        UserError: There is no finished store, or it is damaged.
+    reason for each utterance that could not be used. With `verify` ``first`` a layer is
+    compared with its checksum when it is first read; ``never`` trusts the disk.
     """
 
     def __init__(
@@ -93,11 +86,7 @@ class FeatureStore(Mapping[str, np.ndarray]):
         return states[0] if self.num_layers == 1 else states.transpose(1, 0, 2)
 
     def layer(self, utterance: str, number: int) -> np.ndarray:
-        """Read one hidden state (T, D), by its number in `layers`, and no other.
-
-        Raises:
-            UserError: The store does not hold that state.
-        """
+        """Read one hidden state (T, D), by its number in `layers`, and no other."""
         if number not in self.layers:
             raise UserError(
                 f"{self.path}: holds the hidden states {list(self.layers)}, not "
@@ -108,26 +97,21 @@ class FeatureStore(Mapping[str, np.ndarray]):
 
     def num_frames(self, utterance: str) -> int:
         """Frames T of an utterance."""
-        return int(self._arrays["frames"][self._row(utterance)])
+        return self._value("frames", utterance)
 
     def audio(self, utterance: str) -> Audio:
         """What an utterance's features were made from."""
-        row = self._row(utterance)
         return Audio(
-            samples=int(self._arrays["samples"][row]),
-            size=int(self._arrays["audio_size"][row]),
-            mtime=int(self._arrays["audio_mtime"][row]),
-            digest=self._arrays["audio_digest"][row].tobytes().hex(),
+            self._value("samples", utterance),
+            self._value("audio_size", utterance),
+            self._value("audio_mtime", utterance),
+            self._arrays["audio_digest"][self._row(utterance)].tobytes().hex(),
         )
 
     def digest(self, utterances: Iterable[str]) -> str:
-        """Digest these utterances' features, whatever else the store holds.
+        """Digest these utterances' features (BLAKE2b, 32 hexadecimal digits).
 
-        It is made from what the features are (weights, states, precision) and each
-        utterance's frames and checksums; neither order nor shards count.
-
-        Returns:
-            32 hexadecimal digits (BLAKE2b).
+        Neither their order nor their shards count, nor what else the store holds.
         """
         kind = {key: self.description.get(key) for key in IDENTITY}
         text = json.dumps(kind, sort_keys=True)
@@ -153,7 +137,10 @@ class FeatureStore(Mapping[str, np.ndarray]):
 
     def shard_path(self, utterance: str) -> Path:
         """File that holds an utterance."""
-        return shard_path(self.path, int(self._arrays["shard"][self._row(utterance)]))
+        return shard_path(self.path, self._value("shard", utterance))
+
+    def _value(self, name: str, utterance: str) -> int:
+        return int(self._arrays[name][self._row(utterance)])
 
     def _row(self, utterance: str) -> int:
         try:
@@ -236,13 +223,7 @@ class FeatureStore(Mapping[str, np.ndarray]):
 
 
 def write_shape_file(store: "AnyStore", ids: Iterable[str], path: Path | str) -> None:
-    """Write ESPnet's shape file of `ids`, in their order and in one step.
-
-    Lines are ``utt T,D``, or ``utt T,L,D`` where the store holds several layers.
-
-    Raises:
-        UserError: The store lacks one of them.
-    """
+    """Write ESPnet's shape file of `ids`: lines ``utt T,D``, or ``utt T,L,D``."""
     layers = f"{store.num_layers}," if store.num_layers > 1 else ""
     with atomic_file(path) as temporary, open(temporary, "w") as stream:
         for utterance in ids:

@@ -8,12 +8,12 @@ layer. It is never changed once it has its name.
 The first metadata of every header, at a fixed place, is a CRC-32: of the header (with
 zeros in that place), and in the index of all that follows too.
 
-Any safetensors library reads these files. The library itself writes neither in pieces
-nor metadata at a fixed place, and does not give a tensor's place; so headers (8 bytes
-of length, JSON) are made and read here.
+Any safetensors library reads these files, but writes neither in pieces nor metadata at
+a fixed place: headers (8 bytes of length, JSON) are made and read here.
 """
 
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from safetensors import numpy as safetensors_numpy
 
 from espnet_ext.errors import UserError
 from espnet_ext.utils.atomic import atomic_file
@@ -46,19 +45,12 @@ _REASON_LENGTH = 300
 
 @dataclass(frozen=True)
 class Audio:
-    """The file that an utterance's features were made from.
+    """The file that an utterance's features were made from."""
 
-    Attributes:
-        samples: Samples at 16 kHz.
-        size: Bytes of the file.
-        mtime: Its time of change in nanoseconds.
-        digest: BLAKE2b of its bytes, 32 hexadecimal digits.
-    """
-
-    samples: int
-    size: int
-    mtime: int
-    digest: str
+    samples: int  # at 16 kHz
+    size: int  # bytes of the file
+    mtime: int  # its time of change in nanoseconds
+    digest: str  # BLAKE2b of its bytes, 32 hexadecimal digits
 
 
 @dataclass(frozen=True)
@@ -88,12 +80,7 @@ class ShardWriter:
     """Write a shard utterance by utterance, in constant memory.
 
     A context manager: the shard appears under its name only if the block ends well.
-
-    Args:
-        path: Name of the finished shard.
-        ids: Utterances that may be added; room for the header is kept for them.
-        num_layers: L of every array.
-        dtype: ``float16``, ``float32`` or ``int8``.
+    Room for the header is kept for `ids`, the utterances that may be added.
     """
 
     def __init__(
@@ -135,14 +122,7 @@ class ShardWriter:
     def add(
         self, utterance: str, states: np.ndarray, scale: np.ndarray | None, audio: Audio
     ) -> None:
-        """Append one utterance.
-
-        Args:
-            utterance: Its id, one of `ids`.
-            states: (L, T, D), of the shard's dtype.
-            scale: (L, D) fp32 with int8, else None.
-            audio: What it was made from.
-        """
+        """Append states (L, T, D), with int8 and their scale (L, D), fp32."""
         states = np.ascontiguousarray(states, dtype=self.dtype)
         checksums = [zlib.crc32(layer) for layer in states]
         self._append(utterance, states)
@@ -164,11 +144,7 @@ class ShardWriter:
 
 
 def read_shard(path: Path) -> Shard:
-    """Read a shard's header.
-
-    Raises:
-        UserError: The file is not a whole shard, or its header is damaged.
-    """
+    """Read a shard's header; a UserError says that it is damaged or not whole."""
     header, data = _read_sealed(path, header_only=True)
     metadata, start = header.pop("__metadata__"), len(data)
     entries = {}
@@ -204,11 +180,18 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read a small safetensors file: its arrays (read-only) and its metadata.
 
     Raises:
-        UserError: The file is not whole, does not have its checksum, or is of another
-            format.
+        UserError: It does not have its checksum, or is of another format.
     """
     header, data = _read_sealed(path, header_only=False)
-    return safetensors_numpy.load(data), header["__metadata__"]
+    metadata, start = header.pop("__metadata__"), 8 + int.from_bytes(data[:8], "little")
+    arrays = {}
+    for name, tensor in header.items():  # views: safetensors' own reader copies all
+        code, shape = tensor["dtype"], tensor["shape"]
+        dtype = np.dtype(f"{code[0].lower()}{int(code[1:]) // 8}")
+        offset = start + tensor["data_offsets"][0]
+        array = np.frombuffer(data, dtype, math.prod(shape), offset)
+        arrays[name] = array.reshape(shape)
+    return arrays, metadata
 
 
 def _describe(array: np.ndarray, position: int) -> dict[str, Any]:
@@ -227,10 +210,7 @@ def _aligned(room: int) -> int:
 def _make_head(
     metadata: Mapping[str, str], header: Mapping[str, Any], room: int | None = None
 ) -> bytes:
-    """Make a file's head, length included, with the checksum still blank.
-
-    `room` is the bytes of the header; None takes as many as it needs.
-    """
+    """Make a head, length included, with a blank checksum; `room` None: as needed."""
     first = {"crc32": _BLANK.decode(), "format": str(FORMAT)}
     content = {"__metadata__": {**first, **metadata}, **header}
     text = json.dumps(content, separators=(",", ":")).encode()

@@ -42,28 +42,20 @@ Claimed = tuple[Sequence[str], ShardWriter | None]
 
 
 def read_description(path: Path) -> dict[str, Any] | None:
-    """Read what the store at `path` holds, or None if there is none yet.
-
-    Raises:
-        UserError: ``store.json`` is damaged.
-    """
+    """Read what the store at `path` holds, or None if there is none yet."""
     try:
         return json.loads((path / STORE_NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError:
-        raise UserError(
-            f"{path / STORE_NAME}: damaged; remove the folder and extract again"
-        ) from None
+        text = f"{path / STORE_NAME}: damaged; remove the folder and extract again"
+        raise UserError(text) from None
 
 
 class StoreWriter:
-    """A store that is being filled.
+    """A store that is being filled; its folder is made if it is not there.
 
-    Args:
-        path: The store's folder; made if it is not there.
-        description: What the store holds; the keys of `store_files.IDENTITY` and any
-            others.
+    The description has the keys of `store_files.IDENTITY` and any others.
 
     Raises:
         UserError: The folder holds a store of something else, or no store at all.
@@ -112,12 +104,7 @@ class StoreWriter:
         """Add shards for utterances that no complete or planned shard will hold.
 
         Neighbors in the plan have similar lengths: from the longest to the shortest.
-
-        Args:
-            seconds: Duration of each wanted utterance.
-            shard_bytes: Bound on a shard's size, which bounds the work that a kill
-                can cost.
-            shard_seconds: Bound on the speech in a block of shards.
+        A shard has at most `shard_bytes`, a block of them `shard_seconds` of speech.
         """
         with _locked(self.path / ".lock"):
             blocks = self._planned()
@@ -142,10 +129,8 @@ class StoreWriter:
         """Give blocks of shards until all are complete, whoever computes them.
 
         Where only blocks are left that other processes hold, it waits: a process that
-        dies leaves its block to the others.
-
-        Args:
-            wanted: Shards without any of these utterances are left to other runs.
+        dies leaves its block to the others. Shards without any of the `wanted`
+        utterances are left to other runs.
 
         Yields:
             The shards of a block, in order. Where there is a writer, the utterances
@@ -200,9 +185,10 @@ class StoreWriter:
                 sizes[number] = path.stat().st_size
                 rows += [(u, number, e) for u, e in read_shard(path).entries.items()]
             rows.sort(key=lambda row: row[0])
-            entries = [entry for _, _, entry in rows]
             ids = "\n".join(utterance for utterance, _, _ in rows).encode()
-            digests = b"".join(bytes.fromhex(e.audio.digest) for e in entries)
+            entries = [entry for _, _, entry in rows]
+            audio = [entry.audio for entry in entries]
+            digests = b"".join(bytes.fromhex(a.digest) for a in audio)
             crc = np.array([e.checksums for e in entries], np.uint32)
             arrays: dict[str, np.ndarray] = {
                 "ids": np.frombuffer(ids, np.uint8),
@@ -211,9 +197,9 @@ class StoreWriter:
                 "offset": np.array([e.offset for e in entries], np.int64),
                 "frames": np.array([e.frames for e in entries], np.int32),
                 "crc": crc.reshape(-1, len(self.description["layers"])),
-                "samples": np.array([e.audio.samples for e in entries], np.int64),
-                "audio_size": np.array([e.audio.size for e in entries], np.int64),
-                "audio_mtime": np.array([e.audio.mtime for e in entries], np.int64),
+                "samples": np.array([a.samples for a in audio], np.int64),
+                "audio_size": np.array([a.size for a in audio], np.int64),
+                "audio_mtime": np.array([a.mtime for a in audio], np.int64),
                 "audio_digest": np.frombuffer(digests, np.uint8).reshape(-1, 16),
             }
             metadata = {
@@ -238,9 +224,8 @@ class StoreWriter:
         except FileNotFoundError:
             return []
         except (ValueError, KeyError, TypeError):
-            raise UserError(
-                f"{path}: damaged; remove it and run ser_extract again"
-            ) from None
+            text = f"{path}: damaged; remove it and run ser_extract again"
+            raise UserError(text) from None
 
 
 def bytes_per_second(description: Mapping[str, Any]) -> float:
@@ -250,10 +235,7 @@ def bytes_per_second(description: Mapping[str, Any]) -> float:
 
 
 def pack(seconds: Mapping[str, float], limit: float) -> list[list[str]]:
-    """Cut utterances, in their order, into groups of at most `limit` seconds.
-
-    What is longer by itself is a group of its own.
-    """
+    """Cut utterances, in order, into groups of at most `limit` seconds, or of one."""
     groups: list[list[str]] = []
     room = 0.0
     for utterance, duration in seconds.items():
@@ -267,17 +249,14 @@ def pack(seconds: Mapping[str, float], limit: float) -> list[list[str]]:
 
 @contextmanager
 def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Lock a file; without waiting, give whether no other process holds it.
-
-    On a file system without locks it goes on, at the price of work done twice.
-    """
+    """Lock a file; without waiting, give whether no other process holds it."""
     with open(path, "a") as stream:
         mine = True
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             mine = False
-        except OSError as error:
+        except OSError as error:  # without locks work may be done twice
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
                 raise
         yield mine

@@ -41,15 +41,7 @@ _S3PRL_FAMILIES = {
 
 
 class ExactUpstream:
-    """HuBERT, wav2vec 2.0 or WavLM on the exact path.
-
-    Attributes:
-        num_states: Hidden states: the encoder's input and the output of each layer.
-        dim: Width of each.
-        min_samples: Shortest waveform that gives a frame.
-        weights: Hash of the weights.
-        normalize: Whether it normalizes each waveform.
-    """
+    """HuBERT, wav2vec 2.0 or WavLM on the exact path."""
 
     def __init__(
         self,
@@ -61,9 +53,9 @@ class ExactUpstream:
         precisions = PRECISIONS[compute]
         self.model = PackedEncoder(architecture, weights, normalize, *precisions)
         self.architecture = architecture
-        self.num_states = architecture.layers + 1
+        self.num_states = architecture.layers + 1  # the encoder's input, and each layer
         self.dim = architecture.hidden
-        self.min_samples = architecture.samples_of(1)
+        self.min_samples = architecture.samples_of(1)  # that give a frame
         self.weights = weights_hash(weights)
         self.normalize: bool | None = normalize
 
@@ -78,15 +70,10 @@ class ExactUpstream:
     def extract(
         self, waves: Sequence[Tensor], layers: Sequence[int], dtype: torch.dtype
     ) -> list[Tensor]:
-        """Compute hidden states.
+        """Compute the hidden states of these numbers, (L, T, D) for each waveform.
 
-        Args:
-            waves: Waveforms (n,), fp32, 16 kHz, on the upstream's device.
-            layers: Numbers of the states that are wanted.
-            dtype: Of the result.
-
-        Returns:
-            For each waveform (L, T, D).
+        Waveforms are (n,), fp32, 16 kHz, on the upstream's device; `dtype` is that of
+        the result.
         """
         lengths = [self.architecture.num_frames(len(wave)) for wave in waves]
         shape = (len(layers), sum(lengths), self.dim)
@@ -102,9 +89,6 @@ class S3prlUpstream:
 
     The frames are those that the upstream itself gives, before s3prl's wrapper cuts or
     repeats some to reach a round number. `normalize` is None: s3prl decides.
-
-    Raises:
-        UserError: Its hidden states differ in width.
     """
 
     def __init__(self, expert: torch.nn.Module, name: str) -> None:
@@ -160,11 +144,7 @@ def load_upstream(config: FeatureConfig) -> Upstream:
 
 
 def load_checkpoint(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
-    """Load weights by source and name; a Hugging Face folder goes with any source.
-
-    Raises:
-        UserError: As `load_upstream`.
-    """
+    """Load weights by source and name; a Hugging Face folder goes with any source."""
     folder = (Path(upstream.name).expanduser() / "config.json").is_file()
     if folder or upstream.source == "huggingface":
         return load_folder_or_name(upstream.name)

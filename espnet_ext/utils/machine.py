@@ -21,11 +21,7 @@ def free_memory(
     """Bytes of memory that this process may still take.
 
     That is what the kernel has to give, or less where a control group (a container's, a
-    Slurm job's) has a limit. Cached files count as free: they give way.
-
-    Args:
-        proc: Where the kernel describes processes.
-        cgroups: Where it describes control groups, of version 1 or 2.
+    Slurm job's; version 1 or 2) has a limit. Cached files count as free: they give way.
     """
     lines = (proc / "meminfo").read_text().splitlines()
     facts = dict(line.split(":", 1) for line in lines)

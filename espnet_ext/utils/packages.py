@@ -33,21 +33,13 @@ _TEXTS = ("version.txt", "../espnet/version.txt", "../version.txt")
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package as it is imported.
-
-    Attributes:
-        name: By which it is imported.
-        version: Of the code that is imported.
-        folder: Where that lies.
-        installed: Version that the environment holds; empty if it holds none.
-        own: Whether the two are the same.
-    """
+    """A package as it is imported."""
 
     name: str
-    version: str
-    folder: Path
-    installed: str
-    own: bool
+    version: str  # of the code that is imported
+    folder: Path  # where that lies
+    installed: str  # version that the environment holds; empty if it holds none
+    own: bool  # whether the two are the same
 
     def record(self) -> dict[str, str | bool]:
         """Return what is written down of it (``hardware.json``)."""
@@ -86,8 +78,8 @@ def find_package(name: str) -> Package | None:
 
 def find_packages(names: Iterable[str] = DISTRIBUTIONS) -> dict[str, Package]:
     """Say which of these packages there are, by name."""
-    found = {name: find_package(name) for name in names}
-    return {name: package for name, package in found.items() if package is not None}
+    found = map(find_package, names)
+    return {package.name: package for package in found if package is not None}
 
 
 def strangers() -> list[str]:

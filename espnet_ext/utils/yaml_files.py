@@ -32,8 +32,7 @@ class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  
 def read_yaml(path: Path | str) -> dict[str, Any]:
     """Read a YAML file that holds a mapping; an empty file is an empty one.
 
-    Raises:
-        UserError: It cannot be read, is not UTF-8 or no mapping, or has a key twice.
+    A UserError says that it is not UTF-8 or no mapping, or has a key twice.
     """
     try:
         content = yaml.load(Path(path).read_text(encoding="utf-8-sig"), _Loader)

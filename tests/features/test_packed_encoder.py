@@ -18,8 +18,8 @@ from espnet_ext.features import (
     packed_convolutions,
     packed_encoder,
 )
+from espnet_ext.features.packed_convolutions import PositionEmbedding
 from espnet_ext.features.packed_encoder import PackedEncoder
-from espnet_ext.features.position_embedding import PositionEmbedding
 from espnet_ext.features.upstream import PRECISIONS
 
 from .models import (
