@@ -5,6 +5,12 @@ import io
 import sys
 from collections.abc import Callable
 
+_HINTS = {
+    13: "check the permissions",
+    28: "free some space or choose another disk, then start again",
+    30: "choose a folder that can be written",
+}
+
 
 class UserError(Exception):
     """Something the user can put right.
@@ -28,15 +34,13 @@ def exit_on_user_error[**P](main: Callable[P, None]) -> Callable[P, None]:
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
             main(*args, **kwargs)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
         except BrokenPipeError:
             # The reader of our output (`| head`) went away: nothing to say to it.
             sys.stderr.close()
             sys.exit(1)
-        except OSError as error:
-            print(f"error: {describe_os_error(error)}", file=sys.stderr)
+        except (UserError, OSError) as error:
+            text = describe_os_error(error) if isinstance(error, OSError) else error
+            print(f"error: {text}", file=sys.stderr)
             sys.exit(1)
         except KeyboardInterrupt:
             print("interrupted; start again to go on", file=sys.stderr)
@@ -47,12 +51,6 @@ def exit_on_user_error[**P](main: Callable[P, None]) -> Callable[P, None]:
 
 def describe_os_error(error: OSError) -> str:
     """Say what the operating system refused, and for which file."""
-    reason = error.strerror or str(error)
     where = f"{error.filename}: " if error.filename else ""
-    hints = {
-        13: "check the permissions",
-        28: "free some space or choose another disk, then start again",
-        30: "choose a folder that can be written",
-    }
-    hint = hints.get(error.errno or 0)
-    return f"{where}{reason}" + (f" ({hint})" if hint else "")
+    hint = _HINTS.get(error.errno or 0)
+    return f"{where}{error.strerror or error}" + (f" ({hint})" if hint else "")

@@ -19,40 +19,22 @@ def get_parser() -> argparse.ArgumentParser:
     add("--data", type=Path, help="data directory")
     add("--config", type=Path, help="conf/features/NAME.yaml")
     add("--output", type=Path, required=True, help="folder of the store")
-    add(
-        "--labels",
-        type=Path,
-        help="class map (conf/labels/NAME.yaml): only utterances that have a class in "
-        "it; all without it",
+    text = (
+        "class map (conf/labels/NAME.yaml): only utterances that have a class in it; "
     )
+    add("--labels", type=Path, help=text + "all without it")
     add("--upstream", help="replaces upstream.name of the config: a name or a folder")
     add("--ngpu", type=int, choices=(0, 1), default=0, help="compute on a GPU")
-    add(
-        "--batch_seconds",
-        type=float,
-        help="speech computed at once; bounds the memory; None: 60, on a GPU 240",
-    )
+    text = "speech computed at once; bounds the memory; None: 60, on a GPU 240"
+    add("--batch_seconds", type=float, help=text)
     add("--shard_mb", type=float, default=512.0, help="largest shard")
-    add(
-        "--shard_seconds",
-        type=float,
-        default=1800.0,
-        help="most speech that a process takes to itself, in one shard or several",
-    )
+    text = "most speech that a process takes to itself, in one shard or several"
+    add("--shard_seconds", type=float, default=1800.0, help=text)
     add("--num_threads", type=int, default=0, help="CPU threads; 0: torch's choice")
-    add(
-        "--on_bad_audio",
-        choices=("error", "skip"),
-        default="error",
-        help="recordings that cannot be used: do all others and fail, or leave out",
-    )
-    add(
-        "--verify",
-        type=boolean,
-        default=False,
-        metavar="true|false",
-        help="extract nothing: compare all of the store --output with its checksums",
-    )
+    text = "recordings that cannot be used: do all others and fail, or leave out"
+    add("--on_bad_audio", choices=("error", "skip"), default="error", help=text)
+    text = "extract nothing: compare all of the store --output with its checksums"
+    add("--verify", type=boolean, default=False, metavar="true|false", help=text)
     add(
         "--recompute",
         type=int,
@@ -75,17 +57,12 @@ def main(cmd: Sequence[str] | None = None) -> None:
         raise UserError("--recompute goes with --verify true")
     if args.data is None or args.config is None:
         raise UserError("--data and --config are needed to extract")
+    from espnet_ext.features import extract
     from espnet_ext.features.config import load_feature_config
-    from espnet_ext.features.extract import (
-        Resources,
-        extract,
-        find_recordings,
-        is_finished,
-    )
 
     config = load_feature_config(args.config, args.upstream)
-    recordings = find_recordings(args.data, args.labels)
-    if is_finished(args.output, config, recordings, args.on_bad_audio):
+    recordings = extract.find_recordings(args.data, args.labels)
+    if extract.is_finished(args.output, config, recordings, args.on_bad_audio):
         print(f"{args.output}: finished already")
         return
     from espnet_ext.utils.device import device_of
@@ -94,13 +71,13 @@ def main(cmd: Sequence[str] | None = None) -> None:
         import torch
 
         torch.set_num_threads(args.num_threads)
-    resources = Resources(
-        device=device_of(args.ngpu),
-        batch_seconds=args.batch_seconds,
-        shard_mb=args.shard_mb,
-        shard_seconds=args.shard_seconds,
+    device = device_of(args.ngpu)
+    resources = extract.Resources(
+        device, args.batch_seconds, args.shard_mb, args.shard_seconds
     )
-    store = extract(recordings, config, args.output, resources, args.on_bad_audio)
+    store = extract.extract(
+        recordings, config, args.output, resources, args.on_bad_audio
+    )
     held = [u for u in recordings if u in store]
     hours = sum(recordings[u].seconds for u in held) / 3600
     print(
@@ -128,14 +105,14 @@ def _verify(args: argparse.Namespace) -> None:
     device = device_of(args.ngpu)
     paths = {u: x.wav for u, x in read_data_dir(args.data).utterances.items()}
     count, errors = recompute(store, paths, args.recompute, args.upstream, device)
+    compute, dtype = store.description["compute"], store.description["dtype"]
     print(
         f"{args.output}: {count} utterances against fp32, relative L2 distance of a "
-        f"frame ({store.description['compute']}, stored in "
-        f"{store.description['dtype']})"
+        f"frame ({compute}, stored in {dtype})"
     )
     print("state      mean     worst")
-    for error in errors:
-        print(f"{error.state:5} {error.mean:9.1e} {error.worst:9.1e}")
+    for state, mean, worst in errors:
+        print(f"{state:5} {mean:9.1e} {worst:9.1e}")
 
 
 if __name__ == "__main__":

@@ -6,41 +6,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes and variants of the encoder.
+    """Sizes and variants of the encoder."""
 
-    Attributes:
-        conv_layers: (channels, kernel, stride) of each convolution.
-        conv_bias: Whether these convolutions have a bias.
-        extractor_norm: ``layer`` (a layer norm after each convolution) or ``group``
-            (one group norm over time, after the first).
-        hidden: Width of the encoder.
-        heads: Attention heads.
-        ffn: Inner width of the feed-forward layers.
-        layers: Transformer layers.
-        norm_first: Layer norm at the start of each block and once at the end (the
-            "stable" form of the large models) instead of after each block.
-        pos_kernel: Kernel of the convolutional position embedding.
-        pos_groups: Its groups.
-        projection_norm: Whether a layer norm comes before the projection to `hidden`.
-        eps: Of the encoder's layer norms.
-        buckets: Buckets of WavLM's relative position bias; 0 has none.
-        max_distance: Distance in frames beyond which the last bucket is used.
-    """
-
-    conv_layers: tuple[tuple[int, int, int], ...]
+    conv_layers: tuple[tuple[int, int, int], ...]  # channels, kernel, stride of each
     conv_bias: bool
+    # "layer": a norm after each convolution; "group": over time, after the first.
     extractor_norm: str
-    hidden: int
+    hidden: int  # width of the encoder
     heads: int
-    ffn: int
-    layers: int
+    ffn: int  # inner width of the feed-forward layers
+    layers: int  # of the transformer
+    # Norms at the start of each block and once at the end (the "stable" form of the
+    # large models) instead of after each block.
     norm_first: bool
-    pos_kernel: int
+    pos_kernel: int  # of the convolutional position embedding
     pos_groups: int
-    projection_norm: bool = True
-    eps: float = 1e-5
-    buckets: int = 0
-    max_distance: int = 0
+    projection_norm: bool = True  # before the projection to `hidden`
+    eps: float = 1e-5  # of the encoder's layer norms
+    buckets: int = 0  # of WavLM's relative position bias; 0 has none
+    max_distance: int = 0  # in frames, beyond which the last bucket is used
 
     @property
     def stride(self) -> int:

@@ -1,4 +1,4 @@
-"""Weights of Hugging Face and s3prl (fairseq) under one set of names.
+"""Weights of Hugging Face, s3prl (fairseq) and torchaudio under one set of names.
 
 The names are those of Hugging Face's HubertModel, which its Wav2Vec2Model and
 WavLMModel share, with the position embedding's weight norm as ``weight_g`` and
@@ -8,7 +8,7 @@ names; their hash (`weights_hash`) is therefore the same whatever the source.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,23 +21,23 @@ from espnet_ext.features.architecture import Architecture
 
 HUGGINGFACE_FAMILIES = ("hubert", "wav2vec2", "wavlm")
 
-# ``config.json``'s name of each size, and its default (HuBERT-base's).
-_SIZES = {
-    "conv_bias": ("conv_bias", False),
-    "extractor_norm": ("feat_extract_norm", "group"),
-    "projection_norm": ("feat_proj_layer_norm", True),
-    "hidden": ("hidden_size", 768),
-    "heads": ("num_attention_heads", 12),
-    "ffn": ("intermediate_size", 3072),
-    "layers": ("num_hidden_layers", 12),
-    "norm_first": ("do_stable_layer_norm", False),
-    "pos_kernel": ("num_conv_pos_embeddings", 128),
-    "pos_groups": ("num_conv_pos_embedding_groups", 16),
-    "eps": ("layer_norm_eps", 1e-5),
+# Of each size: the key in ``config.json``, HuBERT-base's value, torchaudio's argument.
+_SIZES: dict[str, tuple[str, Any, str]] = {
+    "conv_bias": ("conv_bias", False, "extractor_conv_bias"),
+    "extractor_norm": ("feat_extract_norm", "group", ""),
+    "projection_norm": ("feat_proj_layer_norm", True, ""),
+    "hidden": ("hidden_size", 768, "encoder_embed_dim"),
+    "heads": ("num_attention_heads", 12, "encoder_num_heads"),
+    "ffn": ("intermediate_size", 3072, "encoder_ff_interm_features"),
+    "layers": ("num_hidden_layers", 12, "encoder_num_layers"),
+    "norm_first": ("do_stable_layer_norm", False, "encoder_layer_norm_first"),
+    "pos_kernel": ("num_conv_pos_embeddings", 128, "encoder_pos_conv_kernel"),
+    "pos_groups": ("num_conv_pos_embedding_groups", 16, "encoder_pos_conv_groups"),
+    "eps": ("layer_norm_eps", 1e-5, ""),
 }
-_WAVLM_SIZES = {
-    "buckets": ("num_buckets", 320),
-    "max_distance": ("max_bucket_distance", 800),
+_WAVLM_SIZES: dict[str, tuple[str, Any, str]] = {
+    "buckets": ("num_buckets", 320, "encoder_num_buckets"),
+    "max_distance": ("max_bucket_distance", 800, "encoder_max_distance"),
 }
 _CONV_SIZES = {
     "conv_dim": (512,) * 7,
@@ -53,53 +53,45 @@ _SUPPORTED = {
 }
 
 _CONV = "feature_extractor.conv_layers."
-_LAYER = r"(encoder\.layers\.\d+\.)"
-# Patterns are tried in order on the whole name; the first that matches is used.
+# A source's names become ours by these patterns, one after the other.
 _FAIRSEQ_NAMES = (
-    (rf"{_CONV}(\d+)\.0\.(\w+)", rf"{_CONV}\1.conv.\2"),
-    (rf"{_CONV}(\d+)\.2\.(?:1\.)?(\w+)", rf"{_CONV}\1.layer_norm.\2"),
-    (r"post_extract_proj\.(\w+)", r"feature_projection.projection.\1"),
-    (r"layer_norm\.(\w+)", r"feature_projection.layer_norm.\1"),
-    (r"encoder\.pos_conv\.0\.(\w+)", r"encoder.pos_conv_embed.conv.\1"),
-    (r"encoder\.layer_norm\.(\w+)", r"encoder.layer_norm.\1"),
-    (rf"{_LAYER}self_attn_layer_norm\.(\w+)", r"\1layer_norm.\2"),
-    (rf"{_LAYER}self_attn\.grep_a", r"\1attention.gru_rel_pos_const"),
-    (rf"{_LAYER}self_attn\.grep_(linear\.\w+)", r"\1attention.gru_rel_pos_\2"),
-    (
-        rf"{_LAYER}self_attn\.relative_attention_bias\.(\w+)",
-        r"\1attention.rel_attn_embed.\2",
-    ),
-    (rf"{_LAYER}self_attn\.(\w+\.\w+)", r"\1attention.\2"),
-    (rf"{_LAYER}fc1\.(\w+)", r"\1feed_forward.intermediate_dense.\2"),
-    (rf"{_LAYER}fc2\.(\w+)", r"\1feed_forward.output_dense.\2"),
-    (rf"{_LAYER}final_layer_norm\.(\w+)", r"\1final_layer_norm.\2"),
+    (rf"^({_CONV}\d+)\.0\.", r"\1.conv."),
+    (rf"^({_CONV}\d+)\.2\.(1\.)?", r"\1.layer_norm."),
+    (r"^post_extract_proj\.", "feature_projection.projection."),
+    (r"^layer_norm\.", "feature_projection.layer_norm."),
+    (r"^encoder\.pos_conv\.0\.", "encoder.pos_conv_embed.conv."),
+    (r"\.self_attn_layer_norm\.", ".layer_norm."),
+    (r"\.self_attn\.grep_a$", ".self_attn.gru_rel_pos_const"),
+    (r"\.self_attn\.grep_linear\.", ".self_attn.gru_rel_pos_linear."),
+    (r"\.self_attn\.relative_attention_bias\.", ".self_attn.rel_attn_embed."),
+    (r"\.self_attn\.", ".attention."),
+    (r"\.fc1\.", ".feed_forward.intermediate_dense."),
+    (r"\.fc2\.", ".feed_forward.output_dense."),
+)
+_TORCHAUDIO_NAMES = (
+    (r"^encoder\.transformer\.", "encoder."),
+    (r"^encoder\.feature_projection\.", "feature_projection."),
+    (r"\.attention\.attention\.", ".attention."),
+)
+_WEIGHT_NORM_NAMES = (  # torch's newer ones
+    (r"parametrizations\.weight\.original0$", "weight_g"),
+    (r"parametrizations\.weight\.original1$", "weight_v"),
 )
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights for the exact path.
-
-    Attributes:
-        architecture: Sizes and variants.
-        weights: Tensors under canonical names.
-        normalize: Whether the model was trained on normalized waveforms.
-    """
+    """Weights for the exact path, under canonical names."""
 
     architecture: Architecture
     weights: Mapping[str, Tensor]
-    normalize: bool
+    normalize: bool  # whether the model was trained on normalized waveforms
 
 
 def from_huggingface(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str
 ) -> tuple[Architecture, dict[str, Tensor]]:
-    """Convert a Hugging Face checkpoint.
-
-    Args:
-        config: ``config.json`` of a HuBERT, wav2vec 2.0 or WavLM model.
-        tensors: The checkpoint; a prefix such as ``hubert.`` is taken off.
-        where: Name of the folder, for messages.
+    """Convert a Hugging Face checkpoint (``config.json``, tensors) from a folder.
 
     Raises:
         UserError: Another kind of model, or a tensor is missing.
@@ -116,33 +108,21 @@ def from_huggingface(
                 f"{where}: config.json has {key}: {config[key]!r}, which the exact "
                 f"path does not compute (it knows {plain!r})"
             )
+    sizes = _SIZES | (_WAVLM_SIZES if family == "wavlm" else {})
     try:
-        architecture = _read_architecture(config)
+        conv = [config.get(key, default) for key, default in _CONV_SIZES.items()]
+        architecture = Architecture(
+            conv_layers=tuple(zip(*conv, strict=True)),
+            **{x: config.get(key, default) for x, (key, default, _) in sizes.items()},
+        )
         canonical_shapes(architecture)
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(
             f"{where}: config.json has sizes that do not go together ({error}); "
             "download it again"
         ) from None
-    bare = {_plain_name(name, family): tensor for name, tensor in tensors.items()}
-    return architecture, _collect(architecture, bare, where)
-
-
-def _plain_name(name: str, family: str) -> str:
-    """Take a head's prefix off, and name a weight norm's parts as older torch did."""
-    for new, old in (("original0", "weight_g"), ("original1", "weight_v")):
-        name = name.replace(f"parametrizations.weight.{new}", old)
-    return name.removeprefix(f"{family}.")
-
-
-def _read_architecture(config: Mapping[str, Any]) -> Architecture:
-    """Read the sizes in a ``config.json``."""
-    sizes = _SIZES | (_WAVLM_SIZES if config["model_type"] == "wavlm" else {})
-    conv = [config.get(key, default) for key, default in _CONV_SIZES.items()]
-    return Architecture(
-        conv_layers=tuple(zip(*conv, strict=True)),
-        **{field: config.get(key, default) for field, (key, default) in sizes.items()},
-    )
+    names = ((rf"^{family}\.", ""),)
+    return architecture, _collect(architecture, tensors, names, where)
 
 
 def to_huggingface_config(architecture: Architecture) -> dict[str, Any]:
@@ -153,20 +133,16 @@ def to_huggingface_config(architecture: Architecture) -> dict[str, Any]:
         "model_type": "wavlm" if architecture.buckets else "hubert",
         **dict(zip(_CONV_SIZES, conv, strict=True)),
         "num_feat_extract_layers": len(architecture.conv_layers),
-        **{key: getattr(architecture, field) for field, (key, _) in sizes.items()},
+        **{key: getattr(architecture, x) for x, (key, _, _) in sizes.items()},
     }
 
 
 def from_fairseq(
     model: nn.Module, where: str
 ) -> tuple[Architecture, dict[str, Tensor]] | None:
-    """Convert a model in fairseq's form, as s3prl holds it.
+    """Convert s3prl's ``HubertModel``, ``Wav2Vec2Model`` or ``WavLM``.
 
-    s3prl's classes do not keep their configuration, so that it is read off the modules.
-
-    Args:
-        model: ``HubertModel``, ``Wav2Vec2Model`` or ``WavLM`` of s3prl.
-        where: Name of the upstream, for messages.
+    These classes do not keep their configuration: it is read off the modules.
 
     Returns:
         None for a variant that the exact path does not compute (conformer layers, a
@@ -183,16 +159,14 @@ def from_fairseq(
     relative = getattr(encoder, "relative_position_embedding", False)
     if relative and not layer.self_attn.gru_rel_pos:
         return None
-    tensors = model.state_dict()
-    convolutions = [block[0] for block in parts.feature_extractor.conv_layers]
-    layered = f"{_CONV}1.2.1.weight" in tensors
+    tensors = dict(model.state_dict())
+    convs = [block[0] for block in parts.feature_extractor.conv_layers]
     architecture = Architecture(
         conv_layers=tuple(
-            (conv.out_channels, conv.kernel_size[0], conv.stride[0])
-            for conv in convolutions
+            (conv.out_channels, conv.kernel_size[0], conv.stride[0]) for conv in convs
         ),
-        conv_bias=convolutions[0].bias is not None,
-        extractor_norm="layer" if layered else "group",
+        conv_bias=convs[0].bias is not None,
+        extractor_norm="layer" if f"{_CONV}1.2.1.weight" in tensors else "group",
         hidden=encoder.embedding_dim,
         heads=layer.self_attn.num_heads,
         ffn=layer.fc1.out_features,
@@ -203,17 +177,37 @@ def from_fairseq(
         buckets=encoder.num_buckets if relative else 0,
         max_distance=encoder.max_distance if relative else 0,
     )
-    renamed = {}
-    for name, tensor in tensors.items():
-        for pattern, replacement in _FAIRSEQ_NAMES:
-            if re.fullmatch(pattern, name):
-                renamed[re.sub(pattern, replacement, name)] = tensor
-                break
     if parts.post_extract_proj is None:  # left out where the widths agree
-        projection = "feature_projection.projection."
-        renamed[f"{projection}weight"] = torch.eye(architecture.hidden)
-        renamed[f"{projection}bias"] = torch.zeros(architecture.hidden)
-    return architecture, _collect(architecture, renamed, where)
+        tensors["post_extract_proj.weight"] = torch.eye(architecture.hidden)
+        tensors["post_extract_proj.bias"] = torch.zeros(architecture.hidden)
+    return architecture, _collect(architecture, tensors, _FAIRSEQ_NAMES, where)
+
+
+def from_torchaudio(
+    params: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str
+) -> tuple[Architecture, dict[str, Tensor]]:
+    """Convert a model of torchaudio from its state dict.
+
+    `params` are arguments of ``torchaudio.models.wav2vec2_model`` or ``wavlm_model``.
+    """
+    sizes = _SIZES | (_WAVLM_SIZES if "encoder_num_buckets" in params else {})
+    conv = params["extractor_conv_layer_config"]  # None: the usual ones
+    if conv is None:
+        conv = zip(*_CONV_SIZES.values(), strict=True)
+    architecture = Architecture(
+        conv_layers=tuple(map(tuple, conv)),
+        extractor_norm=params["extractor_mode"].removesuffix("_norm"),
+        **{x: params[argument] for x, (_, _, argument) in sizes.items() if argument},
+    )
+    split: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        stem, joined, kind = name.partition("in_proj_")
+        if joined:  # WavLM's attention has the three projections in one tensor
+            pieces = zip("qkv", tensor.chunk(3), strict=True)
+            split |= {f"{stem}{part}_proj.{kind}": piece for part, piece in pieces}
+        else:
+            split[name] = tensor
+    return architecture, _collect(architecture, split, _TORCHAUDIO_NAMES, where)
 
 
 def canonical_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
@@ -226,7 +220,7 @@ def canonical_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 
     inputs = 1
     for i, (channels, kernel, _) in enumerate(architecture.conv_layers):
-        name = f"feature_extractor.conv_layers.{i}."
+        name = f"{_CONV}{i}."
         add(f"{name}conv", channels, inputs, kernel)
         if not architecture.conv_bias:
             del shapes[f"{name}conv.bias"]
@@ -270,12 +264,20 @@ def weights_hash(weights: Mapping[str, Tensor]) -> str:
 
 
 def _collect(
-    architecture: Architecture, tensors: Mapping[str, Tensor], where: str
+    architecture: Architecture,
+    tensors: Mapping[str, Tensor],
+    names: Iterable[tuple[str, str]],
+    where: str,
 ) -> dict[str, Tensor]:
-    """Take the tensors that the architecture has, in fp32."""
+    """Rename the tensors by `names` and take those of the architecture, in fp32."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        for pattern, replacement in (*names, *_WEIGHT_NORM_NAMES):
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = tensor
     chosen = {}
     for name, shape in canonical_shapes(architecture).items():
-        found = tuple(tensors[name].shape) if name in tensors else None
+        found = tuple(renamed[name].shape) if name in renamed else None
         if found != shape:
             fault = f"has no tensor {name!r}"
             if found is not None:
@@ -285,5 +287,5 @@ def _collect(
                 "architecture that its configuration says? Copy or download the whole "
                 "folder again"
             )
-        chosen[name] = tensors[name].detach().float().contiguous()
+        chosen[name] = renamed[name].detach().float().contiguous()
     return chosen

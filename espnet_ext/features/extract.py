@@ -5,11 +5,13 @@ similar and bounded lengths whatever the size of a shard, so that memory does no
 with the corpus.
 """
 
+import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from espnet_ext.corpora.audio import measure_seconds
+from espnet_ext.corpora.audio import load_waveform, measure_seconds
 from espnet_ext.corpora.datadir import read_data_dir
 from espnet_ext.corpora.labels import load_class_map
 from espnet_ext.errors import UserError
@@ -28,15 +30,8 @@ from espnet_ext.features.store_writer import (
     Claimed,
     StoreWriter,
     bytes_per_second,
+    pack,
     read_description,
-)
-from espnet_ext.features.waveform_batches import (
-    RATE,
-    Loaded,
-    Recording,
-    digest_file,
-    group_batches,
-    read_ahead,
 )
 from espnet_ext.utils.atomic import atomic_write_text
 
@@ -45,25 +40,38 @@ if TYPE_CHECKING:
 
     from espnet_ext.features.upstream import Upstream
 
+RATE = 16000
 # Weights folders are recognized by their files' sizes and times before they are read.
 _WEIGHT_SUFFIXES = (".json", ".safetensors", ".bin", ".pt")
+_PROGRESS = (
+    "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h of speech "
+    "[{elapsed}<{remaining}{postfix}]"
+)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """An utterance's file and its duration in seconds (0 if not known)."""
+
+    path: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A waveform (n,) and its file, or the reason why it cannot be used."""
+
+    utterance: str
+    wave: np.ndarray | None = None
+    audio: Audio | None = None
+    fault: str = ""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What the extraction may use.
+    """What the extraction may use; see the options of ``ser_extract``."""
 
-    Attributes:
-        device: ``cpu`` or ``cuda``.
-        batch_seconds: Speech computed at once; with the longest utterance it bounds
-            the memory. None leaves it to the device.
-        shard_mb: Bound on a shard's size, and with `shard_seconds` on what a kill can
-            cost.
-        shard_seconds: Bound on the speech that a process takes to itself at a time,
-            in one shard or several.
-    """
-
-    device: str = "cpu"
+    device: str = "cpu"  # or "cuda"
     batch_seconds: float | None = None
     shard_mb: float = 512.0
     shard_seconds: float = 1800.0
@@ -81,10 +89,8 @@ def find_recordings(data_dir: Path, labels: Path | None = None) -> dict[str, Rec
 
     Args:
         data_dir: Where durations are missing, files' headers are read.
-        labels: Class map: only utterances that have a class in it.
-
-    Raises:
-        UserError: The class map keeps none.
+        labels: Class map: only utterances that have a class in it; a UserError where
+            it keeps none.
     """
     data = read_data_dir(data_dir)
     utterances, seconds = data.utterances, data.durations
@@ -115,10 +121,8 @@ def is_finished(
 ) -> bool:
     """Say, without loading the upstream, whether the store holds all this already.
 
-    With `on_bad_audio` ``skip`` it need not hold what it found unusable before.
-
-    Raises:
-        UserError: It does, but made from other audio.
+    With `on_bad_audio` ``skip`` it need not hold what it found unusable before. A
+    UserError says that it was made from other audio.
     """
     if not (output / INDEX_NAME).is_file():
         return False
@@ -140,14 +144,11 @@ def _request_of(config: FeatureConfig) -> dict[str, Any]:
     for name in (config.upstream.name, config.upstream.path):
         path = Path(name).expanduser() if name else None
         if path is not None and path.is_file():
-            files.append(_stamp(path))
+            files.append(path)
         elif path is not None and path.is_dir():
-            files += [
-                _stamp(file)
-                for file in sorted(path.iterdir())
-                if file.suffix in _WEIGHT_SUFFIXES
-            ]
-    return {"config": config.as_dict(), "files": files}
+            files += [x for x in sorted(path.iterdir()) if x.suffix in _WEIGHT_SUFFIXES]
+    stamps = [[x.name, x.stat().st_size, x.stat().st_mtime_ns] for x in files]
+    return {"config": config.as_dict(), "files": stamps}
 
 
 def extract(
@@ -157,18 +158,11 @@ def extract(
     resources: Resources,
     on_bad_audio: str = "error",
 ) -> FeatureStore:
-    """Fill a store with the features of `recordings`, and open it.
+    """Fill a store with the features of `recordings` (by utterance), and open it.
 
     What the store holds already is not computed again; other processes may fill the
-    same store at the same time.
-
-    Args:
-        recordings: Utterance id -> file.
-        config: What to extract.
-        output: Folder of the store.
-        resources: What may be used.
-        on_bad_audio: ``error`` computes all others and then fails, ``skip`` leaves
-            unusable recordings out and says so.
+    same store at the same time. With `on_bad_audio` ``error`` all others are computed
+    before it fails, ``skip`` leaves unusable recordings out and says so.
 
     Raises:
         UserError: No space, no weights, a store of something else, or unusable audio.
@@ -178,21 +172,15 @@ def extract(
     upstream = load_upstream(config)
     writer = StoreWriter(output, _describe(config, upstream))
     held, unusable = writer.present()
-    _refuse_other_audio(
-        output, {u: a for u, a in held.items() if u in recordings}, recordings
-    )
-    wanted = {u: r for u, r in recordings.items() if u not in held}
-    if on_bad_audio == "skip":
-        wanted = {u: r for u, r in wanted.items() if u not in unusable}
+    _refuse_other_audio(output, held, recordings)
+    done = {*held, *(unusable if on_bad_audio == "skip" else ())}
+    wanted = {u: r.seconds for u, r in recordings.items() if u not in done}
     if wanted:
-        seconds = sum(r.seconds for r in wanted.values())
-        print(_check_space(output, writer.description, seconds), file=sys.stderr)
-    writer.plan(
-        {u: r.seconds for u, r in wanted.items()},
-        int(resources.shard_mb * 1e6),
-        resources.shard_seconds,
-    )
-    _fill(writer, recordings, upstream, resources)
+        space = _check_space(output, writer.description, sum(wanted.values()))
+        print(space, file=sys.stderr)
+    writer.plan(wanted, int(resources.shard_mb * 1e6), resources.shard_seconds)
+    upstream = upstream.to(resources.device)
+    _Extraction(writer, recordings, upstream, resources).fill()
     held, unusable = writer.present()
     unusable = {u: unusable[u] for u in sorted(unusable) if u in recordings}
     _report_unusable(output, unusable, on_bad_audio)
@@ -220,24 +208,18 @@ def _describe(config: FeatureConfig, upstream: "Upstream") -> dict[str, Any]:
 
 
 def _check_space(output: Path, description: Mapping[str, Any], seconds: float) -> str:
-    """Compare the need with the free space, and put both into a line.
-
-    Raises:
-        UserError: It does not fit.
-    """
+    """Compare the need with the free space, and put both into a line."""
     folder = output.absolute()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     need = bytes_per_second(description) * seconds
-
-    def other(**changes: Any) -> str:
-        return _size(bytes_per_second({**description, **changes}) * seconds)
-
+    last = bytes_per_second({**description, "layers": [0]}) * seconds
+    int8 = bytes_per_second({**description, "dtype": "int8"}) * seconds
     text = (
         f"{seconds / 3600:.2f} h of speech need {_size(need)} in {output}, where "
-        f"{_size(free)} are free (the last layer alone: {other(layers=[0])}; "
-        f"all in int8: {other(dtype='int8')})"
+        f"{_size(free)} are free (the last layer alone: {_size(last)}; "
+        f"all in int8: {_size(int8)})"
     )
     if need > free:
         raise UserError(
@@ -253,11 +235,10 @@ def _refuse_other_audio(
     """Compare the files with those that the features were made from.
 
     Size and time are compared first; the content only where they differ.
-
-    Raises:
-        UserError: A file has another content, or is missing.
     """
     for utterance, audio in held.items():
+        if utterance not in recordings:
+            continue
         path = recordings[utterance].path
         try:
             status = os.stat(path)
@@ -268,7 +249,7 @@ def _refuse_other_audio(
             ) from None
         if (status.st_size, status.st_mtime_ns) == (audio.size, audio.mtime):
             continue
-        if status.st_size != audio.size or digest_file(path) != audio.digest:
+        if status.st_size != audio.size or _digest_file(path) != audio.digest:
             raise UserError(
                 f"{output}: the features of {utterance} were made from another "
                 f"recording than {path} is now. Choose another folder for --output, "
@@ -276,121 +257,134 @@ def _refuse_other_audio(
             )
 
 
+# A recording, and its states (L, T, D) unless it cannot be used.
+_Result = tuple[Loaded, "torch.Tensor | None"]
+
+
 @dataclass(frozen=True)
-class _Result:
-    """What a shard is to hold of an utterance, or the reason why it cannot be used."""
+class _Extraction:
+    """Computes the shards that fall to this process."""
 
-    utterance: str
-    audio: Audio | None = None
-    states: "torch.Tensor | None" = None  # (L, T, D)
-    fault: str = ""
+    store: StoreWriter
+    recordings: Mapping[str, Recording]
+    upstream: "Upstream"
+    resources: Resources
 
+    def fill(self) -> None:
+        """Compute until nothing is left."""
+        bar: tqdm | None = None
+        speech = 0.0
+        with ThreadPoolExecutor(2) as pool:
+            for shards in self.store.claim(self.recordings.keys()):
+                if bar is None:  # loading is over: its clock starts here
+                    bar = self._progress_bar()
+                results = self._compute_block(shards, pool)
+                for ids, writer in shards:
+                    if writer is None:
+                        continue
+                    with writer:
+                        for u in ids:
+                            if u not in self.recordings:
+                                writer.refuse(u, "planned with another data directory")
+                                continue
+                            seconds = _write(u, results, writer)
+                            speech += seconds
+                            elapsed = max(bar.format_dict["elapsed"], 1e-3)
+                            text = f"{speech / elapsed:.1f} x real time"
+                            bar.set_postfix_str(text, refresh=False)
+                            # Rounded durations: never go beyond the whole.
+                            bar.update(min(seconds / 3600, bar.total - bar.n))
+        if bar is not None:
+            bar.close()
 
-def _fill(
-    store: StoreWriter,
-    recordings: Mapping[str, Recording],
-    upstream: "Upstream",
-    resources: Resources,
-) -> None:
-    """Compute the shards that fall to this process."""
-    upstream = upstream.to(resources.device)
-    bar: tqdm | None = None
-    speech = 0.0
-    with ThreadPoolExecutor(2) as pool:
-        for shards in store.claim(recordings.keys()):
-            if bar is None:  # loading is over: the clock of the progress starts here
-                bar = _make_progress_bar(store, recordings)
-            results = _compute_block(
-                shards, recordings, upstream, store.description, resources, pool
-            )
-            for ids, writer in shards:
-                if writer is None:
-                    continue
-                with writer:
-                    for u in ids:
-                        if u not in recordings:
-                            writer.refuse(u, "planned with another data directory")
-                            continue
-                        seconds = _write(u, results, writer)
-                        speech += seconds
-                        elapsed = max(bar.format_dict["elapsed"], 1e-3)
-                        text = f"{speech / elapsed:.1f} x real time"
-                        bar.set_postfix_str(text, refresh=False)
-                        # Rounded durations: never go beyond the whole.
-                        bar.update(min(seconds / 3600, bar.total - bar.n))
-    if bar is not None:
-        bar.close()
+    def _progress_bar(self) -> tqdm:
+        held = self.store.present()[0].keys() & self.recordings.keys()
+        hours = sum(r.seconds for r in self.recordings.values()) / 3600
+        begin = sum(self.recordings[u].seconds for u in held) / 3600
+        return tqdm(
+            desc=f"features to {self.store.path}",
+            total=hours,
+            initial=min(begin, hours),
+            bar_format=_PROGRESS,
+        )
 
+    def _compute_block(
+        self, shards: Sequence[Claimed], pool: ThreadPoolExecutor
+    ) -> Iterator[_Result]:
+        """Compute what the shards lack, in their order.
 
-def _make_progress_bar(store: StoreWriter, recordings: Mapping[str, Recording]) -> tqdm:
-    """Hours of speech done, speed relative to real time, and time left."""
-    hours = sum(r.seconds for r in recordings.values()) / 3600
-    held = [u for u in store.present()[0] if u in recordings]
-    return tqdm(
-        total=hours,
-        initial=min(sum(recordings[u].seconds for u in held) / 3600, hours),
-        desc=f"features to {store.path}",
-        unit="h",
-        bar_format=(
-            "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h of speech "
-            "[{elapsed}<{remaining}{postfix}]"
-        ),
-    )
+        Batches go across the shards and are those of the whole block whatever of it is
+        there already, so that an interruption changes no byte. Utterances of a finished
+        shard come along where they share a batch with others.
+        """
+        known = self.recordings
+        seconds = {u: known[u].seconds for ids, _ in shards for u in ids if u in known}
+        lacking = {u for ids, writer in shards if writer is not None for u in ids}
+        groups = pack(seconds, self.resources.seconds_at_once)
+        wanted = [group for group in groups if not lacking.isdisjoint(group)]
+        for batch in _read_ahead(wanted, known, pool):
+            yield from self._compute(batch)
 
+    def _compute(self, batch: Sequence[Loaded]) -> Iterator[_Result]:
+        """Compute a batch; results come in its order."""
+        import torch
 
-def _compute_block(
-    shards: Sequence[Claimed],
-    recordings: Mapping[str, Recording],
-    upstream: "Upstream",
-    description: Mapping[str, Any],
-    resources: Resources,
-    pool: ThreadPoolExecutor,
-) -> Iterator[_Result]:
-    """Compute what the shards lack, in their order.
+        from espnet_ext.features.precision import storage_dtype
 
-    Batches go across the shards and are those of the whole block whatever of it is
-    there already, so that an interruption changes no byte. Utterances of a finished
-    shard come along where they share a batch with others.
-    """
-    ids = [u for names, _ in shards for u in names if u in recordings]
-    lacking = {u for names, writer in shards if writer is not None for u in names}
-    groups = group_batches(ids, recordings, resources.seconds_at_once)
-    wanted = [group for group in groups if not lacking.isdisjoint(group)]
-    for batch in read_ahead(wanted, recordings, pool):
-        yield from _compute(batch, upstream, description, resources.device)
-
-
-def _compute(
-    batch: Sequence[Loaded],
-    upstream: "Upstream",
-    description: Mapping[str, Any],
-    device: str,
-) -> Iterator[_Result]:
-    """Compute a batch; results come in its order."""
-    import torch
-
-    from espnet_ext.features.precision import storage_dtype
-
-    waves: dict[str, torch.Tensor] = {}
-    faults: dict[str, str] = {}
-    for item in batch:
-        if item.wave is None:
-            faults[item.utterance] = item.fault
-        elif len(item.wave) < upstream.min_samples:
-            faults[item.utterance] = (
-                f"{len(item.wave)} samples at 16 kHz; the upstream needs "
-                f"{upstream.min_samples}"
-            )
-        else:
-            waves[item.utterance] = torch.from_numpy(item.wave).to(device)
-    results: dict[str, torch.Tensor] = {}
-    if waves:
-        dtype = storage_dtype(description["dtype"])
-        states = upstream.extract(list(waves.values()), description["layers"], dtype)
+        least = self.upstream.min_samples
+        waves = {
+            item.utterance: torch.from_numpy(item.wave).to(self.resources.device)
+            for item in batch
+            if item.wave is not None and len(item.wave) >= least
+        }
+        states: list[torch.Tensor] = []
+        if waves:
+            layers = self.store.description["layers"]
+            dtype = storage_dtype(self.store.description["dtype"])
+            states = self.upstream.extract(list(waves.values()), layers, dtype)
         results = dict(zip(waves, states, strict=True))
-    for item in batch:
-        fault = faults.get(item.utterance, "")
-        yield _Result(item.utterance, item.audio, results.get(item.utterance), fault)
+        for item in batch:
+            if item.wave is not None and item.utterance not in results:
+                fault = (
+                    f"{len(item.wave)} samples at 16 kHz; the upstream needs {least}"
+                )
+                item = Loaded(item.utterance, fault=fault)
+            yield item, results.get(item.utterance)
+
+
+def _read_ahead(
+    batches: Iterable[Sequence[str]],
+    recordings: Mapping[str, Recording],
+    pool: ThreadPoolExecutor,
+) -> Iterator[list[Loaded]]:
+    """Read waveforms, one batch ahead of the one that is being computed."""
+    waiting: deque[list[Future[Loaded]]] = deque()
+    for batch in batches:
+        waiting.append([pool.submit(_load, u, recordings[u].path) for u in batch])
+        if len(waiting) > 1:
+            yield [future.result() for future in waiting.popleft()]
+    while waiting:
+        yield [future.result() for future in waiting.popleft()]
+
+
+def _digest_file(path: str) -> str:
+    """BLAKE2b of a file's bytes, as `Audio` holds it."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(
+            stream, lambda: hashlib.blake2b(digest_size=16)
+        ).hexdigest()
+
+
+def _load(utterance: str, path: str) -> Loaded:
+    try:
+        wave = load_waveform(path, RATE)
+        status = os.stat(path)
+        audio = Audio(len(wave), status.st_size, status.st_mtime_ns, _digest_file(path))
+    except UserError as error:
+        return Loaded(utterance, fault=str(error))
+    except OSError as error:
+        return Loaded(utterance, fault=f"{path}: {error.strerror}")
+    return Loaded(utterance, wave, audio)
 
 
 def _write(utterance: str, results: Iterator[_Result], writer: ShardWriter) -> float:
@@ -399,20 +393,20 @@ def _write(utterance: str, results: Iterator[_Result], writer: ShardWriter) -> f
     Results before the utterance's are of shards that are there. None is kept: each
     would keep its whole batch in memory while the next one is computed.
     """
-    result = next(result for result in results if result.utterance == utterance)
-    if result.states is None:
-        writer.refuse(utterance, result.fault)
+    item, states = next(x for x in results if x[0].utterance == utterance)
+    if states is None:
+        writer.refuse(utterance, item.fault)
         return 0.0
     from espnet_ext.features.precision import quantize, reads_finite
 
-    assert result.audio is not None
+    assert item.audio is not None
     dtype = writer.dtype.name
-    states, scale = result.states, None
+    scale = None
     if dtype == "int8":
         states, scale = quantize(states)
     if reads_finite(states, scale):
         step = None if scale is None else scale.cpu().numpy()
-        writer.add(utterance, states.cpu().numpy(), step, result.audio)
+        writer.add(utterance, states.cpu().numpy(), step, item.audio)
     else:
         held = "int8, which is read as float16," if dtype == "int8" else dtype
         writer.refuse(
@@ -420,7 +414,7 @@ def _write(utterance: str, results: Iterator[_Result], writer: ShardWriter) -> f
             f"its features do not fit into {held} (beyond the range, or no numbers); "
             "try dtype: float32",
         )
-    return result.audio.samples / RATE
+    return item.audio.samples / RATE
 
 
 def _report_unusable(
@@ -443,11 +437,6 @@ def _report_unusable(
             "--on_bad_audio skip to go on without them"
         )
     print(f"warning: {text}", file=sys.stderr)
-
-
-def _stamp(path: Path) -> list[Any]:
-    status = path.stat()
-    return [path.name, status.st_size, status.st_mtime_ns]
 
 
 def _size(count: float) -> str:

@@ -1,7 +1,6 @@
 """ESPnet frontends for frozen features: from a store, or computed on the fly.
 
-Both end in the same weighted sum of hidden states, so that a model trained with one can
-be used with the other.
+A model trained with one can be used with the other: both end in the same weighted sum.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from espnet_ext.errors import UserError
 from espnet_ext.features.config import (
-    FeatureConfig,
     load_feature_config,
     parse_feature_config,
     resolve_layers,
@@ -53,19 +51,12 @@ class CachedFeatures(AbsFrontend):
     def forward(
         self, input: Tensor | Sequence[Tensor], input_lengths: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Reduce the hidden states.
+        """Reduce the hidden states to (B, T, D) fp32; a sum is zero behind a row's end.
 
         Args:
-            input: (B, T, D), or (B, T, L, D) where L > 1, or instead of the latter B
-                arrays (t, L, D); any float precision.
-            input_lengths: (B,) frames.
-
-        Returns:
-            (B, T, D) fp32, and the lengths. A sum of several states is zero behind
-            a row's length.
-
-        Raises:
-            UserError: The shape is not that of the store this model was made for.
+            input: (B, T, D), or (B, T, L, D) where L > 1, or B arrays of such rows
+                (t, ...); any float precision.
+            input_lengths: (B,) frames, returned as they are.
         """
         layers = (self.num_layers,) if self.num_layers > 1 else ()
         shape = tuple(input[0].shape[1:])
@@ -93,18 +84,13 @@ class CachedFeatures(AbsFrontend):
 class OnlineUpstream(AbsFrontend):
     """The frozen upstream on raw audio, with the numbers that a store would hold.
 
-    The upstream is no part of the state dict and never trains; only the weights of the
-    sum do.
+    Only the weights of the sum are trained and saved.
 
     Args:
         config: A feature config: path of its YAML file, or its content.
         upstream: Replaces ``upstream.name`` of the config.
-        weights_hash: The ``weights`` of a store's description; other weights are
-            refused.
+        weights_hash: The ``weights`` of a store; other weights are refused.
         layer_norm: As in `CachedFeatures`.
-
-    Raises:
-        UserError: The weights are not at hand, or not those that `weights_hash` names.
     """
 
     def __init__(
@@ -117,7 +103,13 @@ class OnlineUpstream(AbsFrontend):
         from espnet_ext.features.upstream import load_upstream
 
         super().__init__()
-        self.config = _read_config(config, upstream)
+        if isinstance(config, str):
+            self.config = load_feature_config(config, upstream)
+        else:
+            values = dict(config)
+            if upstream is not None:
+                values["upstream"] = {**values.get("upstream", {}), "name": upstream}
+            self.config = parse_feature_config(values, "frontend_conf: config")
         loaded = load_upstream(self.config)
         if weights_hash is not None and loaded.weights != weights_hash:
             raise UserError(
@@ -138,18 +130,11 @@ class OnlineUpstream(AbsFrontend):
     def states(
         self, input: Tensor, input_lengths: Tensor
     ) -> tuple[list[Tensor], Tensor]:
-        """Compute the hidden states of a batch of waveforms, autocast or not.
-
-        Args:
-            input: (B, n) fp32, 16 kHz.
-            input_lengths: (B,) samples.
+        """Compute the hidden states of waveforms (B, n), 16 kHz, of (B,) samples.
 
         Returns:
-            B arrays (t, D) or (t, L, D) in the precision that a store gives, and their
-            frames (B,).
-
-        Raises:
-            UserError: A waveform is shorter than a frame.
+            B arrays (t, D) or (t, L, D) in the precision that a store gives, autocast
+            or not, and their frames (B,).
         """
         upstream = self._upstream[0].to(input.device)
         lengths = input_lengths.tolist()
@@ -158,9 +143,7 @@ class OnlineUpstream(AbsFrontend):
                 f"a waveform has {min(lengths)} samples; the upstream needs "
                 f"{upstream.min_samples}: take the utterance out of the set"
             )
-        waves = [
-            wave[:length].float() for wave, length in zip(input, lengths, strict=True)
-        ]
+        waves = [x[:n].float() for x, n in zip(input, lengths, strict=True)]
         dtype = self.config.dtype
         # A store is never filled under autocast.
         with torch.autocast(input.device.type, enabled=False):
@@ -168,29 +151,9 @@ class OnlineUpstream(AbsFrontend):
             if dtype == "int8":
                 states = [dequantize(*quantize(state)) for state in states]
         frames = torch.tensor([s.shape[1] for s in states], device=input.device)
-        if len(self.layers) == 1:
-            return [state[0] for state in states], frames
-        return [state.transpose(0, 1) for state in states], frames
+        one = len(self.layers) == 1
+        return [x[0] if one else x.transpose(0, 1) for x in states], frames
 
     def forward(self, input: Tensor, input_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute features of raw audio.
-
-        Args:
-            input: (B, n) fp32, 16 kHz.
-            input_lengths: (B,) samples.
-
-        Returns:
-            (B, T, D) fp32, and frames (B,).
-        """
+        """Compute (B, T, D) fp32, and frames (B,), from what `states` takes."""
         return self.reduce(*self.states(input, input_lengths))
-
-
-def _read_config(
-    config: str | Mapping[str, Any], upstream: str | None
-) -> FeatureConfig:
-    if isinstance(config, str):
-        return load_feature_config(config, upstream)
-    values = dict(config)
-    if upstream is not None:
-        values["upstream"] = {**values.get("upstream", {}), "name": upstream}
-    return parse_feature_config(values, "frontend_conf: config")

@@ -1,16 +1,15 @@
 """A frozen linear layer with its weights in the order that the processor wants.
 
-oneDNN computes a matrix product from weights in blocks. A plain layer rearranges them
-at every call, or (in fp32) does without and leaves a fifth of the processor unused;
-weights that never change are rearranged once. The result is the same product, summed
-in another order.
+oneDNN computes from weights in blocks. A plain layer rearranges them at every call, or
+(in fp32) leaves a fifth of the processor unused; weights that never change are
+rearranged once. The product is the same, summed in another order.
 
-The operators are private to torch (torch.compile freezes models with them), and only
-this module uses them. Where they are missing, `F.linear` computes instead.
+The operators are private to torch, and only this module uses them. Where they are
+missing, `F.linear` computes instead.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +20,9 @@ _TYPICAL_ROWS = 2048
 
 
 class Linear(nn.Module):
-    """``x W^T + b`` for a frozen W, with a GELU if wanted.
+    """``x W^T + b`` for a frozen W (out, in), with a GELU (exact, erf) if wanted.
 
-    Args:
-        weight: W (out, in).
-        bias: b (out,), or None.
-        dtype: Precision of the product; the input is cast to it.
-        gelu: Apply the (exact, erf) GELU to the result.
+    `dtype` is the precision of the product; the input is cast to it.
     """
 
     weight: Tensor | None
@@ -61,6 +56,14 @@ class Linear(nn.Module):
             self.weight, self._blocks = self._blocks.to_dense(), None
         super()._apply(fn, recurse)
         return self
+
+
+def frozen_norm(weights: Mapping[str, Tensor], name: str, eps: float) -> nn.LayerNorm:
+    """Make a layer norm with the weights of that name."""
+    norm = nn.LayerNorm(len(weights[f"{name}.weight"]), eps=eps)
+    norm.weight = nn.Parameter(weights[f"{name}.weight"], requires_grad=False)
+    norm.bias = nn.Parameter(weights[f"{name}.bias"], requires_grad=False)
+    return norm
 
 
 def _in_blocks(weight: Tensor) -> Tensor:

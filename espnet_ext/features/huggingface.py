@@ -30,11 +30,7 @@ _POINTER = b"version https://git-lfs"
 
 
 def load_folder_or_name(name: str) -> Checkpoint:
-    """Load a folder's weights, or those of a name ``owner/model``.
-
-    Raises:
-        UserError: Something is missing, damaged or of another kind of model.
-    """
+    """Load a folder's weights, or those of a name ``owner/model``."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         files = {path.name: path for path in folder.iterdir()}
@@ -49,15 +45,12 @@ def load_folder_or_name(name: str) -> Checkpoint:
         raise UserError(f"{name}: no config.json there; is it a Hugging Face folder?")
     config = _read_json(files["config.json"])
     architecture, weights = from_huggingface(config, _read_weights(name, files), name)
-    preprocessor: dict[str, Any] = {}
-    if "preprocessor_config.json" in files:
-        preprocessor = _read_json(files["preprocessor_config.json"])
+    path = files.get("preprocessor_config.json")
+    normalize = True if path is None else _read_json(path).get("do_normalize", True)
     # Published group-norm models were trained on plain audio, whatever their
     # preprocessor_config.json says; s3prl, the reference, treats them so.
     layer = architecture.extractor_norm == "layer"
-    return Checkpoint(
-        architecture, weights, layer and preprocessor.get("do_normalize", True)
-    )
+    return Checkpoint(architecture, weights, layer and normalize)
 
 
 def save_folder(checkpoint: Checkpoint, folder: Path) -> None:
@@ -95,9 +88,8 @@ def _fetch(name: str) -> dict[str, Path]:
                 reason = first_line(error)
                 continue
             if file in WEIGHT_FILES:
-                if file.endswith(".json"):
-                    for shard in _list_shards(files[file]):
-                        files[shard] = Path(hf_hub_download(name, shard))
+                for part in set(_list_parts(file, files)) - files.keys():
+                    files[part] = Path(hf_hub_download(name, part))
                 return files
     except UserError:
         raise
@@ -120,25 +112,25 @@ def _read_weights(name: str, files: Mapping[str, Path]) -> dict[str, Tensor]:
             f"{name}: neither model.safetensors nor pytorch_model.bin is there, nor "
             "the index.json of either; copy or download the weights too"
         )
-    if not file.endswith(".json"):
-        return _read_tensors(files[file])
     tensors: dict[str, Tensor] = {}
-    for shard in _list_shards(files[file]):
-        if shard not in files:
+    for part in _list_parts(file, files):
+        if part not in files:
             raise UserError(
-                f"{files[file]}: names {shard}, which is not there; copy or download "
+                f"{files[file]}: names {part}, which is not there; copy or download "
                 "that file too"
             )
-        tensors |= _read_tensors(files[shard])
+        tensors |= _read_tensors(files[part])
     return tensors
 
 
-def _list_shards(index: Path) -> Sequence[str]:
-    """List the files that an index of sharded weights names."""
-    shards = _read_json(index).get("weight_map")
-    if not isinstance(shards, dict) or not shards:
-        raise unreadable(index, "it has no weight_map")
-    return sorted(set(map(str, shards.values())))
+def _list_parts(file: str, files: Mapping[str, Path]) -> Sequence[str]:
+    """List the files that hold the weights: this one, or those that an index names."""
+    if not file.endswith(".json"):
+        return [file]
+    parts = _read_json(files[file]).get("weight_map")
+    if not isinstance(parts, dict) or not parts:
+        raise unreadable(files[file], "it has no weight_map")
+    return sorted(set(map(str, parts.values())))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

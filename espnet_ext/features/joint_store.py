@@ -25,15 +25,10 @@ from espnet_ext.utils.atomic import atomic_write_text
 
 
 class JointStore(Mapping[str, np.ndarray]):
-    """Several stores of one kind of features behind one set of ids.
+    """Several corpora's open stores behind one set of ids.
 
-    ``store["CORPUS-ID"]`` is what the store of CORPUS has under ID.
-
-    Args:
-        stores: The open store of each corpus.
-
-    Raises:
-        UserError: They differ in their layers or their width.
+    ``store["CORPUS-ID"]`` is what the store of CORPUS has under ID. A UserError says
+    that they differ in their layers or their width.
     """
 
     def __init__(self, stores: Mapping[str, FeatureStore]) -> None:
@@ -46,8 +41,7 @@ class JointStore(Mapping[str, np.ndarray]):
                     f"{first.path} {first.num_layers} of {first.dim}: extract both "
                     "with one feature config"
                 )
-        self.num_layers = first.num_layers
-        self.dim = first.dim
+        self.num_layers, self.dim = first.num_layers, first.dim
         self._places = {
             f"{corpus}-{utterance}": (corpus, utterance)
             for corpus, store in self.stores.items()
@@ -97,11 +91,7 @@ AnyStore = FeatureStore | JointStore
 
 
 def open_store(path: Path | str) -> AnyStore:
-    """Open a feature store, or the stores that a file lists.
-
-    Raises:
-        UserError: There is no finished store, or the file is malformed.
-    """
+    """Open a feature store, or the stores that a file lists."""
     path = Path(path)
     if not path.is_file():
         return FeatureStore(path)
@@ -124,10 +114,7 @@ def write_store_list(
 ) -> None:
     """Write the file that `open_store` reads, in one step.
 
-    Args:
-        stores: Folder of each corpus' store.
-        path: The file.
-        home: The folder that the file will lie in, where that is not yet its own.
+    `home` is the folder that the file will lie in, where that is not yet its own.
     """
     start = os.path.realpath(path.parent if home is None else home)
     lines = [

@@ -1,9 +1,8 @@
 """Attention of packed utterances, each within itself.
 
 Utterances of similar lengths go through one call: padded to the longest of the group,
-with a mask that gives no weight to what is not the utterance's own. That changes no
-number beyond rounding. How similar they must be is a question of speed: a GPU wants few
-calls, a CPU no padding.
+with a mask that gives no weight to what is not the utterance's own, which changes
+nothing beyond rounding. A GPU wants few calls, a CPU no padding.
 """
 
 from collections.abc import Sequence
@@ -28,32 +27,21 @@ BACKENDS = [
 
 @dataclass(frozen=True)
 class Group:
-    """Utterances that attend in one call.
+    """Utterances that attend in one call."""
 
-    Attributes:
-        start: Row of the packed matrix where the first of them begins.
-        rows: (B, T) their rows of the packed matrix; past an utterance's end, its last
-            one again.
-        own: (B, T) True where the row is the utterance's own; None if all are.
-        places: (n,) where `own` is True, counted through all B * T.
-    """
-
-    start: int
-    rows: Tensor
-    own: Tensor | None
-    places: Tensor
+    start: int  # row of the packed matrix where the first of them begins
+    rows: Tensor  # (B, T) all rows; past an utterance's end, its last one again
+    own: Tensor | None  # (B, T) True where the row is its own; None if all are
+    places: Tensor  # (n,) where `own` is True, counted through all B * T
 
 
 def group_lengths(
     lengths: Sequence[int], similar: float, device: torch.device
 ) -> list[Group]:
-    """Put utterances of similar lengths together.
+    """Put utterances of similar lengths (frames, in the packed order) together.
 
-    Args:
-        lengths: Frames of each utterance, in the order of the packed matrix.
-        similar: A group's shortest has at least this share of its longest one's
-            frames; 1 groups equal lengths only.
-        device: Where the groups are needed.
+    A group's shortest has at least the share `similar` of its longest one's frames; 1
+    groups equal lengths only.
     """
     count = torch.tensor(lengths)
     starts = count.cumsum(0) - count
@@ -87,16 +75,13 @@ def _make_group(starts: Tensor, count: Tensor, device: torch.device) -> Group:
 def attend(
     qkv: Tensor, groups: Sequence[Group], gate: Tensor | None, bias: Tensor | None
 ) -> Tensor:
-    """Attend within each utterance.
+    """Attend within each utterance, to (N, H * d).
 
     Args:
         qkv: (N, 3, H, d) queries, keys and values.
         groups: Of `group_lengths`.
         gate: (N, H) factor of each query's position bias, or None (WavLM only).
         bias: (H, 2 * M - 1) by distance, M at least any length, or None.
-
-    Returns:
-        (N, H * d).
     """
     y = qkv.new_empty(len(qkv), *qkv.shape[2:])  # (N, H, d)
     with sdpa_kernel(BACKENDS):

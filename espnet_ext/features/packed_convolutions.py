@@ -1,24 +1,23 @@
-"""The convolutional extractor, on waveforms that lie one after the other.
+"""The convolutions: extractor and position embedding, on what lies end to end.
 
 Each waveform begins at a multiple of the extractor's stride (320 samples), so that its
 frames are frames of the whole stream; a frame whose samples belong to two waveforms is
-left out. The stream is computed in chunks of equal length whatever the utterances are:
-small ones, so that a chunk's activations stay in the processor's cache, and long
-recordings need no more memory than short ones.
+left out. The stream is computed in chunks of equal length, which stay in the
+processor's cache: long recordings need no more memory than short ones.
 
 A convolution is one matrix product on a view of its windows: frames are (time,
-channels), so that a window is a contiguous piece, and layer norms need no
-transposition.
+channels), so that a window is a contiguous piece.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from espnet_ext.features.architecture import Architecture
-from espnet_ext.features.frozen_linear import Linear
+from espnet_ext.features.frozen_linear import Linear, frozen_norm
 
 # Of the norms in the extractor, in all published models.
 EPS = 1e-5
@@ -32,10 +31,8 @@ CHUNK_ON_GPU = 2000
 class PackedConvolutions(nn.Module):
     """Turns waveforms into the frames of the last convolution.
 
-    Args:
-        weights: Tensors under the names of `canonical_weights.canonical_shapes`.
-        architecture: Sizes and variants.
-        dtype: Precision of all convolutions but the first.
+    `dtype` is the precision of all convolutions but the first, which sees the waveform
+    itself: hardly any work, and the most to lose.
     """
 
     def __init__(
@@ -46,22 +43,21 @@ class PackedConvolutions(nn.Module):
     ) -> None:
         super().__init__()
         self.architecture = architecture
-        # The first sees the waveform itself: hardly any work, and the most to lose.
-        self.layers = nn.ModuleList(
-            Convolution(weights, i, architecture, torch.float32 if i == 0 else dtype)
-            for i in range(len(architecture.conv_layers))
+        precisions = [torch.float32] + [dtype] * (len(architecture.conv_layers) - 1)
+        self.layers: Any = nn.ModuleList(
+            Convolution(weights, i, architecture, x) for i, x in enumerate(precisions)
         )
 
     def forward(self, waves: Sequence[Tensor]) -> Tensor:
         """Compute frames (N, C), fp32, of waveforms (n,), fp32, in their order."""
         stride = self.architecture.stride
         frames = [self.architecture.num_frames(len(wave)) for wave in waves]
-        slots = [-(-self.architecture.samples_of(count) // stride) for count in frames]
+        used = [self.architecture.samples_of(count) for count in frames]
+        slots = [-(-samples // stride) for samples in used]
         starts = [sum(slots[:i]) for i in range(len(slots))]  # in frames
         stream = waves[0].new_zeros(sum(slots) * stride)
-        for wave, count, start in zip(waves, frames, starts, strict=True):
-            used = self.architecture.samples_of(count)
-            stream[start * stride : start * stride + used] = wave[:used]
+        for wave, count, start in zip(waves, used, starts, strict=True):
+            stream[start * stride : start * stride + count] = wave[:count]
         x = self._convolve(stream, waves, starts)  # (N + some, C)
         return torch.cat([x[s : s + n] for s, n in zip(starts, frames, strict=True)])
 
@@ -80,7 +76,6 @@ class PackedConvolutions(nn.Module):
             size = self.architecture.samples_of(stop - start)
             x = stream[begin : begin + size, None]  # (n, 1)
             for number, layer in enumerate(self.layers):
-                assert isinstance(layer, Convolution)
                 x = layer.convolve(x)
                 if number == 0 and scales is not None:
                     self._scale_waves(x, start, starts, scales)
@@ -97,17 +92,15 @@ class PackedConvolutions(nn.Module):
     ) -> None:
         """Apply in place each waveform's group norm to its rows of a chunk.
 
-        Args:
-            x: (rows, C), the first convolution's output.
-            start: Frame of the stream with which `x` begins.
-            starts: First frame of each waveform.
-            scales: Factor and offset (C,) of each.
+        `x` (rows, C), the first convolution's output, begins with the frame `start` of
+        the stream, each waveform with that in `starts`; `scales` are factors and
+        offsets (C,).
         """
         rate = self.architecture.stride // self.architecture.conv_layers[0][2]
-        ends = [*starts[1:], None]
+        ends = [*starts[1:], start + len(x)]  # the last one's is beyond the chunk
         for first, end, (factor, offset) in zip(starts, ends, scales, strict=True):
             begin = max((first - start) * rate, 0)
-            stop = len(x) if end is None else min((end - start) * rate, len(x))
+            stop = min((end - start) * rate, len(x))
             if begin < stop:
                 torch.addcmul(offset, x[begin:stop], factor, out=x[begin:stop])
 
@@ -118,8 +111,6 @@ class PackedConvolutions(nn.Module):
         al. 1979), so that neither memory nor rounding grows with the length.
         """
         first = self.layers[0]
-        assert isinstance(first, Convolution)
-        assert first.norm is not None
         total = (len(wave) - first.kernel) // first.stride + 1
         block = _chunk_frames(wave) * self.architecture.stride // first.stride
         count = 0
@@ -130,10 +121,9 @@ class PackedConvolutions(nn.Module):
             end = begin + (size - 1) * first.stride + first.kernel
             x = first.convolve(wave[begin:end, None])  # (size, C)
             var, mu = torch.var_mean(x, dim=0, correction=0)
-            var, mu = var.double(), mu.double()
-            delta = mu - mean
+            delta = mu.double() - mean
             share = size / (count + size)
-            square = square + var * size + delta**2 * (count * share)
+            square = square + var.double() * size + delta**2 * (count * share)
             mean = mean + delta * share
             count += size
         factor = first.norm.weight * torch.rsqrt((square / count).float() + EPS)
@@ -153,38 +143,82 @@ class Convolution(nn.Module):
         super().__init__()
         name = f"feature_extractor.conv_layers.{index}."
         channels, self.kernel, self.stride = architecture.conv_layers[index]
-        weight = weights[f"{name}conv.weight"]  # (out, in, kernel)
-        self.product = Linear(
-            weight.transpose(1, 2).reshape(channels, -1),  # as windows lie in memory
-            weights[f"{name}conv.bias"] if architecture.conv_bias else None,
-            dtype,
-            gelu=False,
-        )
+        # (out, in, kernel) to (out, kernel * in), as windows lie in memory
+        weight = weights[f"{name}conv.weight"].transpose(1, 2).reshape(channels, -1)
+        self.product = Linear(weight, weights.get(f"{name}conv.bias"), dtype, False)
         self.layer = architecture.extractor_norm == "layer"
-        self.norm = None
         if self.layer or index == 0:
-            self.norm = nn.LayerNorm(channels, eps=EPS)
-            self.norm.weight.data = weights[f"{name}layer_norm.weight"]
-            self.norm.bias.data = weights[f"{name}layer_norm.bias"]
+            self.norm = frozen_norm(weights, f"{name}layer_norm", EPS)
 
     def convolve(self, x: Tensor) -> Tensor:
         """Convolve (n, C) to (T, C') with T = (n - kernel) // stride + 1."""
         x = x.contiguous()
         channels = x.shape[1]
-        total = (len(x) - self.kernel) // self.stride + 1
-        windows = x.as_strided(
-            (total, self.kernel * channels), (self.stride * channels, 1)
-        )
-        return self.product(windows)  # (T, C')
+        shape = ((len(x) - self.kernel) // self.stride + 1, self.kernel * channels)
+        return self.product(x.as_strided(shape, (self.stride * channels, 1)))
 
     def activate(self, x: Tensor) -> Tensor:
         """Apply the layer norm, if there is one, and the GELU."""
         if self.layer:
-            assert self.norm is not None
             if x.device.type != "cpu":  # only a CPU takes weights of another precision
                 x = x.to(self.norm.weight.dtype)
             x = self.norm(x)
         return F.gelu(x)
+
+
+class PositionEmbedding(nn.Module):
+    """The convolutional position embedding and its GELU, by Fourier transform.
+
+    Each utterance has zeros before and after it, as if it were alone. The weight is
+    (D, D / groups, K), the bias (D,). Overlap-save (Stockham 1966): spectra of blocks,
+    twice the taps, times those of the taps; outputs that no wrap-around touched are
+    kept. The same numbers to fp32's rounding for a fiftieth of a convolution's
+    operations, and free of the reduced precision of a GPU's convolutions.
+    """
+
+    spectra: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor, groups: int) -> None:
+        super().__init__()
+        channels, inputs, self.taps = weight.shape
+        self.groups = groups
+        self.block = 2 << (self.taps - 1).bit_length()  # a power of 2, at least 2 K
+        spectra = torch.fft.rfft(weight.float(), self.block).conj()  # (D, D / g, S)
+        spectra = spectra.view(groups, channels // groups, inputs, -1)
+        spectra = spectra.permute(3, 0, 2, 1).contiguous()  # (S, g, in, out)
+        # Real and imaginary parts, since a module's cast takes complex numbers amiss.
+        self.register_buffer("spectra", torch.view_as_real(spectra))
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Compute (N, D) from frames (N, D) of utterances of these lengths."""
+        gap = self.taps // 2
+        hop = self.block - self.taps + 1
+        total = len(x) + gap * len(lengths)  # outputs, gaps included
+        blocks = -(-total // hop)
+        stream = x.new_zeros((blocks * hop + self.taps - 1, x.shape[1]))
+        starts = []
+        start = 0
+        for part in x.split(list(lengths)):
+            starts.append(start)  # of the outputs; the inputs are `gap` later
+            stream[start + gap : start + gap + len(part)] = part
+            start += gap + len(part)
+        y = self._correlate(stream, hop)  # (blocks * hop, D)
+        parts = [y[s : s + n] for s, n in zip(starts, lengths, strict=True)]
+        return F.gelu(torch.cat(parts) + self.bias)
+
+    def _correlate(self, stream: Tensor, hop: int) -> Tensor:
+        """Compute sum_k w[k] stream[t + k] for each t, block by block."""
+        windows = stream.unfold(0, self.block, hop)  # (B, D, block)
+        spectra = torch.fft.rfft(windows)  # (B, D, S)
+        count, channels, _ = spectra.shape
+        spectra = spectra.view(count, self.groups, channels // self.groups, -1)
+        weight = torch.view_as_complex(self.spectra)  # (S, g, in, out)
+        product = spectra.permute(3, 1, 0, 2) @ weight  # (S, g, B, out)
+        product = product.permute(2, 0, 1, 3).reshape(count, -1, channels)  # (B, S, D)
+        y = torch.fft.irfft(product, self.block, dim=1)  # (B, block, D)
+        return y[:, :hop].reshape(count * hop, channels)
 
 
 def _chunk_frames(x: Tensor) -> int:

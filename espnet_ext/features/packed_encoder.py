@@ -1,10 +1,9 @@
 """Exact hidden states of several utterances at once, without any padding.
 
-Padded batches waste work and, where a mask is a frame too long, change the features
-of one utterance with the length of another (as s3prl's do). Here the frames of all
-utterances lie one after the other in a single (N, D) matrix: linear layers and norms
-work on all of them together, and neither convolutions nor attention look from one
-utterance into another. An utterance's features are those it has alone.
+Padded batches waste work and, where a mask is a frame too long (as s3prl's), change one
+utterance's features with another's length. Here all frames lie one after the other in
+a single (N, D) matrix: linear layers and norms work on all of them, and nothing looks
+from one utterance into another. An utterance's features are those it has alone.
 
 Models: wav2vec 2.0 (Baevski et al. 2020), HuBERT (Hsu et al. 2021) and WavLM (Chen et
 al. 2022, gated relative position bias). The hidden states are those of s3prl: number 0
@@ -19,10 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from espnet_ext.features.architecture import Architecture
-from espnet_ext.features.frozen_linear import Linear
+from espnet_ext.features.frozen_linear import Linear, frozen_norm
 from espnet_ext.features.packed_attention import Group, attend, group_lengths
-from espnet_ext.features.packed_convolutions import PackedConvolutions
-from espnet_ext.features.position_embedding import PositionEmbedding
+from espnet_ext.features.packed_convolutions import (
+    PackedConvolutions,
+    PositionEmbedding,
+)
 
 # fairseq and so s3prl normalize a waveform by a layer norm over it. The epsilon counts
 # for quiet recordings, so it is the same whatever the source.
@@ -36,15 +37,9 @@ SIMILAR_ON_GPU = 0.75
 class PackedEncoder(nn.Module):
     """A frozen encoder that computes on concatenated frames.
 
-    It has no gradients, no dropout and no state that changes; `train()` does nothing.
-
-    Args:
-        architecture: Sizes and variants.
-        weights: Tensors under the names of `canonical_weights.canonical_shapes`.
-        normalize: Bring each waveform to zero mean and unit variance first.
-        compute: ``torch.float32`` or ``torch.bfloat16``, for linear layers and
-            attention; the residual stream and the norms are in fp32.
-        convolutions: The same for the extractor's convolutions but the first.
+    Weights are named as in `canonical_weights.canonical_shapes`. Linear layers and
+    attention `compute` in fp32 or bf16, and so do the extractor's `convolutions` but
+    the first; the rest is in fp32.
     """
 
     bias_embedding: Tensor | None  # (buckets, heads)
@@ -64,10 +59,10 @@ class PackedEncoder(nn.Module):
         self.projection_norm = None
         if architecture.projection_norm:
             name = "feature_projection.layer_norm"
-            self.projection_norm = _norm(weights, name, architecture.eps)
+            self.projection_norm = frozen_norm(weights, name, architecture.eps)
         self.projection = _linear(weights, ("feature_projection.projection",), compute)
         self.position = _position(weights, architecture)
-        self.norm = _norm(weights, "encoder.layer_norm", architecture.eps)
+        self.norm = frozen_norm(weights, "encoder.layer_norm", architecture.eps)
         self.layers = nn.ModuleList(
             _Layer(weights, f"encoder.layers.{i}.", architecture, compute)
             for i in range(architecture.layers)
@@ -87,12 +82,10 @@ class PackedEncoder(nn.Module):
 
         Args:
             waves: Waveforms (n,), fp32, 16 kHz, each long enough for a frame.
-            last: Number of the last state that is wanted; later layers are not
-                computed.
+            last: Number of the last state; later layers are not computed.
 
         Yields:
-            (N, D) fp32, N the sum of the utterances' frames in the order of `waves`.
-            The tensor may be used until the next one is asked for.
+            (N, D) fp32, N all frames in the order of `waves`; valid until the next one.
         """
         lengths = [self.architecture.num_frames(len(wave)) for wave in waves]
         if self.normalize:
@@ -151,11 +144,15 @@ class _Layer(nn.Module):
         projections = [f"{name}attention.{part}_proj" for part in "qkv"]
         self.qkv = _linear(weights, projections, compute)
         self.out = _linear(weights, (f"{name}attention.out_proj",), compute)
-        self.attention_norm = _norm(weights, f"{name}layer_norm", architecture.eps)
+        self.attention_norm = frozen_norm(
+            weights, f"{name}layer_norm", architecture.eps
+        )
         forward = f"{name}feed_forward."
         self.inner = _linear(weights, (f"{forward}intermediate_dense",), compute, True)
         self.outer = _linear(weights, (f"{forward}output_dense",), compute)
-        self.final_norm = _norm(weights, f"{name}final_layer_norm", architecture.eps)
+        self.final_norm = frozen_norm(
+            weights, f"{name}final_layer_norm", architecture.eps
+        )
         buckets = architecture.buckets
         self.gate = _Gate(weights, f"{name}attention.") if buckets else None
 
@@ -216,11 +213,3 @@ def _position(
     length = direction.norm(dim=(0, 1), keepdim=True)  # (1, 1, kernel)
     weight = direction * (weights[f"{name}weight_g"] / length)
     return PositionEmbedding(weight, weights[f"{name}bias"], architecture.pos_groups)
-
-
-def _norm(weights: Mapping[str, Tensor], name: str, eps: float) -> nn.LayerNorm:
-    """Make a norm with the weights of that name."""
-    norm = nn.LayerNorm(len(weights[f"{name}.weight"]), eps=eps)
-    norm.weight = nn.Parameter(weights[f"{name}.weight"], requires_grad=False)
-    norm.bias = nn.Parameter(weights[f"{name}.bias"], requires_grad=False)
-    return norm

@@ -1,15 +1,14 @@
 """Features of a whole set held in memory: the machine's, or the GPU's.
 
-They are read from the store once. From a GPU's own memory nothing travels in an epoch,
-which otherwise moves every hidden state over the bus.
+From a GPU's own memory nothing travels in an epoch, which otherwise moves every hidden
+state over the bus.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -26,78 +25,42 @@ GIGABYTES_ON_CPU = 4.0
 Residence = Literal["auto", "none", "ram", "device"]
 
 
-class ResidentFeatures(Mapping[str, Tensor]):
-    """Features (T, D) or (T, L, D) of a set's utterances, one tensor for all.
+class ResidentFeatures(dict[str, Tensor]):
+    """Features (T, D) or (T, L, D) of a set's utterances, one tensor on `device`.
 
-    `device` says where they are.
-
-    Args:
-        store: Where they come from.
-        ids: Utterances of the set.
-        device: Where they are kept.
-        where: Name of the set, for the progress bar.
+    `where` is the name of the set, for the progress bar.
     """
 
     def __init__(
         self, store: AnyStore, ids: Sequence[str], device: torch.device, where: str
     ) -> None:
-        first = store[ids[0]]
+        first = torch.from_numpy(store[ids[0]].copy())
         frames = [store.num_frames(utterance) for utterance in ids]
-        ends = np.cumsum(frames).tolist()
-        self._places = {
-            utterance: (end - count, end)
-            for utterance, count, end in zip(ids, frames, ends, strict=True)
-        }
-        dtype = torch.from_numpy(first[:0].copy()).dtype
-        shape = (ends[-1], *first.shape[1:])
-        self._frames = torch.empty(shape, dtype=dtype, device=device)  # (N, [L,] D)
+        shape = (sum(frames), *first.shape[1:])
+        held = torch.empty(shape, dtype=first.dtype, device=device)  # (N, [L,] D)
+        super().__init__(zip(ids, held.split(frames), strict=True))
         self.device = device
         for utterance in tqdm(ids, desc=f"features of {where} to {device}"):
-            states = torch.from_numpy(store[utterance].copy())
-            self[utterance].copy_(states)
-
-    def __getitem__(self, utterance: str) -> Tensor:
-        start, end = self._places[utterance]
-        return self._frames[start:end]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
+            self[utterance].copy_(torch.from_numpy(store[utterance].copy()))
 
 
 @dataclass(frozen=True)
 class Room:
-    """How features may be held in memory.
+    """How features may be held in memory."""
 
-    Attributes:
-        residence: ``none``, ``ram``, ``device``, or ``auto``: the device if they
-            fit, else as they come.
-        gigabytes: Most that one process takes with ``auto``, for one set; None is 4
-            on a CPU and no bound of its own on a GPU.
-        ngpu: Whether the device is a GPU.
-        num_workers: Loader processes; residence needs 0.
-    """
-
-    residence: Residence
-    gigabytes: float | None
+    residence: Residence  # "auto": on the device if they fit, else as they come
+    gigabytes: float | None  # most for a set with "auto"; None: 4 on a CPU
     ngpu: int
-    num_workers: int
+    num_workers: int  # loader processes; residence needs 0
 
 
 def hold(
     store: AnyStore, ids: Sequence[str], room: Room, where: str
 ) -> ResidentFeatures | None:
-    """Hold the features of a set in memory, or leave them in the store.
+    """Hold the features of a set in memory, or leave them in the store (None).
 
-    With ``auto`` a line of the log says which, and why.
-
-    Returns:
-        The features, or None if they stay where they are.
-
-    Raises:
-        UserError: They were to be held and cannot be.
+    With ``auto`` a line of the log says which, and why; else a UserError says why they
+    cannot be held.
     """
     need = size_of(store, ids)
     device = torch.device("cuda" if room.ngpu else "cpu")
@@ -105,9 +68,9 @@ def hold(
         return None
     if room.residence == "auto":
         limit, why = _limit(room, device)
-        holds = need <= limit and room.num_workers == 0
         if room.num_workers > 0:
-            why = f"num_workers is {room.num_workers}, not 0"
+            limit, why = 0.0, f"num_workers is {room.num_workers}, not 0"
+        holds = need <= limit
         logging.info(
             f"[{where}] resident: auto: {need / 1e9:.2f} GB of features are "
             f"{f'held on {device}' if holds else 'read from the store'}: {why}"
@@ -144,15 +107,13 @@ def _limit(room: Room, device: torch.device) -> tuple[float, str]:
     free = _free_bytes(device)
     gigabytes = room.gigabytes
     if device.type == "cuda":
-        total = torch.cuda.mem_get_info()[1]
-        kept = SHARE_KEPT * total
-        limit = free - kept
+        kept = SHARE_KEPT * torch.cuda.mem_get_info()[1]
+        limit = max(free - kept, 0.0)
         why = f"of {free / 1e9:.1f} GB free {kept / 1e9:.1f} are kept for training"
     else:
         limit = free / 2
         why = f"half of {free / 1e9:.1f} GB free"
         gigabytes = GIGABYTES_ON_CPU if gigabytes is None else gigabytes
-    limit = max(limit, 0.0)
     if gigabytes is not None and gigabytes * 1e9 < limit:
         return gigabytes * 1e9, f"at most {gigabytes:g} GB (--resident_gb)"
     return limit, f"at most {limit / 1e9:.1f} GB ({why})"

@@ -19,11 +19,8 @@ def leave_out_unusable(data: DataDir, path: Path) -> tuple[DataDir, dict[str, st
         UserError: Nothing is left.
     """
     store = FeatureStore(path)
-    reasons = {
-        id_: reason
-        for id_, reason in store.unusable.items()
-        if id_ in data.utterances and id_ not in store
-    }
+    lost = (data.utterances.keys() & store.unusable.keys()) - set(store.ids)
+    reasons = {u: reason for u, reason in store.unusable.items() if u in lost}
     rest = data.select(data.utterances.keys() - reasons.keys())
     if not rest.utterances:
         raise UserError(f"{path}: lists the audio of every utterance as unusable")
@@ -39,13 +36,8 @@ def describe_features(
     """Write what the features of each set are, and the list of several stores.
 
     ``speech_shape`` is for ESPnet. ``features.digest`` is of the set's own utterances
-    alone: a store that has grown by others leaves it as it is.
-
-    Args:
-        stores: Feature store of each corpus.
-        parts: The sets by name.
-        folder: Where they lie now.
-        output: Where they will lie.
+    alone: a store that has grown by others leaves it as it is. The sets lie in
+    `folder` now and in `output` later.
     """
     opened = {corpus: FeatureStore(path) for corpus, path in stores.items()}
     features: AnyStore = next(iter(opened.values()))

@@ -37,19 +37,9 @@ class FeatureStore(Mapping[str, np.ndarray]):
     read-only views of the mapped file; copy what you want to change or to hand to
     torch. The object can be pickled; workers map the files again.
 
-    Attributes:
-        description: What the store holds and where it comes from.
-        ids: Utterances, sorted.
-        layers: Numbers of its hidden states.
-        unusable: Utterances that could not be used, with the reasons.
-
-    Args:
-        path: The store's folder.
-        verify: ``first`` compares a layer with its checksum the first time that this
-            object reads it, ``never`` trusts the disk.
-
-    Raises:
-        UserError: There is no finished store, or it is damaged.
+    `ids` are sorted, `layers` are the numbers of the hidden states, `unusable` has the
+    reason for each utterance that could not be used. With `verify` ``first`` a layer is
+    compared with its checksum when it is first read; ``never`` trusts the disk.
     """
 
     def __init__(
@@ -96,15 +86,7 @@ class FeatureStore(Mapping[str, np.ndarray]):
         return states[0] if self.num_layers == 1 else states.transpose(1, 0, 2)
 
     def layer(self, utterance: str, number: int) -> np.ndarray:
-        """Read one hidden state (T, D) without touching the others.
-
-        Args:
-            utterance: Its id.
-            number: Of the state, as in `layers` (0 is the encoder's input).
-
-        Raises:
-            UserError: The store does not hold that state.
-        """
+        """Read one hidden state (T, D), by its number in `layers`, and no other."""
         if number not in self.layers:
             raise UserError(
                 f"{self.path}: holds the hidden states {list(self.layers)}, not "
@@ -115,30 +97,21 @@ class FeatureStore(Mapping[str, np.ndarray]):
 
     def num_frames(self, utterance: str) -> int:
         """Frames T of an utterance."""
-        return int(self._arrays["frames"][self._row(utterance)])
+        return self._value("frames", utterance)
 
     def audio(self, utterance: str) -> Audio:
         """What an utterance's features were made from."""
-        row = self._row(utterance)
         return Audio(
-            samples=int(self._arrays["samples"][row]),
-            size=int(self._arrays["audio_size"][row]),
-            mtime=int(self._arrays["audio_mtime"][row]),
-            digest=self._arrays["audio_digest"][row].tobytes().hex(),
+            self._value("samples", utterance),
+            self._value("audio_size", utterance),
+            self._value("audio_mtime", utterance),
+            self._arrays["audio_digest"][self._row(utterance)].tobytes().hex(),
         )
 
     def digest(self, utterances: Iterable[str]) -> str:
-        """Digest these utterances' features, whatever else the store holds.
+        """Digest these utterances' features (BLAKE2b, 32 hexadecimal digits).
 
-        It is made from the index alone: what the features are (weights, states,
-        precision) and each utterance's frames and checksums. Neither the order of the
-        utterances nor the shards that hold them count.
-
-        Returns:
-            32 hexadecimal digits (BLAKE2b).
-
-        Raises:
-            UserError: The store lacks one of them.
+        Neither their order nor their shards count, nor what else the store holds.
         """
         kind = {key: self.description.get(key) for key in IDENTITY}
         text = json.dumps(kind, sort_keys=True)
@@ -151,27 +124,23 @@ class FeatureStore(Mapping[str, np.ndarray]):
         return digest.hexdigest()
 
     def check(self, utterance: str) -> None:
-        """Compare an utterance with its checksums, whatever was read before.
-
-        Raises:
-            UserError: It is damaged.
-        """
+        """Compare an utterance with its checksums; a UserError says it is damaged."""
         row = self._row(utterance)
         self._compare(row, 0, *self._raw(row, 0, self.num_layers))
 
     def is_whole(self) -> bool:
         """Tell whether every shard is there, in its full size."""
-        for number in np.unique(self._arrays["shard"]).tolist():
-            path = shard_path(self.path, number)
-            due = int(self._arrays["shard_size"][number])
-            if not path.is_file() or path.stat().st_size != due:
-                return False
-        return True
+        sizes = self._arrays["shard_size"].tolist()
+        numbers = np.unique(self._arrays["shard"]).tolist()
+        paths = {shard_path(self.path, n): sizes[n] for n in numbers}
+        return all(p.is_file() and p.stat().st_size == n for p, n in paths.items())
 
     def shard_path(self, utterance: str) -> Path:
         """File that holds an utterance."""
-        number = int(self._arrays["shard"][self._row(utterance)])
-        return shard_path(self.path, number)
+        return shard_path(self.path, self._value("shard", utterance))
+
+    def _value(self, name: str, utterance: str) -> int:
+        return int(self._arrays[name][self._row(utterance)])
 
     def _row(self, utterance: str) -> int:
         try:
@@ -204,7 +173,10 @@ class FeatureStore(Mapping[str, np.ndarray]):
         size = frames * self.dim
         start = offset + begin * size * self.dtype.itemsize
         count = (end - begin) * size
-        _read_ahead(data, start, count * self.dtype.itemsize)
+        # Ask for the pages at once; faults would come one small piece at a time.
+        page = start // mmap.PAGESIZE * mmap.PAGESIZE
+        end_of_data = start + count * self.dtype.itemsize
+        data.madvise(mmap.MADV_WILLNEED, page, end_of_data - page)
         states = np.frombuffer(data, self.dtype, count, start)
         states = states.reshape(end - begin, frames, self.dim)
         if self.dtype != np.int8:
@@ -214,23 +186,23 @@ class FeatureStore(Mapping[str, np.ndarray]):
         return states, scale.reshape(end - begin, self.dim)
 
     def _map(self, number: int) -> mmap.mmap:
-        data = self._maps.get(number)
-        if data is None:
-            path = shard_path(self.path, number)
-            try:
-                with open(path, "rb") as stream:
-                    data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-            except (FileNotFoundError, ValueError):  # missing; empty
-                raise UserError(
-                    f"{path}: missing or empty; run ser_extract again"
-                ) from None
-            due = int(self._arrays["shard_size"][number])
-            if len(data) != due:
-                raise UserError(
-                    f"{path}: {len(data)} bytes where {due} are due; remove this shard "
-                    "and run ser_extract again"
-                )
-            self._maps[number] = data
+        if number in self._maps:
+            return self._maps[number]
+        path = shard_path(self.path, number)
+        try:
+            with open(path, "rb") as stream:
+                data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except (FileNotFoundError, ValueError):  # missing; empty
+            raise UserError(
+                f"{path}: missing or empty; run ser_extract again"
+            ) from None
+        due = int(self._arrays["shard_size"][number])
+        if len(data) != due:
+            raise UserError(
+                f"{path}: {len(data)} bytes where {due} are due; remove this shard "
+                "and run ser_extract again"
+            )
+        self._maps[number] = data
         return data
 
     def _compare(
@@ -251,21 +223,9 @@ class FeatureStore(Mapping[str, np.ndarray]):
 
 
 def write_shape_file(store: "AnyStore", ids: Iterable[str], path: Path | str) -> None:
-    """Write ESPnet's shape file of `ids`, in their order and in one step.
-
-    Lines are ``utt T,D``, or ``utt T,L,D`` where the store holds several layers.
-
-    Raises:
-        UserError: The store lacks one of them.
-    """
+    """Write ESPnet's shape file of `ids`: lines ``utt T,D``, or ``utt T,L,D``."""
     layers = f"{store.num_layers}," if store.num_layers > 1 else ""
     with atomic_file(path) as temporary, open(temporary, "w") as stream:
         for utterance in ids:
             frames = store.num_frames(utterance)
             stream.write(f"{utterance} {frames},{layers}{store.dim}\n")
-
-
-def _read_ahead(data: mmap.mmap, start: int, size: int) -> None:
-    """Ask for the pages at once; faults would come one small piece at a time."""
-    begin = start // mmap.PAGESIZE * mmap.PAGESIZE
-    data.madvise(mmap.MADV_WILLNEED, begin, start + size - begin)

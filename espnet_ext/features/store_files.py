@@ -1,36 +1,28 @@
 """The files of a feature store: shards and index, both plain safetensors.
 
-    STORE/store.json          what the store holds and where it comes from
-    STORE/plan.json           which utterances go into which shard
-    STORE/shards/00000.safetensors, 00001.safetensors, ...
-    STORE/index.safetensors   utterance id -> shard and offset; written last
-
 A shard has a tensor (L, T, D) for each utterance, so that one layer is one contiguous
 piece, and with int8 a second one ``<utterance>/scale``, fp32 (L, D), right behind it.
 Its metadata holds for each utterance the audio it was made from and a CRC-32 of every
-layer. A shard is written under another name and renamed when it is complete; it is
-never changed afterwards.
+layer. It is never changed once it has its name.
 
 The first metadata of every header, at a fixed place, is a CRC-32: of the header (with
 zeros in that place), and in the index of all that follows too.
 
-Any safetensors library can read these files. The library itself writes neither in
-pieces nor metadata at a fixed place, and does not tell where a tensor lies; so headers
-(8 bytes of length, JSON) are made and read here.
+Any safetensors library reads these files, but writes neither in pieces nor metadata at
+a fixed place: headers (8 bytes of length, JSON) are made and read here.
 """
 
 import json
+import math
 import os
 import zlib
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from safetensors import numpy as safetensors_numpy
 
 from espnet_ext.errors import UserError
 from espnet_ext.utils.atomic import atomic_file
@@ -43,15 +35,6 @@ SHARDS_NAME = "shards"
 # Keys of the description that say which features these are.
 IDENTITY = ("weights", "layers", "dim", "dtype", "compute", "normalize")
 
-_CODES = {
-    "float16": "F16",
-    "float32": "F32",
-    "int8": "I8",
-    "uint8": "U8",
-    "int32": "I32",
-    "uint32": "U32",
-    "int64": "I64",
-}
 _ALIGNMENT = 64
 _PREFIX = b'{"__metadata__":{"crc32":"'
 _BLANK = b"0" * 8
@@ -62,19 +45,12 @@ _REASON_LENGTH = 300
 
 @dataclass(frozen=True)
 class Audio:
-    """The file that an utterance's features were made from.
+    """The file that an utterance's features were made from."""
 
-    Attributes:
-        samples: Samples at 16 kHz.
-        size: Bytes of the file.
-        mtime: Its time of change in nanoseconds.
-        digest: BLAKE2b of its bytes, 32 hexadecimal digits.
-    """
-
-    samples: int
-    size: int
-    mtime: int
-    digest: str
+    samples: int  # at 16 kHz
+    size: int  # bytes of the file
+    mtime: int  # its time of change in nanoseconds
+    digest: str  # BLAKE2b of its bytes, 32 hexadecimal digits
 
 
 @dataclass(frozen=True)
@@ -104,12 +80,7 @@ class ShardWriter:
     """Write a shard utterance by utterance, in constant memory.
 
     A context manager: the shard appears under its name only if the block ends well.
-
-    Args:
-        path: Name of the finished shard.
-        ids: Utterances that may be added; room for the header is kept for them.
-        num_layers: L of every array.
-        dtype: ``float16``, ``float32`` or ``int8``.
+    Room for the header is kept for `ids`, the utterances that may be added.
     """
 
     def __init__(
@@ -126,26 +97,32 @@ class ShardWriter:
         self._records: dict[str, tuple] = {}
         self._unusable: dict[str, str] = {}
         self._position = 0
+        self._context = self._open()
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        with atomic_file(self.path) as temporary, open(temporary, "wb") as self._stream:
+            self._stream.seek(8 + self._room)
+            yield
+            metadata = {
+                "utterances": json.dumps(self._records, separators=(",", ":")),
+                "unusable": json.dumps(self._unusable, separators=(",", ":")),
+            }
+            head = _make_head(metadata, self._header, self._room)
+            self._stream.seek(0)
+            self._stream.write(_seal(head, zlib.crc32(head)))
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            temporary = stack.enter_context(atomic_file(self.path))
-            self._stream = stack.enter_context(open(temporary, "wb"))
-            self._stream.seek(8 + self._room)
-            self._context = stack.pop_all()
+        self._context.__enter__()
         return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._context.__exit__(*error)
 
     def add(
         self, utterance: str, states: np.ndarray, scale: np.ndarray | None, audio: Audio
     ) -> None:
-        """Append one utterance.
-
-        Args:
-            utterance: Its id, one of `ids`.
-            states: (L, T, D), of the shard's dtype.
-            scale: (L, D) fp32 with int8, else None.
-            audio: What it was made from.
-        """
+        """Append states (L, T, D), with int8 and their scale (L, D), fp32."""
         states = np.ascontiguousarray(states, dtype=self.dtype)
         checksums = [zlib.crc32(layer) for layer in states]
         self._append(utterance, states)
@@ -160,24 +137,6 @@ class ShardWriter:
         """Note that an utterance cannot be used."""
         self._unusable[utterance] = reason[:_REASON_LENGTH]
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self._context.__exit__(kind, error, trace)
-            return
-        with self._context:
-            metadata = {
-                "utterances": json.dumps(self._records, separators=(",", ":")),
-                "unusable": json.dumps(self._unusable, separators=(",", ":")),
-            }
-            head = _make_head(metadata, self._header, self._room)
-            self._stream.seek(0)
-            self._stream.write(_seal(head, zlib.crc32(head)))
-
     def _append(self, name: str, array: np.ndarray) -> None:
         self._stream.write(array.data)
         self._header[name] = _describe(array, self._position)
@@ -185,22 +144,14 @@ class ShardWriter:
 
 
 def read_shard(path: Path) -> Shard:
-    """Read a shard's header.
-
-    Raises:
-        UserError: The file is not a whole shard, or its header is damaged.
-    """
+    """Read a shard's header; a UserError says that it is damaged or not whole."""
     header, data = _read_sealed(path, header_only=True)
     metadata, start = header.pop("__metadata__"), len(data)
     entries = {}
     for utterance, (*audio, checksums) in json.loads(metadata["utterances"]).items():
         tensor = header[utterance]
-        entries[utterance] = Entry(
-            offset=start + tensor["data_offsets"][0],
-            frames=tensor["shape"][1],
-            audio=Audio(*audio),
-            checksums=tuple(checksums),
-        )
+        offset, frames = start + tensor["data_offsets"][0], tensor["shape"][1]
+        entries[utterance] = Entry(offset, frames, Audio(*audio), tuple(checksums))
     due = start + max((x["data_offsets"][1] for x in header.values()), default=0)
     if path.stat().st_size != due:
         raise UserError(
@@ -229,16 +180,23 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read a small safetensors file: its arrays (read-only) and its metadata.
 
     Raises:
-        UserError: The file is not whole, does not have its checksum, or is of another
-            format.
+        UserError: It does not have its checksum, or is of another format.
     """
     header, data = _read_sealed(path, header_only=False)
-    return safetensors_numpy.load(data), header["__metadata__"]
+    metadata, start = header.pop("__metadata__"), 8 + int.from_bytes(data[:8], "little")
+    arrays = {}
+    for name, tensor in header.items():  # views: safetensors' own reader copies all
+        code, shape = tensor["dtype"], tensor["shape"]
+        dtype = np.dtype(f"{code[0].lower()}{int(code[1:]) // 8}")
+        offset = start + tensor["data_offsets"][0]
+        array = np.frombuffer(data, dtype, math.prod(shape), offset)
+        arrays[name] = array.reshape(shape)
+    return arrays, metadata
 
 
 def _describe(array: np.ndarray, position: int) -> dict[str, Any]:
     return {
-        "dtype": _CODES[array.dtype.name],
+        "dtype": f"{array.dtype.kind.upper()}{8 * array.dtype.itemsize}",  # as "F16"
         "shape": array.shape,
         "data_offsets": [position, position + array.nbytes],
     }
@@ -252,13 +210,7 @@ def _aligned(room: int) -> int:
 def _make_head(
     metadata: Mapping[str, str], header: Mapping[str, Any], room: int | None = None
 ) -> bytes:
-    """Make a file's head, length included, with the checksum still blank.
-
-    Args:
-        metadata: Texts.
-        header: Tensors.
-        room: Bytes of the header; None takes as many as it needs.
-    """
+    """Make a head, length included, with a blank checksum; `room` None: as needed."""
     first = {"crc32": _BLANK.decode(), "format": str(FORMAT)}
     content = {"__metadata__": {**first, **metadata}, **header}
     text = json.dumps(content, separators=(",", ":")).encode()
@@ -273,11 +225,7 @@ def _seal(head: bytes, checksum: int) -> bytes:
 
 
 def _read_sealed(path: Path, header_only: bool) -> tuple[dict[str, Any], bytes]:
-    """Return a file's header, and the bytes that its checksum is of.
-
-    Raises:
-        UserError: They do not have that checksum, or are of another format.
-    """
+    """Return a file's header, and the bytes that its checksum is of."""
     with open(path, "rb") as stream:
         data = stream.read(8)
         length = int.from_bytes(data, "little")

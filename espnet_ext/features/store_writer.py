@@ -34,7 +34,7 @@ from espnet_ext.features.store_files import (
 from espnet_ext.utils.atomic import atomic_write_text
 
 # What else may lie in the folder: reports for people and other tools. Dot files are
-# locks, the plan's records and what a killed job left behind.
+# locks and what a killed job left behind.
 KNOWN = {STORE_NAME, PLAN_NAME, INDEX_NAME, SHARDS_NAME, "unusable.txt", "speech_shape"}
 _POLL_SECONDS = 0.5
 # A shard's utterances, and its writer unless it is complete or not wanted.
@@ -42,28 +42,20 @@ Claimed = tuple[Sequence[str], ShardWriter | None]
 
 
 def read_description(path: Path) -> dict[str, Any] | None:
-    """Read what the store at `path` holds, or None if there is none yet.
-
-    Raises:
-        UserError: ``store.json`` is damaged.
-    """
+    """Read what the store at `path` holds, or None if there is none yet."""
     try:
         return json.loads((path / STORE_NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError:
-        raise UserError(
-            f"{path / STORE_NAME}: damaged; remove the folder and extract again"
-        ) from None
+        text = f"{path / STORE_NAME}: damaged; remove the folder and extract again"
+        raise UserError(text) from None
 
 
 class StoreWriter:
-    """A store that is being filled.
+    """A store that is being filled; its folder is made if it is not there.
 
-    Args:
-        path: The store's folder; made if it is not there.
-        description: What the store holds; the keys of `store_files.IDENTITY` and any
-            others.
+    The description has the keys of `store_files.IDENTITY` and any others.
 
     Raises:
         UserError: The folder holds a store of something else, or no store at all.
@@ -80,21 +72,28 @@ class StoreWriter:
                     "choose another folder for --output"
                 )
         self.shards.mkdir(parents=True, exist_ok=True)
-        with self._lock():
+        with _locked(self.path / ".lock"):
             held = read_description(self.path)
             if held is None:
                 text = json.dumps(self.description, indent=2)
                 atomic_write_text(self.path / STORE_NAME, text)
-            else:
-                self._refuse_other(held)
-                self.description = held
+                return
+        for key in ("format", *IDENTITY):  # never mix what was made differently
+            if held.get(key) != self.description.get(key):
+                raise UserError(
+                    f"{self.path}: this store was made with {key} "
+                    f"{_short(held.get(key))} and you ask for "
+                    f"{_short(self.description.get(key))}. Choose another folder for "
+                    "--output, or remove this one"
+                )
+        self.description = held
 
     def present(self) -> tuple[dict[str, Audio], dict[str, str]]:
         """What complete shards hold: audio by utterance, and reasons of refusal."""
         audio: dict[str, Audio] = {}
         unusable: dict[str, str] = {}
-        for number in self._complete():
-            shard = read_shard(shard_path(self.path, number))
+        for path in self._complete().values():
+            shard = read_shard(path)
             audio.update((utt, entry.audio) for utt, entry in shard.entries.items())
             unusable.update(shard.unusable)
         return audio, {utt: why for utt, why in unusable.items() if utt not in audio}
@@ -105,14 +104,9 @@ class StoreWriter:
         """Add shards for utterances that no complete or planned shard will hold.
 
         Neighbors in the plan have similar lengths: from the longest to the shortest.
-
-        Args:
-            seconds: Duration of each wanted utterance.
-            shard_bytes: Bound on a shard's size, which bounds the work that a kill
-                can cost.
-            shard_seconds: Bound on the speech in a block of shards.
+        A shard has at most `shard_bytes`, a block of them `shard_seconds` of speech.
         """
-        with self._lock():
+        with _locked(self.path / ".lock"):
             blocks = self._planned()
             complete = self._complete()
             covered = set(self.present()[0])
@@ -125,9 +119,9 @@ class StoreWriter:
             missing = {u: s for u, s in seconds.items() if u not in covered}
             ordered = dict(sorted(missing.items(), key=lambda x: (-x[1], x[0])))
             rate = bytes_per_second(self.description)
-            for ids in _pack(ordered, shard_seconds):
+            for ids in pack(ordered, shard_seconds):
                 chosen = {utterance: ordered[utterance] for utterance in ids}
-                blocks.append(_pack(chosen, shard_bytes / rate))
+                blocks.append(pack(chosen, shard_bytes / rate))
             text = json.dumps({"blocks": blocks}, indent=0)
             atomic_write_text(self.path / PLAN_NAME, text)
 
@@ -135,10 +129,8 @@ class StoreWriter:
         """Give blocks of shards until all are complete, whoever computes them.
 
         Where only blocks are left that other processes hold, it waits: a process that
-        dies leaves its block to the others.
-
-        Args:
-            wanted: Shards without any of these utterances are left to other runs.
+        dies leaves its block to the others. Shards without any of the `wanted`
+        utterances are left to other runs.
 
         Yields:
             The shards of a block, in order. Where there is a writer, the utterances
@@ -147,18 +139,19 @@ class StoreWriter:
         while True:
             left = held = first = 0
             for block in self._planned():
-                numbers = range(first, first + len(block))
-                first = numbers.stop
-                if not self._lacking(block, numbers, wanted):
+                shards = dict(enumerate(block, first))
+                lock = self.shards / f".claim-{first:05d}"
+                first += len(block)
+                if not self._lacking(shards, wanted):
                     continue
                 left += 1
-                with _lock_or_not(self.shards / f".claim-{numbers.start:05d}") as mine:
+                with _locked(lock, wait=False) as mine:
                     held += not mine
-                    lacking = self._lacking(block, numbers, wanted) if mine else ()
+                    lacking = self._lacking(shards, wanted) if mine else ()
                     if lacking:
                         yield [
                             (ids, self._writer(n, ids) if n in lacking else None)
-                            for n, ids in zip(numbers, block, strict=True)
+                            for n, ids in shards.items()
                         ]
             if left == 0:
                 return
@@ -166,12 +159,12 @@ class StoreWriter:
                 time.sleep(_POLL_SECONDS)
 
     def _lacking(
-        self, block: Sequence[Sequence[str]], numbers: Sequence[int], wanted: Set[str]
+        self, shards: Mapping[int, Sequence[str]], wanted: Set[str]
     ) -> list[int]:
-        """Numbers of the shards of a block that are wanted and not there."""
+        """Numbers of the shards that are wanted and not there."""
         return [
             n
-            for n, ids in zip(numbers, block, strict=True)
+            for n, ids in shards.items()
             if not wanted.isdisjoint(ids) and not shard_path(self.path, n).exists()
         ]
 
@@ -184,17 +177,18 @@ class StoreWriter:
 
     def finish(self) -> None:
         """Write the index of all complete shards; a store without one is unfinished."""
-        with self._lock():
-            paths = {n: shard_path(self.path, n) for n in self._complete()}
+        with _locked(self.path / ".lock"):
+            paths = self._complete()
             sizes = np.zeros(max(paths, default=-1) + 1, dtype=np.int64)
             rows = []
             for number, path in paths.items():
                 sizes[number] = path.stat().st_size
                 rows += [(u, number, e) for u, e in read_shard(path).entries.items()]
             rows.sort(key=lambda row: row[0])
-            entries = [entry for _, _, entry in rows]
             ids = "\n".join(utterance for utterance, _, _ in rows).encode()
-            digests = b"".join(bytes.fromhex(e.audio.digest) for e in entries)
+            entries = [entry for _, _, entry in rows]
+            audio = [entry.audio for entry in entries]
+            digests = b"".join(bytes.fromhex(a.digest) for a in audio)
             crc = np.array([e.checksums for e in entries], np.uint32)
             arrays: dict[str, np.ndarray] = {
                 "ids": np.frombuffer(ids, np.uint8),
@@ -203,9 +197,9 @@ class StoreWriter:
                 "offset": np.array([e.offset for e in entries], np.int64),
                 "frames": np.array([e.frames for e in entries], np.int32),
                 "crc": crc.reshape(-1, len(self.description["layers"])),
-                "samples": np.array([e.audio.samples for e in entries], np.int64),
-                "audio_size": np.array([e.audio.size for e in entries], np.int64),
-                "audio_mtime": np.array([e.audio.mtime for e in entries], np.int64),
+                "samples": np.array([a.samples for a in audio], np.int64),
+                "audio_size": np.array([a.size for a in audio], np.int64),
+                "audio_mtime": np.array([a.mtime for a in audio], np.int64),
                 "audio_digest": np.frombuffer(digests, np.uint8).reshape(-1, 16),
             }
             metadata = {
@@ -216,10 +210,11 @@ class StoreWriter:
             for claim in self.shards.glob(".claim-*"):
                 claim.unlink(missing_ok=True)
 
-    def _complete(self) -> list[int]:
-        """Numbers of the shards that are there."""
-        names = [path.stem for path in self.shards.glob("[0-9]*.safetensors")]
-        return sorted(int(name) for name in names if name.isdigit())
+    def _complete(self) -> dict[int, Path]:
+        """The shards that are there, by number."""
+        paths = self.shards.glob("[0-9]*.safetensors")
+        numbers = sorted(int(path.stem) for path in paths if path.stem.isdigit())
+        return {number: shard_path(self.path, number) for number in numbers}
 
     def _planned(self) -> list[list[list[str]]]:
         """Read the plan: blocks of shards of utterances."""
@@ -229,26 +224,8 @@ class StoreWriter:
         except FileNotFoundError:
             return []
         except (ValueError, KeyError, TypeError):
-            raise UserError(
-                f"{path}: damaged; remove it and run ser_extract again"
-            ) from None
-
-    def _refuse_other(self, held: Mapping[str, Any]) -> None:
-        """Refuse to mix what was made differently."""
-        for key in ("format", *IDENTITY):
-            if held.get(key) != self.description.get(key):
-                raise UserError(
-                    f"{self.path}: this store was made with {key} "
-                    f"{_short(held.get(key))} and you ask for "
-                    f"{_short(self.description.get(key))}. Choose another folder for "
-                    "--output, or remove this one"
-                )
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        with open(self.path / ".lock", "a") as stream:
-            _flock(stream.fileno(), fcntl.LOCK_EX)
-            yield
+            text = f"{path}: damaged; remove it and run ser_extract again"
+            raise UserError(text) from None
 
 
 def bytes_per_second(description: Mapping[str, Any]) -> float:
@@ -257,31 +234,8 @@ def bytes_per_second(description: Mapping[str, Any]) -> float:
     return 16000 / 320 * len(description["layers"]) * description["dim"] * width
 
 
-@contextmanager
-def _lock_or_not(path: Path) -> Iterator[bool]:
-    """Lock a file unless another process holds it; give whether that worked."""
-    with open(path, "a") as stream:
-        try:
-            _flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
-def _flock(descriptor: int, operation: int) -> None:
-    """Lock; on a file system without locks go on, at the price of work done twice."""
-    try:
-        fcntl.flock(descriptor, operation)
-    except BlockingIOError:
-        raise
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
-            raise
-
-
-def _pack(seconds: Mapping[str, float], limit: float) -> list[list[str]]:
-    """Cut utterances, in their order, into groups of at most `limit` seconds."""
+def pack(seconds: Mapping[str, float], limit: float) -> list[list[str]]:
+    """Cut utterances, in order, into groups of at most `limit` seconds, or of one."""
     groups: list[list[str]] = []
     room = 0.0
     for utterance, duration in seconds.items():
@@ -291,6 +245,21 @@ def _pack(seconds: Mapping[str, float], limit: float) -> list[list[str]]:
         groups[-1].append(utterance)
         room -= duration
     return groups
+
+
+@contextmanager
+def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Lock a file; without waiting, give whether no other process holds it."""
+    with open(path, "a") as stream:
+        mine = True
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            mine = False
+        except OSError as error:  # without locks work may be done twice
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+                raise
+        yield mine
 
 
 def _short(value: Any) -> str:

@@ -1,12 +1,13 @@
-"""Load a frozen upstream by name: a Hugging Face folder or name, or s3prl's name.
+"""Load a frozen upstream by its name in Hugging Face, s3prl or torchaudio, or a folder.
 
-HuBERT, wav2vec 2.0 and WavLM weights of either source run on the exact path of
+HuBERT, wav2vec 2.0 and WavLM weights of any source run on the exact path of
 `packed_encoder`; every other upstream of s3prl runs through s3prl itself, one utterance
 at a time, since only that is sure not to depend on batch mates.
 """
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from espnet_ext.features.architecture import Architecture
 from espnet_ext.features.canonical_weights import (
     Checkpoint,
     from_fairseq,
+    from_torchaudio,
     weights_hash,
 )
 from espnet_ext.features.config import FeatureConfig, UpstreamConfig
@@ -30,24 +32,16 @@ PRECISIONS = {
     "bfloat16": (torch.bfloat16, torch.float32),
     "bfloat16_all": (torch.bfloat16, torch.bfloat16),
 }
+# s3prl's models that run on the exact path, and where each keeps whether it normalizes.
+_S3PRL_FAMILIES = {
+    "s3prl.upstream.hubert.hubert_model.HubertModel": "task_cfg.normalize",
+    "s3prl.upstream.wav2vec2.wav2vec2_model.Wav2Vec2Model": "wav_normalize",
+    "s3prl.upstream.wavlm.WavLM.WavLM": "cfg.normalize",
+}
 
 
 class ExactUpstream:
-    """HuBERT, wav2vec 2.0 or WavLM on the exact path.
-
-    Attributes:
-        num_states: Hidden states: the encoder's input and the output of each layer.
-        dim: Width of each.
-        min_samples: Shortest waveform that gives a frame.
-        weights: Hash of the weights.
-        normalize: Whether it normalizes each waveform.
-
-    Args:
-        architecture: Sizes and variants.
-        weights: Tensors under canonical names.
-        normalize: Normalize each waveform.
-        compute: As in `FeatureConfig`.
-    """
+    """HuBERT, wav2vec 2.0 or WavLM on the exact path."""
 
     def __init__(
         self,
@@ -56,13 +50,12 @@ class ExactUpstream:
         normalize: bool,
         compute: str,
     ) -> None:
-        self.model = PackedEncoder(
-            architecture, weights, normalize, *PRECISIONS[compute]
-        )
+        precisions = PRECISIONS[compute]
+        self.model = PackedEncoder(architecture, weights, normalize, *precisions)
         self.architecture = architecture
-        self.num_states = architecture.layers + 1
+        self.num_states = architecture.layers + 1  # the encoder's input, and each layer
         self.dim = architecture.hidden
-        self.min_samples = architecture.samples_of(1)
+        self.min_samples = architecture.samples_of(1)  # that give a frame
         self.weights = weights_hash(weights)
         self.normalize: bool | None = normalize
 
@@ -77,15 +70,10 @@ class ExactUpstream:
     def extract(
         self, waves: Sequence[Tensor], layers: Sequence[int], dtype: torch.dtype
     ) -> list[Tensor]:
-        """Compute hidden states.
+        """Compute the hidden states of these numbers, (L, T, D) for each waveform.
 
-        Args:
-            waves: Waveforms (n,), fp32, 16 kHz, on the upstream's device.
-            layers: Numbers of the states that are wanted.
-            dtype: Of the result.
-
-        Returns:
-            For each waveform (L, T, D).
+        Waveforms are (n,), fp32, 16 kHz, on the upstream's device; `dtype` is that of
+        the result.
         """
         lengths = [self.architecture.num_frames(len(wave)) for wave in waves]
         shape = (len(layers), sum(lengths), self.dim)
@@ -97,17 +85,10 @@ class ExactUpstream:
 
 
 class S3prlUpstream:
-    """Any upstream of s3prl, one utterance at a time; see `ExactUpstream`.
+    """What ``s3prl.hub`` makes, one utterance at a time; see `ExactUpstream`.
 
     The frames are those that the upstream itself gives, before s3prl's wrapper cuts or
     repeats some to reach a round number. `normalize` is None: s3prl decides.
-
-    Args:
-        expert: What ``s3prl.hub`` makes.
-        name: Its name, for messages.
-
-    Raises:
-        UserError: Its hidden states differ in width.
     """
 
     def __init__(self, expert: torch.nn.Module, name: str) -> None:
@@ -145,9 +126,7 @@ Upstream = ExactUpstream | S3prlUpstream
 
 
 def load_upstream(config: FeatureConfig) -> Upstream:
-    """Load the upstream of a feature config.
-
-    Weights come from the source's own cache, or are fetched where there is a network.
+    """Load an upstream from its source's own cache, or over the network.
 
     Raises:
         UserError: The weights are not at hand, or not of a kind that can be used.
@@ -165,15 +144,42 @@ def load_upstream(config: FeatureConfig) -> Upstream:
 
 
 def load_checkpoint(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
-    """Load weights by source and name; a Hugging Face folder goes with any source.
-
-    Raises:
-        UserError: As `load_upstream`.
-    """
+    """Load weights by source and name; a Hugging Face folder goes with any source."""
     folder = (Path(upstream.name).expanduser() / "config.json").is_file()
     if folder or upstream.source == "huggingface":
         return load_folder_or_name(upstream.name)
+    if upstream.source == "torchaudio":
+        return _load_torchaudio(upstream.name)
     return _load_s3prl(upstream)
+
+
+def _load_torchaudio(name: str) -> Checkpoint:
+    """Load one of ``torchaudio.pipelines``' bundles."""
+    from torchaudio import pipelines
+
+    kind, where = pipelines.Wav2Vec2Bundle, f"torchaudio bundle {name!r}"
+    bundles = {n: x for n, x in vars(pipelines).items() if isinstance(x, kind)}
+    if name not in bundles:
+        raise UserError(
+            f"torchaudio.pipelines has no upstream {name!r}; it has "
+            f"{', '.join(bundles)}"
+        )
+    bundle = bundles[name]
+    try:
+        tensors = bundle.get_model().state_dict()
+    except Exception as error:  # its errors share no base class
+        raise _not_loaded(where, error) from error
+    bare = {key.removeprefix("model."): x for key, x in tensors.items()}
+    found = from_torchaudio(bundle._params, bare, where)
+    return Checkpoint(*found, bundle._normalize_waveform)
+
+
+def _not_loaded(what: str, error: Exception) -> UserError:
+    return UserError(
+        f"{what} could not be loaded ({first_line(error)}). If its weights are "
+        "missing: on a machine with a network, run ser_fetch_weights with this config, "
+        "copy the folder that it writes here and pass it with --upstream FOLDER"
+    )
 
 
 def _load_s3prl(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
@@ -187,41 +193,23 @@ def _load_s3prl(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
     except Exception as error:  # its errors share no base class
         if path is not None:
             raise unreadable(Path(path), error) from error
+        absent = _not_loaded(f"s3prl upstream {name!r}", error)
         raise UserError(
-            f"s3prl upstream {name!r} could not be loaded ({first_line(error)}). If "
-            "its weights are missing: on a machine with a network, run "
-            "ser_fetch_weights with this config, copy the folder that it writes here "
-            "and pass it with --upstream FOLDER; or download the checkpoint and name "
-            "it as upstream.path, with the matching *_local name as upstream.name"
+            f"{absent}; or download the checkpoint and name it as upstream.path, with "
+            "the matching *_local name as upstream.name"
         ) from error
-    normalize = _s3prl_normalizes(expert)
-    if normalize is not None:
+    model = type(getattr(expert, "model", None))
+    flag = _S3PRL_FAMILIES.get(f"{model.__module__}.{model.__name__}")
+    if flag is not None:
         found = from_fairseq(expert.model, f"s3prl upstream {name}")
         if found is not None:
-            return Checkpoint(*found, normalize)
+            return Checkpoint(*found, bool(attrgetter(flag)(expert)))
     return S3prlUpstream(expert, name)
 
 
-def _s3prl_normalizes(expert: Any) -> bool | None:
-    """Tell whether a known kind of upstream normalizes waveforms; None for others."""
-    model = type(getattr(expert, "model", None))
-    kind = f"{model.__module__}.{model.__name__}"
-    if kind == "s3prl.upstream.hubert.hubert_model.HubertModel":
-        return bool(expert.task_cfg.normalize)
-    if kind == "s3prl.upstream.wav2vec2.wav2vec2_model.Wav2Vec2Model":
-        return bool(expert.wav_normalize)
-    if kind == "s3prl.upstream.wavlm.WavLM.WavLM":
-        return bool(expert.cfg.normalize)
-    return None
-
-
 def _find_s3prl_upstream(name: str) -> Callable[..., Any]:
-    """Find what makes an upstream of that name.
-
-    The three families are looked up in their own modules first: importing all of
-    ``s3prl.hub`` takes half a minute.
-    """
-    try:
+    """Find what makes an upstream of that name."""
+    try:  # in three modules first: importing all of s3prl.hub takes half a minute
         for family in ("hubert", "wavlm", "wav2vec2"):
             module = importlib.import_module(f"s3prl.upstream.{family}.hubconf")
             if hasattr(module, name) and not name.startswith("_"):

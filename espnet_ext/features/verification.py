@@ -1,12 +1,11 @@
 """Is a store whole, and is it of these recordings?
 
-Reading it from end to end compares everything with its checksums. Computing some
-utterances again in fp32 shows what checksums cannot: that the features are those of
-these recordings and these weights, and what the store's precision costs on them.
+Checksums tell the first. Computing some utterances again in fp32 tells the second, and
+what the store's precision costs on them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,21 +17,15 @@ from espnet_ext.features.store_files import read_shard
 
 
 def verify_checksums(store: FeatureStore) -> None:
-    """Compare everything in a store with its checksums.
-
-    Raises:
-        UserError: Something is damaged; names the shards to remove.
-    """
+    """Compare a store with its checksums; a UserError names the shards to remove."""
+    shards: dict[Path, list[str]] = {}
+    for utterance in store.ids:
+        shards.setdefault(store.shard_path(utterance), []).append(utterance)
     damaged: dict[Path, str] = {}
-    shards = {}
-    for utterance in tqdm(store.ids, desc=f"verify {store.path}", unit="utt"):
-        shard = shards[utterance] = store.shard_path(utterance)
+    for shard in tqdm(sorted(shards), desc=f"verify {store.path}", unit="shard"):
         try:
-            store.check(utterance)
-        except UserError as error:
-            damaged.setdefault(shard, str(error))
-    for shard in sorted(set(shards.values()) - damaged.keys()):
-        try:
+            for utterance in shards[shard]:
+                store.check(utterance)
             read_shard(shard)
         except UserError as error:
             damaged[shard] = str(error)
@@ -45,43 +38,21 @@ def verify_checksums(store: FeatureStore) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class StateError:
-    """How far a hidden state in a store is from the one in fp32.
-
-    Attributes:
-        state: Its number.
-        mean: Relative L2 distance of a frame, mean over all frames.
-        worst: The largest of them.
-    """
-
-    state: int
-    mean: float
-    worst: float
-
-
 def recompute(
     store: FeatureStore,
     paths: Mapping[str, str],
     count: int,
     upstream_name: str | None = None,
     device: str = "cpu",
-) -> tuple[int, list[StateError]]:
-    """Compute utterances again in fp32 and compare.
+) -> tuple[int, list[tuple[int, float, float]]]:
+    """Compute `count` utterances again in fp32, evenly spaced, and compare.
 
-    Args:
-        store: What to compare.
-        paths: Utterance id -> its recording.
-        count: How many utterances, evenly spaced among those of the store.
-        upstream_name: Where the weights are now, if not where they were then.
-        device: Where to compute.
+    `paths` are recordings by utterance; `upstream_name` is where the weights are now,
+    if not where they were then.
 
     Returns:
-        How many utterances there were, and the error of each of ``store.layers``.
-
-    Raises:
-        UserError: The store has none of them, was made with other weights, or a
-            recording gives another number of frames.
+        How many utterances there were, and for each hidden state of the store its
+        number and the relative L2 distance of a frame, mean and worst.
     """
     import torch
 
@@ -118,6 +89,6 @@ def recompute(
         errors.append((held - expected).norm(dim=-1) / expected.norm(dim=-1))  # (L, T)
     joined = torch.cat(errors, dim=1)  # (L, all frames)
     return count, [
-        StateError(state, row.mean().item(), row.max().item())
+        (state, row.mean().item(), row.max().item())
         for state, row in zip(store.layers, joined, strict=True)
     ]

@@ -16,9 +16,7 @@ def make_parser(
 
 
 def boolean(text: str) -> bool:
-    """Read ``true`` or ``false``, the one way in which options are switched.
-
-    Use it as ``type=boolean``; ``yes``, ``on``, ``1`` and their opposites are read too.
+    """Read ``true`` or ``false`` (``type=boolean``); ``yes``, ``on``, ``1`` will do.
 
     Raises:
         argparse.ArgumentTypeError: It is none of them.

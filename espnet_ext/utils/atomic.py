@@ -13,6 +13,7 @@ from pathlib import Path
 
 
 def _temporary_sibling(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     return path.parent / f".tmp-{path.name}-{uuid.uuid4().hex[:8]}"
 
 
@@ -23,9 +24,7 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     The data reaches the disk before the rename, so that a power cut leaves the old
     file or the new one. On an exception the temporary file is removed.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_sibling(path)
+    temporary = _temporary_sibling(Path(path))
     try:
         yield temporary
         with open(temporary, "rb") as stream:
@@ -36,10 +35,7 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
 
 
 def atomic_write_text(path: Path | str, text: str) -> None:
-    """Write `text` (UTF-8) to `path` in one step.
-
-    Paths in the text may have bytes that are no UTF-8; they are kept.
-    """
+    """Write `text` (UTF-8, or a path's own bytes) to `path` in one step."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
@@ -52,18 +48,13 @@ def atomic_dir(path: Path | str) -> Iterator[Path]:
     folder is removed and the older one stays.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_sibling(path)
+    temporary, old = _temporary_sibling(path), _temporary_sibling(path)
     temporary.mkdir()
     try:
         yield temporary
         if path.exists():
-            old = _temporary_sibling(path)
             os.replace(path, old)
-            os.replace(temporary, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, path)
+        os.replace(temporary, path)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
-        if temporary.exists():
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -4,11 +4,7 @@ from espnet_ext.errors import UserError
 
 
 def device_of(ngpu: int) -> str:
-    """Return torch's name of the device that ``--ngpu 0`` or ``1`` asks for.
-
-    Raises:
-        UserError: A GPU is asked for where torch sees none.
-    """
+    """Return torch's name of the device for ``--ngpu 0`` or ``1``, if there is one."""
     if ngpu == 0:
         return "cpu"
     import torch

@@ -33,21 +33,13 @@ _TEXTS = ("version.txt", "../espnet/version.txt", "../version.txt")
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package as it is imported.
-
-    Attributes:
-        name: By which it is imported.
-        version: Of the code that is imported.
-        folder: Where that lies.
-        installed: Version that the environment holds; empty if it holds none.
-        own: Whether the two are the same.
-    """
+    """A package as it is imported."""
 
     name: str
-    version: str
-    folder: Path
-    installed: str
-    own: bool
+    version: str  # of the code that is imported
+    folder: Path  # where that lies
+    installed: str  # version that the environment holds; empty if it holds none
+    own: bool  # whether the two are the same
 
     def record(self) -> dict[str, str | bool]:
         """Return what is written down of it (``hardware.json``)."""
@@ -56,11 +48,7 @@ class Package:
 
 
 def in_words(record: Mapping[str, Any]) -> str:
-    """Say a version, and where it lies if that is not the environment.
-
-    Args:
-        record: By `Package.record`.
-    """
+    """Say a version of `Package.record`, and its folder if not in the environment."""
     version = str(record["version"])
     return version if record["own"] else f"{version} from {record['folder']}"
 
@@ -74,21 +62,24 @@ def find_package(name: str) -> Package | None:
     if spec is None or not spec.origin:
         return None
     folder = Path(spec.origin).parent
-    installed = _installed(DISTRIBUTIONS[name])
+    places = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    found = metadata.distributions(name=DISTRIBUTIONS[name], path=sorted(places))
+    installed = next(iter(found), None)
     own = installed is None or _is_of(installed, name, folder)
-    if name == "espnet_ext" and "SER_ROOT" in os.environ:
-        # path.sh puts its checkout before what the environment may hold.
-        own = _same(folder.parent, Path(os.environ["SER_ROOT"]))
     held = installed.version if installed else ""
-    by_metadata = own and held and name != "espnet_ext"
-    version = held if by_metadata else _version_in(folder)
-    return Package(name, version, folder, held, own)
+    if name == "espnet_ext":  # path.sh puts its checkout before the environment's
+        root = os.environ.get("SER_ROOT")
+        own = own if root is None else _same(folder.parent, Path(root))
+        return Package(name, _version_in(folder), folder, held, own)
+    return Package(
+        name, held if own and held else _version_in(folder), folder, held, own
+    )
 
 
 def find_packages(names: Iterable[str] = DISTRIBUTIONS) -> dict[str, Package]:
     """Say which of these packages there are, by name."""
-    found = {name: find_package(name) for name in names}
-    return {name: package for name, package in found.items() if package is not None}
+    found = map(find_package, names)
+    return {package.name: package for package in found if package is not None}
 
 
 def strangers() -> list[str]:
@@ -103,22 +94,13 @@ def strangers() -> list[str]:
     ]
 
 
-def _installed(distribution: str) -> metadata.Distribution | None:
-    """Find a distribution in the environment itself."""
-    places = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    return next(
-        iter(metadata.distributions(name=distribution, path=sorted(places))), None
-    )
-
-
 def _is_of(installed: metadata.Distribution, name: str, folder: Path) -> bool:
     """Tell whether a folder belongs to a distribution, an editable one included."""
     if _same(Path(str(installed.locate_file(name))), folder):
         return True
     url = json.loads(installed.read_text("direct_url.json") or "{}").get("url", "")
-    return url.startswith("file://") and folder.resolve().is_relative_to(
-        Path(url.removeprefix("file://")).resolve()
-    )
+    source = Path(url.removeprefix("file://")).resolve()
+    return url.startswith("file://") and folder.resolve().is_relative_to(source)
 
 
 def _same(first: Path, second: Path) -> bool:

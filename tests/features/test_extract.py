@@ -22,7 +22,7 @@ from transformers import HubertModel
 from espnet_ext.bin import ser_make_sets
 from espnet_ext.bin.ser_extract import main
 from espnet_ext.corpora.datadir import read_data_dir, write_data_dir
-from espnet_ext.features import extract, waveform_batches
+from espnet_ext.features import extract
 from espnet_ext.features.store import FeatureStore
 from espnet_ext.features.upstream import ExactUpstream
 from espnet_ext.mini.upstream import write_tiny_hubert
@@ -221,7 +221,7 @@ def test_a_lost_plan_costs_nothing(corpus):
 def test_batches_are_of_similar_lengths_whatever_the_shards(corpus, monkeypatch):
     """Sorted over the corpus, read ahead, and gone when the next one is computed."""
     batches, loaded, alive = [], [], []
-    load, compute = waveform_batches._load, ExactUpstream.extract
+    load, compute = extract._load, ExactUpstream.extract
 
     def note_load(utterance, path):
         loaded.append(utterance)
@@ -239,7 +239,7 @@ def test_batches_are_of_similar_lengths_whatever_the_shards(corpus, monkeypatch)
         alive[:] = [weakref.ref(state) for state in states]
         return states
 
-    monkeypatch.setattr(waveform_batches, "_load", note_load)
+    monkeypatch.setattr(extract, "_load", note_load)
     monkeypatch.setattr(ExactUpstream, "extract", note_compute)
     main(corpus.command(shard_mb=0.02, shard_seconds=100, batch_seconds=2.5))
     assert len(shards_of(corpus)) > len(batches)

@@ -1,10 +1,11 @@
-"""One set of weights through Hugging Face and s3prl."""
+"""One set of weights through Hugging Face, s3prl and torchaudio."""
 
 import dataclasses
 import json
 
 import pytest
 import torch
+import torchaudio
 import transformers
 import yaml
 from huggingface_hub.errors import EntryNotFoundError
@@ -18,6 +19,7 @@ from s3prl.upstream.wavlm import hubconf as s3prl_wavlm
 from s3prl.upstream.wavlm.WavLM import WavLM, WavLMConfig
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
+from torchaudio.models.wav2vec2.utils import import_huggingface_model
 
 from espnet_ext.bin.ser_fetch_weights import main as fetch
 from espnet_ext.errors import UserError
@@ -99,6 +101,70 @@ def test_s3prl_wavlm(tmp_path):
         assert worst_frame(found, s3prl_states(expert, wave)) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("family", "form"),
+    [
+        ("hubert", "layer"),
+        ("hubert", "group"),
+        ("wav2vec2", "layer"),
+        ("wavlm", "layer"),
+    ],
+)
+def test_huggingface_and_torchaudio_agree(family, form, tmp_path, monkeypatch):
+    model = random_model(family, form, SMALL)
+    model.save_pretrained(tmp_path / "folder")
+    first = load_upstream(config_of("huggingface", tmp_path / "folder"))
+
+    theirs = import_huggingface_model(model)
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.save(theirs.state_dict(), cache / "random.pth")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    pipelines = torchaudio.pipelines
+    published = pipelines.WAVLM_BASE if family == "wavlm" else pipelines.HUBERT_BASE
+    params = {
+        **published._params,
+        "extractor_mode": f"{form}_norm",
+        "extractor_conv_layer_config": [(32, 10, 5)]
+        + [(32, 3, 2)] * 4
+        + [(32, 2, 2)] * 2,
+        "extractor_conv_bias": form == "layer",
+        "encoder_embed_dim": 48,
+        "encoder_pos_conv_kernel": 16,
+        "encoder_pos_conv_groups": 4,
+        "encoder_num_layers": 3,
+        "encoder_num_heads": 4,
+        "encoder_ff_interm_features": 96,
+        "encoder_layer_norm_first": form == "layer",
+    }
+    kind = "WavLM" if family == "wavlm" else "Wav2Vec2"
+    bundle = pipelines.Wav2Vec2Bundle(
+        "random.pth", params, 16000, form == "layer", kind
+    )
+    monkeypatch.setattr(pipelines, "RANDOM", bundle, raising=False)
+    second = load_upstream(config_of("torchaudio", "RANDOM"))
+
+    assert first.weights == second.weights
+    assert first.normalize == second.normalize == (form == "layer")
+    waves = random_waves(WAVES)
+    for a, b in zip(
+        first.extract(waves, [0, 3], torch.float32),
+        second.extract(waves, [0, 3], torch.float32),
+        strict=True,
+    ):
+        assert torch.equal(a, b)
+
+
+def test_a_torchaudio_bundle_without_its_weights(monkeypatch, tmp_path):
+    def refuse(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    with pytest.raises(UserError, match=r"HUBERT_LARGE.*no network.*ser_fetch_weights"):
+        load_upstream(config_of("torchaudio", "HUBERT_LARGE"))
+
+
 def test_fetched_weights_are_the_same_anywhere(s3prl_hubert_file, tmp_path):
     """Through ser_fetch_weights' folder, which transformers reads too."""
     config = tmp_path / "features.yaml"
@@ -141,6 +207,8 @@ def test_weights_absent_and_no_network(monkeypatch, tmp_path):
     ("source", "name", "message"),
     [
         ("huggingface", "/no/such/folder", "no such folder"),
+        ("torchaudio", "HUBERT_HUGE", "it has .*HUBERT_LARGE"),
+        ("torchaudio", "__doc__", "torchaudio.pipelines has no upstream"),
         ("s3prl", "hubert_huge", "s3prl has no upstream 'hubert_huge'"),
     ],
 )
