@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from espnet_ext.scoring import plots, plots_attributes
-from espnet_ext.scoring.attention import choose_examples, plot_attention, read_wav_scp
+from espnet_ext.corpora.datadir import read_wav_scp
+from espnet_ext.scoring import plots
+from espnet_ext.scoring.attention import choose_examples, plot_attention
 from espnet_ext.scoring.folds import pooled_predictions
 from espnet_ext.scoring.names import METRIC_NAMES, corpus_name, model_name
 from espnet_ext.scoring.one_set import SetReport
+from espnet_ext.scoring.plot_plane import plot_valence_arousal
 from espnet_ext.scoring.plots import ScorePanel
-from espnet_ext.scoring.predictions import UNKNOWN, Predictions
+from espnet_ext.scoring.predictions import Predictions
 from espnet_ext.scoring.runs import RunKey, RunRecord
 from espnet_ext.scoring.scores import TableResult
 from espnet_ext.scoring.train_log import read_train_log
@@ -37,16 +39,11 @@ def set_figures(
         wav_scp: Wav files, for the waveforms behind the attention.
     """
     # All inputs are read before anything is drawn: an error should come at once.
-    curves = {
-        model_name(name): [read_train_log(train_logs[name])]
-        for name in systems
-        if name in train_logs
-    }
+    curves = {model_name(n): [read_train_log(logs)] for n, logs in train_logs.items()}
     wavs = read_wav_scp(wav_scp) if wav_scp and attention else {}
     examples = {
-        name: choose_examples(attention[name][-1], systems[name], wavs)
-        for name in systems
-        if name in attention
+        name: choose_examples(paths[-1], systems[name], wavs)
+        for name, paths in attention.items()
     }
     named = {model_name(name): system for name, system in systems.items()}
     panels = [
@@ -58,26 +55,15 @@ def set_figures(
         )
         for metric, chance in report.chance.items()
     ]
-    figures = {
-        "scores": (
-            "Scores with 95 % intervals",
-            plots.plot_scores(list(named), panels, paper=""),
-        ),
-        **_prediction_figures(named),
-    }
-    raters = {n: s for n, s in named.items() if s.predicts_attributes}
-    if any(metric.startswith("ccc_") for metric in report.chance):
-        figures["attributes"] = (
-            "Predicted against annotated attributes",
-            plots_attributes.plot_attributes(raters),
-        )
+    figure = plots.plot_scores(list(named), panels, paper="")
+    figures: Figures = {"scores": ("Scores with 95 % intervals", figure)}
+    figures |= _prediction_figures(named)
     if curves:
         figures["training_curves"] = ("Training curves", plots.plot_training(curves))
     for name, chosen in examples.items():
-        figures[f"attention_{name}"] = (
-            f"Where the pooling of {model_name(name)} attends",
-            plot_attention(model_name(name), chosen),
-        )
+        caption = f"Where the pooling of {model_name(name)} attends"
+        figure = plot_attention(model_name(name), chosen)
+        figures[f"attention_{name}"] = (caption, figure)
     return figures
 
 
@@ -88,8 +74,8 @@ def table_figures(
 ) -> Figures:
     """Draw the table and every figure that its runs allow.
 
-    Confusion, calibration, the valence-arousal plane and speakers are of the first
-    seed, all folds together, a figure for each corpus; training curves are of all runs.
+    Confusion, calibration and the valence-arousal plane are of the first seed, all
+    folds together, a figure for each corpus; training curves are of all runs.
 
     Args:
         result: The scores.
@@ -108,12 +94,8 @@ def table_figures(
             panels.append(ScorePanel(spec.column_name(column), scores, paper, chance))
     legend = spec.source if comparable else f"{spec.source} (not comparable)"
     names = [row.name for row in spec.rows.values()]
-    figures: Figures = {
-        "table": (
-            "The table, with 95 % intervals",
-            plots.plot_scores(names, panels, legend),
-        )
-    }
+    figure = plots.plot_scores(names, panels, legend)
+    figures: Figures = {"table": ("The table, with 95 % intervals", figure)}
     for corpus in spec.corpora:
         systems = pooled_predictions(spec, runs, corpus)
         suffix = f"_{corpus}" if len(spec.corpora) > 1 else ""
@@ -142,20 +124,13 @@ def _prediction_figures(systems: Mapping[str, Predictions]) -> Figures:
     pickers = {n: s for n, s in systems.items() if s.predicts_classes and labelled}
     sure = {n: s for n, s in pickers.items() if s.probabilities is not None}
     raters = {n: s for n, s in systems.items() if s.predicts_attributes and rated}
-    spoken = systems if len(set(some.speaker) - {UNKNOWN}) > 1 else {}
     plane = "Annotated and predicted valence-arousal plane"
     return {
         stem: (caption, draw(shown))
         for stem, caption, draw, shown in (
             ("confusion_matrix", "Confusion matrices", plots.plot_confusion, pickers),
             ("calibration", "Calibration", plots.plot_calibration, sure),
-            ("valence_arousal", plane, plots_attributes.plot_valence_arousal, raters),
-            (
-                "speakers",
-                "Spread over speakers and genders",
-                plots.plot_speakers,
-                spoken,
-            ),
+            ("valence_arousal", plane, plot_valence_arousal, raters),
         )
         if shown
     }

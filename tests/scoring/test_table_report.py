@@ -259,13 +259,7 @@ def test_the_page_needs_nothing_else(output, result):
     assert "Row & one" in shown
     assert "<script" not in text.lower()
     figures = {path.stem for path in (output / "plots").iterdir()}
-    assert {
-        "table",
-        "confusion_matrix",
-        "valence_arousal",
-        "calibration",
-        "speakers",
-    } <= figures
+    assert {"table", "confusion_matrix", "valence_arousal", "calibration"} <= figures
     assert len([f for f in page.fetched if f.startswith("data:")]) == len(figures)
 
 
