@@ -10,8 +10,7 @@ from espnet_ext.corpora.datadir import read_wav_scp
 from espnet_ext.scoring import plots
 from espnet_ext.scoring.attention import choose_examples, plot_attention
 from espnet_ext.scoring.folds import pooled_predictions
-from espnet_ext.scoring.names import METRIC_NAMES, corpus_name, model_name
-from espnet_ext.scoring.one_set import SetReport
+from espnet_ext.scoring.names import corpus_name, model_name
 from espnet_ext.scoring.plot_plane import plot_valence_arousal
 from espnet_ext.scoring.plots import ScorePanel
 from espnet_ext.scoring.predictions import Predictions
@@ -23,8 +22,8 @@ Figures = dict[str, tuple[str, Figure]]  # file name without ending -> caption, 
 
 
 def set_figures(
+    result: TableResult,
     systems: Mapping[str, Predictions],
-    report: SetReport,
     train_logs: Mapping[str, Sequence[Path]],
     attention: Mapping[str, Sequence[Path]],
     wav_scp: Path | None,
@@ -32,8 +31,8 @@ def set_figures(
     """Draw every figure of models on one test set that the inputs allow.
 
     Args:
+        result: Their scores.
         systems: Aligned predictions.
-        report: Their scores.
         train_logs: Model -> its logs.
         attention: Model -> its attention.npz.
         wav_scp: Wav files, for the waveforms behind the attention.
@@ -46,17 +45,7 @@ def set_figures(
         for name, paths in attention.items()
     }
     named = {model_name(name): system for name, system in systems.items()}
-    panels = [
-        ScorePanel(
-            METRIC_NAMES[metric],
-            [scores.get(metric) for scores in report.scores.values()],
-            [None] * len(named),
-            chance,
-        )
-        for metric, chance in report.chance.items()
-    ]
-    figure = plots.plot_scores(list(named), panels, paper="")
-    figures: Figures = {"scores": ("Scores with 95 % intervals", figure)}
+    figures = {"scores": ("Scores with 95 % intervals", _plot_scores(result))}
     figures |= _prediction_figures(named)
     if curves:
         figures["training_curves"] = ("Training curves", plots.plot_training(curves))
@@ -83,19 +72,7 @@ def table_figures(
         records: All runs.
     """
     spec = result.spec
-    comparable = not any(result.incomparable(corpus) for corpus in spec.corpora)
-    panels = []
-    for column in spec.columns:
-        found = [result.cells[row].get(column) for row in spec.rows]
-        if any(found):
-            scores = [cell.mean if cell else None for cell in found]
-            paper = [row.paper.get(column) for row in spec.rows.values()]
-            chance = result.chance.get(column)
-            panels.append(ScorePanel(spec.column_name(column), scores, paper, chance))
-    legend = spec.source if comparable else f"{spec.source} (not comparable)"
-    names = [row.name for row in spec.rows.values()]
-    figure = plots.plot_scores(names, panels, legend)
-    figures: Figures = {"table": ("The table, with 95 % intervals", figure)}
+    figures = {"table": ("The table, with 95 % intervals", _plot_scores(result))}
     for corpus in spec.corpora:
         systems = pooled_predictions(spec, runs, corpus)
         suffix = f"_{corpus}" if len(spec.corpora) > 1 else ""
@@ -107,11 +84,26 @@ def table_figures(
             name = spec.rows[record.key.row].name
             curves.setdefault(name, []).append(read_train_log([record.train_log]))
     if curves:
-        figures["training_curves"] = (
-            "Training curves of all runs (thin: each run, thick: the mean of a row)",
-            plots.plot_training(curves),
-        )
+        caption = "Training curves of all runs (thin: a run, thick: the mean of a row)"
+        figures["training_curves"] = (caption, plots.plot_training(curves))
     return figures
+
+
+def _plot_scores(result: TableResult) -> Figure:
+    spec = result.spec
+    panels = []
+    for column in spec.columns:
+        found = [result.cells[row].get(column) for row in spec.rows]
+        if any(found):
+            scores = [cell.mean if cell else None for cell in found]
+            paper = [row.paper.get(column) for row in spec.rows.values()]
+            chance = result.chance.get(column)
+            panels.append(ScorePanel(spec.column_name(column), scores, paper, chance))
+    legend = ""
+    if any(row.paper for row in spec.rows.values()):
+        comparable = not any(result.incomparable(corpus) for corpus in spec.corpora)
+        legend = spec.source if comparable else f"{spec.source} (not comparable)"
+    return plots.plot_scores([row.name for row in spec.rows.values()], panels, legend)
 
 
 def _prediction_figures(systems: Mapping[str, Predictions]) -> Figures:

@@ -153,7 +153,7 @@ def test_models_of_other_code_are_told(inputs, capsys):
     main([*options, "--output", str(inputs / "out")])
     assert said in capsys.readouterr().out
     text = (inputs / "out" / "RESULTS.md").read_text()
-    assert f"> **{said} differ: hierarchical_dc. `--force 5-6` makes" in text
+    assert f"> **{said} differ: Hierarchical D-C. `--force 5-6` makes" in text
     # made again by the same code
     record = inputs / "hierarchical_dc" / "test" / ".done.json"
     record.write_text(json.dumps({"code": ["b"]}))
@@ -170,8 +170,8 @@ def test_corpus_option(inputs, capsys):
         str(inputs / "out"), "--plots", "false",
     ]  # fmt: skip
     main(arguments)
-    assert "note: scores are over maxi + mini together" in capsys.readouterr().out
-    assert "**This set mixes corpora**" in (inputs / "out/RESULTS.md").read_text()
+    assert "note: Scores are over maxi + mini together" in capsys.readouterr().out
+    assert "**Scores are over maxi + mini" in (inputs / "out/RESULTS.md").read_text()
     main([*arguments, "--corpus", "maxi"])
     assert "30 utterances of maxi, 1 speaker;" in capsys.readouterr().out
     with pytest.raises(SystemExit):
