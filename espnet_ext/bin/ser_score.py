@@ -41,62 +41,35 @@ def get_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of the bootstrap")
     add("--plots", type=boolean, default=True, metavar="BOOL", help="draw plots")
 
-    table = parser.add_argument_group("a table's runs")
-    table.add_argument(
-        "--table", type=Path, metavar="YAML", help="conf/tables/NAME.yaml"
-    )
-    table.add_argument(
-        "--runs",
-        type=Path,
-        metavar="FILE",
-        help="list of the runs, runs.csv; or the JSON that `./run.sh --table` writes: "
-        "its steps that are finished when this starts",
-    )
+    add = parser.add_argument_group("a table's runs").add_argument
+    add("--table", type=Path, metavar="YAML", help="conf/tables/NAME.yaml")
+    text = "list of the runs, runs.csv; or the JSON that `./run.sh --table` writes: "
+    text += "its steps that are finished when this starts"
+    add("--runs", type=Path, metavar="FILE", help=text)
 
     add = parser.add_argument_group("models on one test set").add_argument
-    add(
-        "--predictions",
-        action="append",
-        default=[],
-        metavar="NAME=CSV",
-        help="a model and its predictions.csv; repeat for more models, which must "
-        "predict the same utterances",
-    )
-    add(
-        "--reference",
-        type=Path,
-        metavar="SETDIR",
-        help="set directory or list of ids that every file must cover exactly",
-    )
+    for option, metavar, text in (
+        (
+            *("--predictions", "NAME=CSV"),
+            "a model and its predictions.csv; repeat for more models, which must "
+            "predict the same utterances",
+        ),
+        (
+            *("--train_log", "NAME=PATH"),
+            "train.log of a model, for the training curves; repeat for more models, "
+            "or in order for a run that was resumed into another file",
+        ),
+        ("--attention", "NAME=PATH", "attention.npz of a model"),
+    ):
+        add(option, metavar=metavar, action="append", default=[], help=text)
+    text = "set directory or list of ids that every file must cover exactly"
+    add("--reference", type=Path, metavar="SETDIR", help=text)
     add("--corpus", metavar="NAME", help="score the rows of this corpus only")
-    add(
-        "--compare",
-        action="append",
-        metavar="NAME,NAME",
-        help="test the difference of two models; without it, each hierarchical model "
-        "against the baselines and multitask",
-    )
-    add(
-        "--train_log",
-        action="append",
-        default=[],
-        metavar="NAME=PATH",
-        help="train.log of a model, for the training curves; repeat for more models, "
-        "or in order for a run that was resumed into another file",
-    )
-    add(
-        "--attention",
-        action="append",
-        default=[],
-        metavar="NAME=PATH",
-        help="attention.npz of a model",
-    )
-    add(
-        "--wav_scp",
-        type=Path,
-        metavar="PATH",
-        help="wav files of the utterances, drawn behind the attention",
-    )
+    text = "test the difference of two models; without it, each hierarchical model "
+    text += "against the baselines and multitask"
+    add("--compare", action="append", metavar="NAME,NAME", help=text)
+    text = "wav files of the utterances, drawn behind the attention"
+    add("--wav_scp", type=Path, metavar="PATH", help=text)
     add("--title", default="Speech emotion recognition", help="headline")
     return parser
 
@@ -119,10 +92,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         raise UserError("--table and --runs go together: give both, or --predictions")
     if (args.table is None) == (not args.predictions):
         raise UserError("give either --predictions, or --table and --runs")
-    if args.table is None:
-        score_set(args)
-    else:
-        score_table(args)
+    score_set(args) if args.table is None else score_table(args)
 
 
 def score_set(args: argparse.Namespace) -> None:
@@ -244,15 +214,12 @@ def _list_finished(path: Path) -> tuple[Path, list[str]]:
         ) from None
     listed = path.with_suffix(".csv")
     atomic_write_text(listed, list_runs(runs))
-    unfinished = [
-        next((step for step in steps if not is_done(step)), None)
-        for steps in runs.values()
-    ]
-    return listed, [
-        f"missing: {step.name} is not finished, see {step.log}"
-        for step in unfinished
-        if step is not None
-    ]
+    missing = []
+    for steps in runs.values():
+        if unfinished := [step for step in steps if not is_done(step)]:
+            step = unfinished[0]
+            missing.append(f"missing: {step.name} is not finished, see {step.log}")
+    return listed, missing
 
 
 def _named(option: str, texts: Sequence[str]) -> dict[str, list[Path]]:

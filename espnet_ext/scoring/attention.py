@@ -37,17 +37,11 @@ _BRANCH_STYLES = {
 
 @dataclass(frozen=True, slots=True)
 class AttentionExample:
-    """Where the pooling looks in one utterance.
-
-    Attributes:
-        title: What is written above.
-        weights: Branch (``discrete``, ``continuous``) -> weights, shape (T,).
-        waveform: Samples at 16 kHz, shape (n,), or None.
-    """
+    """Where the pooling looks in one utterance."""
 
     title: str
-    weights: Mapping[str, NDArray[np.float32]]
-    waveform: NDArray[np.float32] | None = None
+    weights: Mapping[str, NDArray[np.float32]]  # branch -> (T,)
+    waveform: NDArray[np.float32] | None = None  # (n,) samples at 16 kHz
 
 
 def choose_examples(

@@ -28,15 +28,7 @@ def set_figures(
     attention: Mapping[str, Sequence[Path]],
     wav_scp: Path | None,
 ) -> Figures:
-    """Draw every figure of models on one test set that the inputs allow.
-
-    Args:
-        result: Their scores.
-        systems: Aligned predictions.
-        train_logs: Model -> its logs.
-        attention: Model -> its attention.npz.
-        wav_scp: Wav files, for the waveforms behind the attention.
-    """
+    """Draw every figure of models on one test set that the inputs allow."""
     # All inputs are read before anything is drawn: an error should come at once.
     curves = {model_name(n): [read_train_log(logs)] for n, logs in train_logs.items()}
     wavs = read_wav_scp(wav_scp) if wav_scp and attention else {}
@@ -65,11 +57,6 @@ def table_figures(
 
     Confusion, calibration and the valence-arousal plane are of the first seed, all
     folds together, a figure for each corpus; training curves are of all runs.
-
-    Args:
-        result: The scores.
-        runs: Predictions of the runs that are there.
-        records: All runs.
     """
     spec = result.spec
     figures = {"table": ("The table, with 95 % intervals", _plot_scores(result))}

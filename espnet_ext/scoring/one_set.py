@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from espnet_ext.corpora.utterance import UNKNOWN
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.folds import ANY_CORPUS, align
 from espnet_ext.scoring.metrics import METRICS
 from espnet_ext.scoring.names import model_name
-from espnet_ext.scoring.predictions import UNKNOWN, Predictions
+from espnet_ext.scoring.predictions import Predictions
 from espnet_ext.scoring.runs import RunKey, RunRecord
 from espnet_ext.scoring.scores import score_table
 from espnet_ext.scoring.spec import Column, CorpusSpec, Pair, Row, TableSpec
@@ -31,16 +32,6 @@ def score_set(
     train_logs: Mapping[str, Path] | None = None,
 ) -> TableReport:
     """Score models on their common test set.
-
-    Args:
-        systems: Model -> predictions, in the order of the table.
-        title: Headline.
-        resamples: Bootstrap resamples; 1,000 do for intervals alone.
-        seed: Seed of the resampling.
-        pairs: Models to compare; None: each hierarchical model of the paper with its
-            baselines and the multi-task model, as far as they are there.
-        codes: Model -> digest of the code that made its predictions.
-        train_logs: Model -> train.log.
 
     Raises:
         UserError: The files do not fit together (see `align`), or a pair is unknown.

@@ -68,19 +68,11 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """RESULTS.md or the HTML page, figures aside.
-
-    Attributes:
-        title: Headline.
-        environment: What it was made with.
-        tested: What the models were tested on.
-        warnings: What a reader must know before any number.
-        sections: The rest.
-    """
+    """RESULTS.md or the HTML page, figures aside."""
 
     title: str
     environment: Environment
-    tested: Sequence[str]
+    tested: Sequence[str]  # what the models were tested on
     warnings: Sequence[str]
     sections: Sequence[Section]
 
@@ -95,7 +87,14 @@ def make_page(report: TableReport) -> Page:
             "The predictions of all folds put together and scored once: other numbers "
             "than the means above, and not what cross validation usually reports."
         )
-        grid = _pooled_grid(report)
+        grid = _columns_grid(
+            report,
+            lambda row, column, cell: (
+                [with_interval(cell.pooled)]
+                if cell
+                else paper_lines(report, row, column)
+            ),
+        )
         sections.append(Section("Pooled over folds", text, grid, folded=True))
         text, grid = "Mean over seeds.", _fold_grid(report)
         sections.append(Section("Fold by fold", text, grid, folded=True))
@@ -105,7 +104,15 @@ def make_page(report: TableReport) -> Page:
             "The same scores, with speakers drawn instead of utterances: what other "
             "speakers may give."
         )
-        sections.append(Section("Intervals over speakers", text, _speaker_grid(report)))
+        grid = _columns_grid(
+            report,
+            lambda row, column, cell: (
+                [with_interval(cell.over_speakers)]
+                if cell and cell.over_speakers
+                else []
+            ),
+        )
+        sections.append(Section("Intervals over speakers", text, grid))
     if result.comparisons:
         text, grid, behind = how_tested(report), _pair_grid(report), _test_grid(report)
         sections.append(Section("Comparisons", text, grid, behind=behind))
@@ -136,28 +143,6 @@ def score_grid(report: TableReport) -> Grid:
             if cell.seed_deviation is not None:
                 yield f"± {cell.seed_deviation:.3f} over seeds"
         yield from paper_lines(report, row, column)
-
-    return _columns_grid(report, lines)
-
-
-def _pooled_grid(report: TableReport) -> Grid:
-    """The scores of all folds' predictions put together."""
-
-    def lines(row: str, column: Column, cell: Cell | None) -> Iterable[str]:
-        if cell:
-            return [with_interval(cell.pooled)]
-        return paper_lines(report, row, column)
-
-    return _columns_grid(report, lines)
-
-
-def _speaker_grid(report: TableReport) -> Grid:
-    """The scores with intervals over speakers."""
-
-    def lines(row: str, column: Column, cell: Cell | None) -> Iterable[str]:
-        return (
-            [with_interval(cell.over_speakers)] if cell and cell.over_speakers else []
-        )
 
     return _columns_grid(report, lines)
 

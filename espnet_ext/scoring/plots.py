@@ -95,22 +95,12 @@ def panels(
     ]
 
 
-# --------------------------------------------------------------------------- scores
-
-
 @dataclass(frozen=True, slots=True)
 class ScorePanel:
-    """One column of a table.
-
-    Attributes:
-        title: Above it.
-        scores: Of each row; None where it has none.
-        paper: The paper's values, likewise.
-        chance: Score of guessing, None where it is not known.
-    """
+    """One column of a table."""
 
     title: str
-    scores: Sequence[Interval | None]
+    scores: Sequence[Interval | None]  # of each row
     paper: Sequence[float | None]
     chance: float | None
 
@@ -118,13 +108,7 @@ class ScorePanel:
 def plot_scores(
     rows: Sequence[str], columns: Sequence[ScorePanel], paper: str
 ) -> Figure:
-    """Dot plot of a table: a panel a column, 95 % intervals and the paper's values.
-
-    Args:
-        rows: Their names.
-        columns: What is shown of them.
-        paper: What the legend calls the paper's values; empty where there are none.
-    """
+    """Dot plot of a table: a panel a column, 95 % intervals and the paper's values."""
     size = (2.6, 0.8 + 0.32 * len(rows))
     figure, drawn = panels(len(columns), 4, size, room=(1.6, 0.5))
     heights = np.arange(len(rows))[::-1]
@@ -184,9 +168,6 @@ def _draw_scores(axes: Axes, heights: NDArray[np.int64], column: ScorePanel) -> 
     axes.set_xlim((low + high) / 2 - reach, (low + high) / 2 + reach)
 
 
-# ------------------------------------------------------------------------ classes
-
-
 def plot_confusion(systems: Mapping[str, Predictions]) -> Figure:
     """Confusion matrices: shade = share of the true class, number = share and count."""
     side = max(2.6, 0.72 * len(next(iter(systems.values())).classes))
@@ -242,16 +223,12 @@ def plot_calibration(systems: Mapping[str, Predictions]) -> Figure:
             said == system.true_class[known], system.probabilities[known, said]
         )
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle="--")
-        axes.plot(
-            found.confidence, found.accuracy, "o-", color=BLUE, lw=1.4, clip_on=False
-        )
-        axes.text(
-            0.04, 0.95, f"ECE {found.ece:.3f}", transform=axes.transAxes, va="top"
-        )
+        x, y = found.confidence, found.accuracy
+        axes.plot(x, y, "o-", color=BLUE, lw=1.4, clip_on=False)
+        ece = f"ECE {found.ece:.3f}"
+        axes.text(0.04, 0.95, ece, transform=axes.transAxes, va="top")
         axes.set_title(name, fontsize=11)
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1)
-        axes.set_box_aspect(1)
+        axes.set(xlim=(0, 1), ylim=(0, 1), box_aspect=1)
         axes.set_ylabel("share right" if first else "")
         axes.set_xlabel("confidence" if last else "")
         axes.grid(color=GRID)
@@ -259,8 +236,6 @@ def plot_calibration(systems: Mapping[str, Predictions]) -> Figure:
         axes.tick_params(labelbottom=last)
     return figure
 
-
-# ----------------------------------------------------------------------- training
 
 # Title, and a statistic under the names that trainers give it.
 _CURVES = (
@@ -276,9 +251,6 @@ def plot_training(curves: Mapping[str, Runs]) -> Figure:
     """Training curves: validation over epochs, and the training set's loss, dotted.
 
     Of several runs of a model each is drawn thin, and their mean thick.
-
-    Args:
-        curves: Model -> its runs.
     """
     shown = [
         (title, names)

@@ -26,11 +26,6 @@ def write_report(
 ) -> list[Path]:
     """Write all files of a table, or of models on one test set, each in one step.
 
-    Args:
-        report: The results.
-        output: Folder, made where it is missing.
-        figures: None writes no plots and leaves older ones alone.
-
     Returns:
         The files written, RESULTS.md first.
     """

@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from espnet_ext.corpora.utterance import UNKNOWN
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.bootstrap import Interval, bias_corrected_interval
 from espnet_ext.scoring.comparisons import Swaps, TableComparison, compare
 from espnet_ext.scoring.draws import Sampling
-from espnet_ext.scoring.folds import ANY_CORPUS, FoldedRuns, gather
+from espnet_ext.scoring.folds import ANY_CORPUS, gather
 from espnet_ext.scoring.names import METRIC_NAMES
-from espnet_ext.scoring.predictions import UNKNOWN, Predictions
+from espnet_ext.scoring.predictions import Predictions
 from espnet_ext.scoring.runs import RunKey
 from espnet_ext.scoring.scored import Scored, chance_scores, score_runs
 from espnet_ext.scoring.spec import Column, Kind, Pair, TableSpec
@@ -61,21 +62,13 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class TestSet:
-    """What a corpus' rows were tested on.
+    """What a corpus' rows were tested on."""
 
-    Attributes:
-        by_fold: Fold -> utterances.
-        classes: Class -> utterances over all folds.
-        classes_by_fold: Fold -> class -> utterances.
-        speakers: Number of speakers over all folds; None where some are unknown.
-        fingerprint: Digest of ids and annotations.
-    """
-
-    by_fold: dict[int, int]
-    classes: dict[str, int]
+    by_fold: dict[int, int]  # fold -> utterances
+    classes: dict[str, int]  # class -> utterances over all folds
     classes_by_fold: dict[int, dict[str, int]]
-    speakers: int | None
-    fingerprint: str
+    speakers: int | None  # over all folds; None where some are unknown
+    fingerprint: str  # of ids and annotations
 
     @property
     def utterances(self) -> int:
@@ -146,13 +139,6 @@ def score_table(
 ) -> TableResult:
     """Score the runs of a table.
 
-    Args:
-        spec: The table.
-        runs: Predictions of the runs that are there.
-        expected: All runs that there should be.
-        resamples: Bootstrap resamples.
-        seed: Seed of the resampling.
-
     Raises:
         UserError: There is no run at all, or runs of one fold do not have the same
             test set.
@@ -172,7 +158,16 @@ def score_table(
             cells[row] |= _cells(scored, row, wanted)
         for metric, value in chance_scores(data).items():
             chance[Column(corpus, metric)] = value
-        test_sets[corpus] = _describe(data)
+        test_sets[corpus] = TestSet(
+            by_fold={number: len(fold.rows) for number, fold in data.folds.items()},
+            classes=data.count_classes(slice(None)),
+            classes_by_fold={
+                number: data.count_classes(fold.rows)
+                for number, fold in data.folds.items()
+            },
+            speakers=None if UNKNOWN in data.speaker else len(set(data.speaker)),
+            fingerprint=data.fingerprint(),
+        )
         swaps: Swaps = {}
         for pair in spec.comparisons:
             if pair.column.corpus == corpus:
@@ -200,15 +195,12 @@ def _with_holm(result: TableResult) -> TableResult:
             if condition.kind is Kind.NOT_HIGHER and there is not None:
                 comparison, sign = there
                 bounds[condition.pair] = comparison.result.p_not_above(MARGIN, sign)
-    p_values = corrected([c.result.p for c in result.comparisons] + [*bounds.values()])
-    number = len(result.comparisons)
+    compared = result.comparisons
+    p_values = iter(corrected([c.result.p for c in compared] + [*bounds.values()]))
     return replace(
         result,
-        comparisons=tuple(
-            replace(comparison, p_holm=p)
-            for comparison, p in zip(result.comparisons, p_values[:number], strict=True)
-        ),
-        not_higher=dict(zip(bounds, p_values[number:], strict=True)),
+        comparisons=tuple(replace(c, p_holm=next(p_values)) for c in compared),
+        not_higher=dict(zip(bounds, p_values, strict=True)),
     )
 
 
@@ -231,7 +223,7 @@ def _cells(scored: Scored, row: str, expected: int) -> dict[Column, Cell]:
             )
             for basis, drawn in scored.drawn.items()
         }
-        pooled = Interval(float("nan"), float("nan"), float("nan"))
+        pooled = Interval(*[float("nan")] * 3)
         if seeds:
             pooled = bias_corrected_interval(
                 float(np.mean([together[row, seed][metric] for seed in seeds])),
@@ -250,15 +242,3 @@ def _cells(scored: Scored, row: str, expected: int) -> dict[Column, Cell]:
             expected=expected,
         )
     return found
-
-
-def _describe(data: FoldedRuns) -> TestSet:
-    """Count and fingerprint what was tested."""
-    folds = data.folds.items()
-    return TestSet(
-        by_fold={number: len(fold.rows) for number, fold in folds},
-        classes=data.count_classes(slice(None)),
-        classes_by_fold={n: data.count_classes(fold.rows) for n, fold in folds},
-        speakers=None if UNKNOWN in data.speaker else len(set(data.speaker)),
-        fingerprint=data.fingerprint(),
-    )

@@ -21,19 +21,11 @@ from espnet_ext.utils.packages import find_packages, in_words
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One start of a training: it has several if it was stopped and resumed.
-
-    Attributes:
-        seconds: Wall time.
-        hosts: Machines, each once.
-        hardware: Processors and GPUs in words, without the machines' names.
-        software: Versions in words.
-        gpus: Number of GPUs.
-    """
+    """One start of a training: it has several if it was stopped and resumed."""
 
     seconds: float
     hosts: tuple[str, ...]
-    hardware: str
+    hardware: str  # without the machines' names
     software: str
     gpus: int
 
@@ -63,20 +55,12 @@ class TrainingTime:
 
 @dataclass(frozen=True, slots=True)
 class HardwareShare:
-    """What was trained on one kind of machine.
-
-    Attributes:
-        hardware: The machine in words.
-        software: Versions in words.
-        hosts: Names of the machines.
-        trainings: Trainings that ran on it, resumed ones on each of their kinds.
-        seconds: Wall time there, of all of them together.
-    """
+    """What was trained on one kind of machine."""
 
     hardware: str
     software: str
     hosts: tuple[str, ...]
-    trainings: int
+    trainings: int  # resumed ones count on each of their kinds
     seconds: float
 
 
@@ -174,12 +158,7 @@ class Environment:
 
 
 def read_environment(train_logs: Iterable[Path] = ()) -> Environment:
-    """Versions of the packages, without importing any of them.
-
-    Args:
-        train_logs: Of the trainings, whose last start counts; without a record it is
-            what this environment imports.
-    """
+    """Versions of the packages, without importing any of them."""
     starts = [read_starts(log.parent)[-1:] for log in train_logs]
     trained = [start.get("packages", {}) for [start] in filter(None, starts)]
     names = ("espnet2", "torch", "espnet_ext")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from espnet_ext.scoring.claims import ClaimResult, ConditionResult
 from espnet_ext.scoring.comparisons import TableComparison
 from espnet_ext.scoring.folds import ANY_CORPUS
-from espnet_ext.scoring.names import class_counts, code_notes, corpus_name, listed
+from espnet_ext.scoring.names import class_name, code_notes, corpus_name, listed
 from espnet_ext.scoring.runs import RunKey, RunRecord
 from espnet_ext.scoring.scores import TableResult
 from espnet_ext.scoring.spec import Column, Pair
@@ -35,23 +35,14 @@ INCOMPARABLE = "†"
 
 @dataclass(frozen=True, slots=True)
 class TableReport:
-    """Everything that a table's files say.
-
-    Attributes:
-        result: The scores.
-        claims: What became of the paper's claims.
-        records: The runs.
-        times: What the finished trainings took.
-        environment: What the table was made with.
-        corpora_of_set: Of models on one test set: its corpora.
-    """
+    """Everything that a table's files say."""
 
     result: TableResult
     claims: tuple[ClaimResult, ...]
     records: Sequence[RunRecord]
-    times: Mapping[RunKey, TrainingTime]
+    times: Mapping[RunKey, TrainingTime]  # of the finished trainings
     environment: Environment
-    corpora_of_set: tuple[str, ...] = ()
+    corpora_of_set: tuple[str, ...] = ()  # only of models on one test set
 
     @property
     def one_set(self) -> bool:
@@ -180,7 +171,7 @@ def describe_tests(report: TableReport) -> list[str]:
             text += f" (folds {sizes})"
         if tested.speakers is not None:
             text += f", {tested.speakers} speakers"
-        counts = class_counts(tested.classes)
+        counts = ", ".join(f"{class_name(c)} {n}" for c, n in tested.classes.items())
         lines.append(f"{text}; {counts}; fingerprint {tested.fingerprint}.")
     return lines
 

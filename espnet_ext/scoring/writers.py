@@ -14,7 +14,7 @@ from espnet_ext.scoring.folds import ANY_CORPUS
 from espnet_ext.scoring.names import METRIC_NAMES
 from espnet_ext.scoring.runs import RunRecord
 from espnet_ext.scoring.scores import Cell
-from espnet_ext.scoring.spec import Column
+from espnet_ext.scoring.spec import Column, Pair
 from espnet_ext.scoring.text import (
     ends_signed,
     ends_text,
@@ -64,6 +64,10 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
+def _ends(found: Interval) -> tuple[float, float, float]:
+    return found.estimate, found.low, found.high
+
+
 def table_csv(report: TableReport) -> str:
     """A line a row and metric, every metric; the columns are `CELL_COLUMNS`."""
     result, rows = report.result, []
@@ -77,12 +81,10 @@ def table_csv(report: TableReport) -> str:
                 numbers: list[object] = [""] * 9
                 difference = None
                 if cell is not None:
-                    mean, pooled = cell.mean, cell.pooled
-                    values = [mean.estimate, mean.low, mean.high]
-                    values += [pooled.estimate, pooled.low, pooled.high]
+                    values = (*_ends(cell.mean), *_ends(cell.pooled))
                     numbers = [*map(six, (*values, cell.seed_deviation))]
                     numbers += [cell.runs, cell.expected]
-                    difference = None if paper is None else mean.estimate - paper
+                    difference = None if paper is None else cell.mean.estimate - paper
                 rows.append(
                     [
                         *(key, described.name, corpus, column.metric, *numbers),
@@ -123,38 +125,39 @@ def table_json(report: TableReport) -> str:
     content = {
         "table": result.spec.name,
         "title": result.spec.title,
-        "environment": asdict(report.environment),
+        "environment": report.environment,
         "resamples": result.resamples,
         "seed": result.seed,
         "warnings": warnings_of(report),
         "limits": limits_of(report),
         "training_seconds": report.training_seconds,
         "training_gpu_seconds": report.gpu_seconds,
-        "hardware": [asdict(share) for share in report.hardware],
-        "test_sets": {c: asdict(tested) for c, tested in result.test_sets.items()},
+        "hardware": report.hardware,
+        "test_sets": result.test_sets,
         "rows": {
             row: {
                 "name": described.name,
                 "config": described.config,
-                "train": dict(described.train),
-                "paper": {str(c): value for c, value in described.paper.items()},
+                "train": described.train,
+                "paper": described.paper,
                 "scores": {
-                    str(column): _cell_json(cell)
-                    for column, cell in result.cells[row].items()
+                    c: _cell_json(cell) for c, cell in result.cells[row].items()
                 },
             }
             for row, described in result.spec.rows.items()
         },
-        "chance": {str(column): value for column, value in result.chance.items()},
-        "comparisons": [_pair_json(found) for found in result.comparisons],
+        "chance": result.chance,
+        "comparisons": [
+            {**asdict(found), "pair": _names(found.pair), **_verdict(found)}
+            for found in result.comparisons
+        ],
         "claims": [_claim_json(claim) for claim in report.claims],
         "runs": [_run_json(report, record) for record in report.records],
     }
-    return json_text(content)
+    return _json(content)
 
 
-def json_text(content: Any) -> str:
-    """JSON with null in place of nan."""
+def _json(content: Any) -> str:
     return json.dumps(plain(content), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -164,11 +167,12 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
     return content
 
 
-def _pair_json(found: TableComparison) -> dict[str, Any]:
-    pair = found.pair
-    names = {"first": pair.first, "second": pair.second, "column": str(pair.column)}
-    verdict = {"basis": found.basis, "verdict": found.finding}
-    return {**asdict(found), "pair": names, **verdict}
+def _verdict(found: TableComparison) -> dict[str, str]:
+    return {"basis": found.basis, "verdict": found.finding}
+
+
+def _names(pair: Pair) -> dict[str, str]:
+    return {"first": pair.first, "second": pair.second, "column": str(pair.column)}
 
 
 def _claim_json(claim: ClaimResult) -> dict[str, Any]:
@@ -178,9 +182,7 @@ def _claim_json(claim: ClaimResult) -> dict[str, Any]:
         "words": claim.words,
         "conditions": [
             {
-                "first": found.condition.pair.first,
-                "second": found.condition.pair.second,
-                "column": str(found.condition.pair.column),
+                **_names(found.condition.pair),
                 "expected": found.condition.kind.value,
                 "difference": found.difference,
                 "p_holm": found.p_holm,
@@ -197,13 +199,13 @@ def _run_json(report: TableReport, record: RunRecord) -> dict[str, Any]:
     time = report.times.get(record.key)
     return {
         **asdict(record.key),
-        "predictions": None if record.predictions is None else str(record.predictions),
+        "predictions": record.predictions and str(record.predictions),
         "config": record.config,
         "training": record.training,
-        "seconds": None if time is None else time.seconds,
-        "hosts": [] if time is None else list(time.hosts),
-        "epochs": None if time is None else time.epochs,
-        "starts": [] if time is None else [asdict(start) for start in time.starts],
+        "seconds": time and time.seconds,
+        "hosts": time.hosts if time else [],
+        "epochs": time and time.epochs,
+        "starts": time.starts if time else [],
     }
 
 
@@ -232,8 +234,8 @@ def set_json(report: TableReport) -> str:
         pair = found.pair
         names = {"first": pair.first, "second": pair.second}
         judged = {"tests": found.tests, "how": found.how, "p_holm": found.p_holm}
-        verdict = {"basis": found.basis, "verdict": found.finding}
-        pairs.append({**judged, **names, "metric": pair.column.metric, **verdict})
+        names |= {"metric": pair.column.metric}
+        pairs.append({**judged, **names, **_verdict(found)})
     content = {
         "environment": report.environment,
         "title": result.spec.title,
@@ -250,7 +252,7 @@ def set_json(report: TableReport) -> str:
         "pairs": pairs,
         "notes": notes_of(report),
     }
-    return json_text(content)
+    return _json(content)
 
 
 def set_csv(report: TableReport) -> str:
@@ -261,8 +263,7 @@ def set_csv(report: TableReport) -> str:
         for metric, found in scores.items():
             speaker = by_speaker[name].get(metric)
             ends = (speaker.low, speaker.high) if speaker else (None, None)
-            values = (found.estimate, found.low, found.high, *ends)
-            rows.append([name, metric, *map(six, values)])
+            rows.append([name, metric, *map(six, (*_ends(found), *ends))])
     for column in report.result.spec.columns:
         chance = six(report.result.chance[column])
         rows.append(["chance", column.metric, chance, *[""] * 4])
@@ -280,10 +281,12 @@ def latex(report: TableReport) -> str:
     """
     result, spec = report.result, report.result.spec
     heads = [spec.column_name(column) for column in spec.columns]
-    comments = [*warnings_of(report), *limits_of(report)]
+    notes = [*warnings_of(report), *limits_of(report)]
+    if report.one_set:
+        notes = notes_of(report)
     lines = [
         _LATEX_COMMENT,
-        *(f"% {note}" for note in (notes_of(report) if report.one_set else comments)),
+        *(f"% {note}" for note in notes),
         r"\begin{tabular}{l" + "c" * len(heads) + "}",
         r"\toprule",
         _latex_line("Model", map(_escape, heads)),
