@@ -92,7 +92,10 @@ def main(cmd: Sequence[str] | None = None) -> None:
         raise UserError("--table and --runs go together: give both, or --predictions")
     if (args.table is None) == (not args.predictions):
         raise UserError("give either --predictions, or --table and --runs")
-    score_set(args) if args.table is None else score_table(args)
+    if args.table is None:
+        score_set(args)
+    else:
+        score_table(args)
 
 
 def score_set(args: argparse.Namespace) -> None:

@@ -32,16 +32,11 @@ class Sampling:
 
     Each kind of score has a stream of its own, so that a model more or less changes no
     interval.
-
-    Attributes:
-        resamples: How many.
-        seed: Of all of them.
-        corpus: Place of the corpus in its table; None for models on one test set,
-            whose streams are numbered in another way.
     """
 
     resamples: int
     seed: int
+    # Place in the table; None for one test set, whose streams are numbered otherwise.
     corpus: int | None
 
     def of_scores(self, basis: Basis, kind: str) -> np.random.Generator:

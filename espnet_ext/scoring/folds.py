@@ -102,27 +102,16 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class FoldedRuns:
-    """All runs on the test sets of one corpus, the folds one after the other.
-
-    Attributes:
-        corpus: The corpus.
-        folds: Fold -> its runs.
-        fold_of: Fold of each utterance, shape (N,).
-        true_class: Shape (N,), -1 where unknown.
-        true: Valence, arousal and dominance, shape (N, 3); nan where unknown.
-        speaker: Shape (N,).
-        classes: Names of the classes.
-        usual: Utterances of the usual four classes, shape (N,); None where those are
-            all there are.
-    """
+    """All runs on the test sets of one corpus, the folds one after the other."""
 
     corpus: str
     folds: dict[int, Fold]
-    fold_of: NDArray[np.int64]
-    true_class: NDArray[np.int64]
-    true: NDArray[np.float64]
-    speaker: NDArray[np.str_]
+    fold_of: NDArray[np.int64]  # (N,)
+    true_class: NDArray[np.int64]  # (N,), -1 where unknown
+    true: NDArray[np.float64]  # (N, 3) valence, arousal, dominance; nan where unknown
+    speaker: NDArray[np.str_]  # (N,)
     classes: tuple[str, ...]
+    # (N,) utterances of the usual four classes; None where those are all there are
     usual: NDArray[np.bool_] | None
 
     @property

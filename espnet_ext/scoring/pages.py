@@ -45,25 +45,15 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a page.
-
-    Attributes:
-        title: Its heading.
-        text: Above the grid.
-        grid: Its numbers.
-        legend: Below the grid.
-        behind: Every test, folded away.
-        lines: A list.
-        folded: Whether the HTML page shows it only on a click.
-    """
+    """A part of a page."""
 
     title: str
     text: str = ""
     grid: Grid | None = None
-    legend: str = ""
-    behind: Grid | None = None
-    lines: Sequence[str] = ()
-    folded: bool = False
+    legend: str = ""  # below the grid
+    behind: Grid | None = None  # every test, folded away
+    lines: Sequence[str] = ()  # of a list
+    folded: bool = False  # whether the HTML page shows it only on a click
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,8 @@ _CLASS_STYLES = {
     "sad": ("#0072B2", "v"),
     "dis": ("#009E73", "D"),
 }
-_SPARE_STYLES = tuple(
-    zip(
-        ("#CC79A7", "#56B4E9", "#8C6D00", "#000000", "#7B3294", "#A6761D"),
-        "PX<>ph",
-        strict=True,
-    )
-)
+_SPARE_COLORS = ("#CC79A7", "#56B4E9", "#8C6D00", "#000000", "#7B3294", "#A6761D")
+_SPARE_MARKERS = "PX<>ph"
 # Corners of the plane: x, y, what is felt there.
 _CORNERS = (
     (0.02, 0.98, "tense, angry"),
@@ -41,12 +36,11 @@ _CORNERS = (
     (0.02, 0.02, "sad, bored"),
     (0.98, 0.02, "calm, content"),
 )
-Limits = tuple[tuple[float, float], tuple[float, float]]
 
 
 def class_styles(classes: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Color and marker of each class: the same class looks the same everywhere."""
-    spare = itertools.cycle(_SPARE_STYLES)
+    spare = itertools.cycle(zip(_SPARE_COLORS, _SPARE_MARKERS, strict=True))
     return {name: _CLASS_STYLES.get(name) or next(spare) for name in classes}
 
 
@@ -61,13 +55,12 @@ def plot_valence_arousal(systems: Mapping[str, Predictions]) -> Figure:
     first = next(iter(systems.values()))
     shown = [("Annotations", first, first.true)]
     shown += [(name, s, s.pred) for name, s in systems.items()]
-    limits = _plane_limits([values for _, _, values in shown])
     styles = class_styles(first.classes)
     columns = 2 if len(shown) == 4 else 3
     figure, drawn = panels(len(shown), columns, (3.5, 3.35), (0.0, 0.5), shared="all")
     for (axes, left, last), (title, system, values) in zip(drawn, shown, strict=True):
         truth = title == "Annotations"
-        _draw_plane(axes, system, values, styles, limits, show_truth=not truth)
+        _draw_plane(axes, system, values, styles, show_truth=not truth)
         axes.set_title(title, fontsize=11)
         axes.set_ylabel("arousal  (calm → excited)" if left else "")
         axes.set_xlabel("valence  (negative → positive)" if last else "")
@@ -84,27 +77,11 @@ def plot_valence_arousal(systems: Mapping[str, Predictions]) -> Figure:
     return figure
 
 
-def _plane_limits(panels: Sequence[Mapping[str, NDArray[np.float64]]]) -> Limits:
-    """Limits that hold all but the last half percent of points of each panel."""
-    found = []
-    for name in ("valence", "arousal"):
-        ends = [
-            np.nanquantile(values[name], [0.005, 0.995])
-            for values in panels
-            if not np.isnan(values[name]).all()
-        ]
-        low, high = min(e[0] for e in ends), max(e[1] for e in ends)
-        room = 0.12 * max(high - low, 1e-3)
-        found.append((float(low - room), float(high + room)))
-    return found[0], found[1]
-
-
 def _draw_plane(
     axes: Axes,
     system: Predictions,
     values: Mapping[str, NDArray[np.float64]],
     styles: Mapping[str, tuple[str, str]],
-    limits: Limits,
     *,
     show_truth: bool,
 ) -> None:
@@ -136,8 +113,6 @@ def _draw_plane(
                 *true_mean, marker, mfc="white", mec=color, mew=1.4, ms=6, zorder=4
             )
         axes.plot(*mean, marker, mfc=color, mec="black", mew=0.9, ms=8, zorder=5)
-    axes.set_xlim(limits[0])
-    axes.set_ylim(limits[1])
     for x, y, text in _CORNERS:
         axes.text(
             *(x, y, text),

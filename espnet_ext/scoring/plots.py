@@ -56,9 +56,7 @@ def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:
         handles=handles,
         loc="outside lower center",
         ncols=min(len(handles), max(1, int(figure.get_figwidth() / 1.4))),
-        frameon=False,
-        fontsize=9,
-        columnspacing=1.2,
+        **{"frameon": False, "fontsize": 9, "columnspacing": 1.2},
     )
 
 

@@ -25,19 +25,12 @@ Estimates = dict[RunName, dict[str, float]]  # run -> metric -> score
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Scores of runs.
-
-    Attributes:
-        data: The runs.
-        sampling: Number of resamples and their seed.
-        estimates: Fold -> scores of its test set.
-        drawn: Basis -> fold -> scores of each resample; speakers only where there are
-            enough.
-    """
+    """Scores of runs."""
 
     data: FoldedRuns
     sampling: Sampling
-    estimates: dict[int, Estimates]
+    estimates: dict[int, Estimates]  # by fold
+    # Basis -> fold -> run -> resamples; speakers only where there are enough.
     drawn: dict[Basis, dict[int, dict[RunName, Draws]]]
     _pooled: dict[tuple[int, ...], tuple[Estimates, dict[RunName, Draws]]] = field(
         default_factory=dict

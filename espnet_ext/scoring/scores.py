@@ -1,15 +1,10 @@
 """The scores of a table: over folds and seeds, with intervals and paired tests.
 
-A run is one model trained on one fold with one seed; it is known by its predictions
-only. Two ways lead from several folds to one number, and they are not the same:
-
-- *mean of folds* (what the table shows, and what "5-fold cross validation" means in the
-  paper): each fold is scored alone, and the scores are averaged;
-- *pooled*: the predictions of all folds are put together and scored once.
-
-Over seeds scores are averaged. Intervals resample the utterances within each fold, the
-same resamples for every model and seed, so that they speak of other test utterances and
-not of other trainings. Several models on one test set are a table of one fold and seed.
+Two ways lead from several folds to one number, and they are not the same: the *mean of
+folds* scores each fold alone and averages (what the table shows and the paper means);
+*pooled* scores all folds' predictions once. Over seeds scores are averaged. Intervals
+resample the utterances within each fold, the same for every model and seed, so they
+speak of other test utterances and not of other trainings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,25 +28,15 @@ from espnet_ext.scoring.verdicts import MARGIN, Basis, corrected
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One row and column.
+    """One row and column."""
 
-    Attributes:
-        mean: Mean over folds of the mean over seeds, with its 95 % interval.
-        over_speakers: The same, speakers drawn; None where there are too few.
-        pooled: The folds' predictions scored together, mean over seeds.
-        by_fold: Fold -> mean over seeds.
-        by_seed: Seed -> mean over folds.
-        runs: Runs that are in it.
-        expected: Runs that there should be.
-    """
-
-    mean: Interval
-    over_speakers: Interval | None
-    pooled: Interval
-    by_fold: dict[int, float]
-    by_seed: dict[int, float]
+    mean: Interval  # over folds, of the mean over seeds
+    over_speakers: Interval | None  # the same, speakers drawn, where there are enough
+    pooled: Interval  # the folds' predictions scored together, mean over seeds
+    by_fold: dict[int, float]  # mean over seeds
+    by_seed: dict[int, float]  # mean over folds
     runs: int
-    expected: int
+    expected: int  # runs that there should be
 
     @property
     def seed_deviation(self) -> float | None:
@@ -78,26 +63,14 @@ class TestSet:
 
 @dataclass(frozen=True, slots=True)
 class TableResult:
-    """Everything that was computed.
-
-    Attributes:
-        spec: The table.
-        cells: Row -> column -> cell; a column that a row does not predict is absent.
-        comparisons: In the order of the table's YAML, as far as both rows are there.
-        not_higher: Corrected p values of the claims that a row is not higher.
-        chance: Column -> score of always saying the most frequent class and the mean.
-        test_sets: Corpus -> what was tested.
-        missing: Runs that there should be and are not.
-        resamples: Bootstrap resamples.
-        seed: Seed of the resampling.
-    """
+    """Everything that was computed."""
 
     spec: TableSpec
-    cells: dict[str, dict[Column, Cell]]
-    comparisons: tuple[TableComparison, ...]
-    not_higher: dict[Pair, float]
-    chance: dict[Column, float]
-    test_sets: dict[str, TestSet]
+    cells: dict[str, dict[Column, Cell]]  # by row; without what it does not predict
+    comparisons: tuple[TableComparison, ...]  # as far as both rows are there
+    not_higher: dict[Pair, float]  # p (Holm) of the claims that a row is not higher
+    chance: dict[Column, float]  # of always saying the most frequent class and the mean
+    test_sets: dict[str, TestSet]  # by corpus
     missing: tuple[RunKey, ...]
     resamples: int
     seed: int

@@ -210,6 +210,15 @@ def load_table(path: Path | str) -> TableSpec:
     def values(found: Mapping[Any, float], where: str) -> dict[Column, float]:
         return {column(key, where): number for key, number in found.items()}
 
+    claims = tuple(
+        claim(value, f"{path}: claims: {number}")
+        for number, value in enumerate(keys.claims, 1)
+    )
+    asked = [
+        pair(item.rows, text, f"{path}: comparisons: {number}")
+        for number, item in enumerate(keys.comparisons, 1)
+        for text in item.columns
+    ]
     looked_up = {
         "columns": tuple(column(text, f"{path}: columns") for text in keys.columns),
         "rows": {
@@ -220,19 +229,11 @@ def load_table(path: Path | str) -> TableSpec:
             )
             for name, row in keys.rows.items()
         },
-        "claims": tuple(
-            claim(value, f"{path}: claims: {number}")
-            for number, value in enumerate(keys.claims, 1)
-        ),
+        "claims": claims,
+        "comparisons": _with_claims(asked, claims),
     }
-    asked = [
-        pair(item.rows, text, f"{path}: comparisons: {number}")
-        for number, item in enumerate(keys.comparisons, 1)
-        for text in item.columns
-    ]
-    looked_up["comparisons"] = _with_claims(asked, looked_up["claims"])
     written = {f.name: getattr(keys, f.name) for f in fields(keys)}
-    return TableSpec(name=path.stem, **written | looked_up)
+    return TableSpec(name=path.stem, **{**written, **looked_up})
 
 
 def _with_claims(asked: Sequence[Pair], claims: Iterable[Claim]) -> tuple[Pair, ...]:

@@ -112,13 +112,10 @@ def limits_of_sets(report: TableReport) -> list[str]:
     """What the test sets are too small for."""
     found = []
     for corpus, tested in report.result.test_sets.items():
-        few = [
-            text
-            for fold, counts in tested.classes_by_fold.items()
-            for text in describe_few(
-                counts, f" in fold {fold}" if report.several_folds else ""
-            )
-        ]
+        few = []
+        for fold, counts in tested.classes_by_fold.items():
+            where = f" in fold {fold}" if report.several_folds else ""
+            few += describe_few(counts, where)
         prefix = "" if report.one_set else f"{corpus_name(corpus)}: "
         if few:
             found.append(f"{prefix}{few_rows_note(few)}")
@@ -144,9 +141,8 @@ def limits_of(report: TableReport) -> list[str]:
 
 def notes_of(report: TableReport) -> list[str]:
     """What a reader must know of one test set's intervals and tests."""
-    return limits_of_sets(report) + too_few_resamples(
-        report.result.tests, report.result.resamples
-    )
+    result = report.result
+    return limits_of_sets(report) + too_few_resamples(result.tests, result.resamples)
 
 
 def describe_set(report: TableReport) -> str:
@@ -194,9 +190,8 @@ def how_tested(report: TableReport) -> str:
     """The legend of the comparisons."""
     result = report.result
     statistic = "the mean of folds" if report.several_folds else "the test set"
-    text = HOW_TESTED.format(
-        number=result.tests, level=LEVEL, resamples=result.resamples
-    )
+    numbers = {"number": result.tests, "resamples": result.resamples}
+    text = HOW_TESTED.format(level=LEVEL, **numbers)
     text += f"Difference and test are of {statistic}."
     for basis in Basis:
         if any(found.basis is basis for found in result.comparisons):
@@ -211,13 +206,13 @@ def how_tested(report: TableReport) -> str:
 
 def hardware_total(report: TableReport) -> str:
     """One sentence on all trainings."""
-    number = len(report.times)
-    text = f"{number} training{'' if number == 1 else 's'} took "
-    text += f"{duration(report.training_seconds)} (h:mm:ss) together"
+    number, gpu = len(report.times), ""
     if report.gpu_seconds:
-        text += f", with {duration(report.gpu_seconds)} of GPU time"
+        gpu = f", with {duration(report.gpu_seconds)} of GPU time"
     return (
-        f"{text}. Preparing the data, extracting features and predicting are not in it."
+        f"{number} training{'' if number == 1 else 's'} took "
+        f"{duration(report.training_seconds)} (h:mm:ss) together{gpu}. Preparing the "
+        "data, extracting features and predicting are not in it."
     )
 
 
