@@ -86,16 +86,16 @@ def compare(scored: Scored, pair: Pair, swaps: Swaps) -> TableComparison | None:
         resampled = drawn_difference(folds, drawn)
         tests[basis] = compare_scores(difference, resampled, freedom, swapped, exact)
         error = tests[basis].error if swapped is None else float(np.std(swapped))
-    trainings = bootstrap.over_trainings(*seed_means, error)
+    trainings = bootstrap.over_trainings(seed_means[0], seed_means[1], error)
     if trainings is not None:
         how, tests[Basis.TRAININGS] = STUDENT, trainings
-    estimates, drawn = scored.pooled(folds)
+    estimates, pool_drawn = scored.pooled(folds)
     first, second = (
         float(np.mean([estimates[row, seed][metric] for seed in seeds])) for row in rows
     )
     pooled = compare_scores(
         first - second,
-        drawn_difference([0], {0: drawn}),
+        drawn_difference([0], {0: pool_drawn}),
         data.freedom(folds, Basis.UTTERANCES),
     )
     return TableComparison(tests, how, 1.0, pair, folds, pooled, by_seed)

@@ -271,7 +271,7 @@ def _joined(parts: Sequence[Predictions]) -> Predictions:
             return tuple(itertools.chain(*values))
         return None if any(v is None for v in values) else np.concatenate(values)
 
-    names = ("ids", "corpus", "speaker", "gender", "true_class", "pred_class")
-    names += ("probabilities", "true", "pred")
+    names = ["ids", "corpus", "speaker", "gender", "true_class", "pred_class"]
+    names += ["probabilities", "true", "pred"]
     joined = {name: join([getattr(part, name) for part in parts]) for name in names}
     return replace(parts[0], **joined)

@@ -99,12 +99,12 @@ def _draw_plane(
             continue
         color, marker = styles[name]
         style: dict[str, Any] = {"color": color, "marker": marker, "alpha": alpha}
-        axes.scatter(*points[rows].T, s=9, linewidths=0, **style)
+        axes.scatter(points[rows, 0], points[rows, 1], s=9, linewidths=0, **style)
         if rows.sum() > 2:
             axes.add_patch(_ellipse(points[rows], color))
         means.append((points[rows].mean(axis=0), truth[rows].mean(axis=0), name))
     if not means:  # no class is known
-        axes.scatter(*points[rated].T, s=9, color=FAINT, alpha=alpha)
+        axes.scatter(points[rated, 0], points[rated, 1], s=9, color=FAINT, alpha=alpha)
     for mean, true_mean, name in means:
         color, marker = styles[name]
         if show_truth:
@@ -119,7 +119,9 @@ def _draw_plane(
             transform=axes.transAxes,
             ha="left" if x < 0.5 else "right",
             va="bottom" if y < 0.5 else "top",
-            **{"fontsize": 8, "style": "italic", "color": FAINT},
+            fontsize=8,
+            style="italic",
+            color=FAINT,
         )
     tidy(axes)
 
