@@ -7,11 +7,16 @@ RESULTS.md, csv, json, LaTeX, plots and an HTML page.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from espnet_ext.errors import UserError, exit_on_user_error
 from espnet_ext.utils.arguments import boolean, make_parser
+
+if TYPE_CHECKING:  # --help must not wait for numpy
+    from espnet_ext.scoring.render import Figures
+    from espnet_ext.scoring.words import TableReport
 
 EXAMPLES = """\
 Examples:
@@ -36,62 +41,35 @@ def get_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of the bootstrap")
     add("--plots", type=boolean, default=True, metavar="BOOL", help="draw plots")
 
-    table = parser.add_argument_group("a table's runs")
-    table.add_argument(
-        "--table", type=Path, metavar="YAML", help="conf/tables/NAME.yaml"
-    )
-    table.add_argument(
-        "--runs",
-        type=Path,
-        metavar="FILE",
-        help="list of the runs, runs.csv; or the JSON that `./run.sh --table` writes: "
-        "its steps that are finished when this starts",
-    )
+    add = parser.add_argument_group("a table's runs").add_argument
+    add("--table", type=Path, metavar="YAML", help="conf/tables/NAME.yaml")
+    text = "list of the runs, runs.csv; or the JSON that `./run.sh --table` writes: "
+    text += "its steps that are finished when this starts"
+    add("--runs", type=Path, metavar="FILE", help=text)
 
     add = parser.add_argument_group("models on one test set").add_argument
-    add(
-        "--predictions",
-        action="append",
-        default=[],
-        metavar="NAME=CSV",
-        help="a model and its predictions.csv; repeat for more models, which must "
-        "predict the same utterances",
-    )
-    add(
-        "--reference",
-        type=Path,
-        metavar="SETDIR",
-        help="set directory or list of ids that every file must cover exactly",
-    )
+    for option, metavar, text in (
+        (
+            *("--predictions", "NAME=CSV"),
+            "a model and its predictions.csv; repeat for more models, which must "
+            "predict the same utterances",
+        ),
+        (
+            *("--train_log", "NAME=PATH"),
+            "train.log of a model, for the training curves; repeat for more models, "
+            "or in order for a run that was resumed into another file",
+        ),
+        ("--attention", "NAME=PATH", "attention.npz of a model"),
+    ):
+        add(option, metavar=metavar, action="append", default=[], help=text)
+    text = "set directory or list of ids that every file must cover exactly"
+    add("--reference", type=Path, metavar="SETDIR", help=text)
     add("--corpus", metavar="NAME", help="score the rows of this corpus only")
-    add(
-        "--compare",
-        action="append",
-        metavar="NAME,NAME",
-        help="test the difference of two models; without it, each hierarchical model "
-        "against the baselines and multitask",
-    )
-    add(
-        "--train_log",
-        action="append",
-        default=[],
-        metavar="NAME=PATH",
-        help="train.log of a model, for the training curves; repeat for more models, "
-        "or in order for a run that was resumed into another file",
-    )
-    add(
-        "--attention",
-        action="append",
-        default=[],
-        metavar="NAME=PATH",
-        help="attention.npz of a model",
-    )
-    add(
-        "--wav_scp",
-        type=Path,
-        metavar="PATH",
-        help="wav files of the utterances, drawn behind the attention",
-    )
+    text = "test the difference of two models; without it, each hierarchical model "
+    text += "against the baselines and multitask"
+    add("--compare", action="append", metavar="NAME,NAME", help=text)
+    text = "wav files of the utterances, drawn behind the attention"
+    add("--wav_scp", type=Path, metavar="PATH", help=text)
     add("--title", default="Speech emotion recognition", help="headline")
     return parser
 
@@ -137,12 +115,10 @@ def score_set(args: argparse.Namespace) -> None:
                 )
 
     # Late: --help must not wait for numpy and matplotlib.
+    from espnet_ext.jobs.step import recorded_code
+    from espnet_ext.scoring import one_set
     from espnet_ext.scoring.folds import ANY_CORPUS, align, select_corpus
-    from espnet_ext.scoring.names import code_notes
-    from espnet_ext.scoring.one_set import build_report
     from espnet_ext.scoring.predictions import read_predictions, read_reference
-    from espnet_ext.scoring.render import write_set
-    from espnet_ext.scoring.writers import set_terminal
 
     reference = read_reference(args.reference) if args.reference else None
     read = {name: read_predictions(path, reference) for name, [path] in files.items()}
@@ -156,39 +132,37 @@ def score_set(args: argparse.Namespace) -> None:
                 )
     corpus = args.corpus or ANY_CORPUS
     systems = {name: select_corpus(s, corpus) for name, s in systems.items()}
-    notes = code_notes(_codes(files))
-    pairs = _pairs(args.compare)
-    report = build_report(systems, args.title, args.resamples, args.seed, pairs, notes)
-    print(set_terminal(report))
-    for note in report.notes:
-        print(f"note: {note}")
-    if len(report.corpora) > 1:
-        print(
-            f"note: scores are over {' + '.join(report.corpora)} together; "
-            "--corpus NAME scores one alone"
-        )
+    report = one_set.score_set(
+        systems,
+        args.title,
+        args.resamples,
+        args.seed,
+        _pairs(args.compare),
+        {
+            # Which code made its training and its predictions, if a recipe did.
+            name: " ".join(
+                map(recorded_code, (path.parent.parent, path.parent))
+            ).strip()
+            for name, [path] in files.items()
+        },
+        {name: paths[-1] for name, paths in logs.items()},
+    )
     figures = None
     if args.plots:
         from espnet_ext.scoring.figures import set_figures
 
-        figures = set_figures(systems, report, logs, attention, args.wav_scp)
-    train_logs = [path for paths in logs.values() for path in paths]
-    table, *numbers = write_set(report, args.output, figures, train_logs)
-    print(f"\ntable    {table}")
-    for path in numbers:
-        print(f"{'plot' if path.suffix == '.png' else 'numbers':8} {path}")
+        figures = set_figures(report.result, systems, logs, attention, args.wav_scp)
+    _write(report, args.output, figures)
 
 
 def score_table(args: argparse.Namespace) -> None:
     """Score the runs of a table."""
     from espnet_ext.scoring import scores
     from espnet_ext.scoring.claims import judge_claims
-    from espnet_ext.scoring.render import write_table
     from espnet_ext.scoring.runs import read_all_predictions, read_runs
     from espnet_ext.scoring.spec import load_table
-    from espnet_ext.scoring.trainings import read_environment, training_time
+    from espnet_ext.scoring.trainings import read_environment, training_times
     from espnet_ext.scoring.words import TableReport
-    from espnet_ext.scoring.writers import table_terminal
 
     spec = load_table(args.table)
     listed: Path = args.runs
@@ -199,30 +173,34 @@ def score_table(args: argparse.Namespace) -> None:
     runs = read_all_predictions(records)
     keys = [record.key for record in records]
     result = scores.score_table(spec, runs, keys, args.resamples, args.seed)
+    logs = {record.key: record.train_log for record in records}
     report = TableReport(
         result=result,
         claims=judge_claims(result),
         records=records,
-        times={r.key: training_time(r.train_log) for r in records if r.train_log},
-        environment=read_environment(r.train_log for r in records if r.train_log),
+        times=training_times(logs),
+        environment=read_environment(filter(None, logs.values())),
     )
     figures = None
     if args.plots:
         from espnet_ext.scoring.figures import table_figures
 
         figures = table_figures(result, runs, records)
-    write_table(report, args.output, figures)
-    print(table_terminal(report))
-    for what, name in (
-        ("table", "RESULTS.md"),
-        ("page", "report.html"),
-        ("numbers", "table.csv"),
-        ("numbers", "table.json"),
-        ("LaTeX", "table.tex"),
-    ):
-        print(f"{what:8} {args.output / name}")
+    _write(report, args.output, figures)
     for line in missing:
         print(line)
+
+
+def _write(report: "TableReport", output: Path, figures: "Figures | None") -> None:
+    """Write a report, print it, and list its files."""
+    from espnet_ext.scoring.render import write_report
+    from espnet_ext.scoring.writers import terminal
+
+    written = write_report(report, output, figures)
+    print(terminal(report) + "\n")
+    kinds = {".md": "table", ".html": "page", ".tex": "LaTeX", ".png": "plot"}
+    for path in written:
+        print(f"{kinds.get(path.suffix, 'numbers'):8} {path}")
 
 
 def _list_finished(path: Path) -> tuple[Path, list[str]]:
@@ -239,15 +217,12 @@ def _list_finished(path: Path) -> tuple[Path, list[str]]:
         ) from None
     listed = path.with_suffix(".csv")
     atomic_write_text(listed, list_runs(runs))
-    unfinished = [
-        next((step for step in steps if not is_done(step)), None)
-        for steps in runs.values()
-    ]
-    return listed, [
-        f"missing: {step.name} is not finished, see {step.log}"
-        for step in unfinished
-        if step is not None
-    ]
+    missing = []
+    for steps in runs.values():
+        if unfinished := [step for step in steps if not is_done(step)]:
+            step = unfinished[0]
+            missing.append(f"missing: {step.name} is not finished, see {step.log}")
+    return listed, missing
 
 
 def _named(option: str, texts: Sequence[str]) -> dict[str, list[Path]]:
@@ -262,17 +237,6 @@ def _named(option: str, texts: Sequence[str]) -> dict[str, list[Path]]:
             )
         found.setdefault(name, []).append(Path(path))
     return found
-
-
-def _codes(predictions: Mapping[str, list[Path]]) -> dict[str, str]:
-    """Read which code made each model's training and predictions, if a recipe did."""
-    from espnet_ext.jobs.step import recorded_code
-
-    folders = {name: path.parent for name, [path] in predictions.items()}
-    return {
-        name: f"{recorded_code(folder.parent)} {recorded_code(folder)}".strip()
-        for name, folder in folders.items()
-    }
 
 
 def _pairs(texts: Sequence[str] | None) -> list[tuple[str, str]] | None:

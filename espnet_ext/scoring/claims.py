@@ -1,11 +1,9 @@
 """Which of the paper's claims hold in a table's results.
 
-A claim is one or several conditions, each about two rows in one column. Each kind of
-condition has its own test and its own words: `LEGEND` has them.
+Each kind of condition has its own test and its own words: `LEGEND` has them.
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -25,40 +23,28 @@ LEGEND = (
 
 
 class Verdict(Enum):
-    """What the results say about a claim."""
+    """What the results say about a claim, the worst last."""
 
     HOLDS = "holds"
     IN_SIGN = "in sign only"
     UNDECIDED = "undecided"
-    FAILS = "does not hold"
     UNTESTED = "not tested"
+    FAILS = "does not hold"
 
 
 @dataclass(frozen=True, slots=True)
 class ConditionResult:
-    """A condition and its numbers.
-
-    Attributes:
-        condition: What was said.
-        difference: First row minus second, None where a row is missing.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
-        p_holm: Corrected p value of the condition's own test.
-        paper: The difference of the paper's values, None where it has none.
-        verdict: What follows.
-        finding: What was found, in words.
-        basis: What the test drew.
-    """
+    """A condition and its numbers."""
 
     condition: Condition
-    difference: float | None
-    low: float | None
-    high: float | None
-    p_holm: float | None
-    paper: float | None
     verdict: Verdict
     finding: str
-    basis: Basis | None
+    paper: float | None  # difference of the paper's values, if it has them
+    difference: float | None = None  # first row minus second, if both are there
+    low: float | None = None
+    high: float | None = None
+    p_holm: float | None = None  # of the condition's own test
+    basis: Basis | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +65,18 @@ class ClaimResult:
 
 
 def judge_claims(result: TableResult) -> tuple[ClaimResult, ...]:
-    """Judge every claim of a table."""
-    return tuple(_judge(claim, result) for claim in result.spec.claims)
+    """Judge every claim of a table: a claim has the worst verdict of its conditions."""
+    found = []
+    for claim in result.spec.claims:
+        conditions = tuple(_judge(condition, result) for condition in claim.conditions)
+        worst = max((c.verdict for c in conditions), key=list(Verdict).index)
+        if claim.significant and worst is Verdict.IN_SIGN:
+            worst = Verdict.FAILS  # it speaks of significance, and there is none
+        found.append(ClaimResult(claim, worst, conditions))
+    return tuple(found)
 
 
-def _judge(claim: Claim, result: TableResult) -> ClaimResult:
-    conditions = tuple(_judge_condition(c, result) for c in claim.conditions)
-    verdict = _worst(condition.verdict for condition in conditions)
-    if claim.significant and verdict is Verdict.IN_SIGN:
-        verdict = Verdict.FAILS  # it speaks of significance, and there is none
-    return ClaimResult(claim, verdict, conditions)
-
-
-def _judge_condition(condition: Condition, result: TableResult) -> ConditionResult:
+def _judge(condition: Condition, result: TableResult) -> ConditionResult:
     pair = condition.pair
     one, two = (
         result.spec.rows[row].paper.get(pair.column)
@@ -100,22 +85,19 @@ def _judge_condition(condition: Condition, result: TableResult) -> ConditionResu
     paper = None if one is None or two is None else one - two
     there = result.compared(pair)
     if there is None:
-        verdict = Verdict.UNTESTED
-        return ConditionResult(
-            condition, None, None, None, None, paper, verdict, verdict.value, None
-        )
+        return ConditionResult(condition, Verdict.UNTESTED, "not tested", paper)
     found, sign = there
     difference = sign * found.result.difference
     low, high = sorted((sign * found.result.low, sign * found.result.high))
     p_holm = found.p_holm
     if condition.kind is Kind.NOT_HIGHER:
         p_holm = result.not_higher[pair]
-        verdict, finding = _not_higher(p_holm, difference, found.p_holm)
+        judged = _not_higher(p_holm, difference, found.p_holm)
     else:
         wanted = difference if condition.kind is Kind.HIGHER else -difference
-        verdict, finding = _higher(wanted, difference, p_holm)
+        judged = _higher(wanted, difference, p_holm)
     return ConditionResult(
-        condition, difference, low, high, p_holm, paper, verdict, finding, found.basis
+        condition, *judged, paper, difference, low, high, p_holm, found.basis
     )
 
 
@@ -139,12 +121,3 @@ def _not_higher(p: float, difference: float, p_gain: float) -> tuple[Verdict, st
     if p < LEVEL:
         return Verdict.HOLDS, f"not higher by {MARGIN:g}"
     return Verdict.UNDECIDED, "undecided"
-
-
-def _worst(verdicts: Iterable[Verdict]) -> Verdict:
-    found = set(verdicts)
-    order = (
-        *(Verdict.FAILS, Verdict.UNTESTED, Verdict.UNDECIDED),
-        *(Verdict.IN_SIGN, Verdict.HOLDS),
-    )
-    return next(verdict for verdict in order if verdict in found)

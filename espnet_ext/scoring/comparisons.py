@@ -38,19 +38,12 @@ class SeedTest:
 
 @dataclass(frozen=True, slots=True)
 class TableComparison(Judged):
-    """Two rows in one column, on the folds and seeds that both have.
-
-    Attributes:
-        pair: The rows and the column.
-        folds: The folds.
-        pooled: Difference of the pooled scores, for information.
-        by_seed: McNemar's tests over all rows of all folds, for accuracy.
-    """
+    """Two rows in one column, on the folds and seeds that both have."""
 
     pair: Pair
     folds: tuple[int, ...]
-    pooled: Comparison
-    by_seed: tuple[SeedTest, ...]
+    pooled: Comparison  # difference of the pooled scores, for information
+    by_seed: tuple[SeedTest, ...]  # over all rows of all folds, for accuracy
 
 
 # Pair of rows, fold, seeds, basis, whether of the usual classes -> metric -> (B,).
@@ -58,14 +51,7 @@ Swaps = dict[tuple, dict[str, Floats]]
 
 
 def compare(scored: Scored, pair: Pair, swaps: Swaps) -> TableComparison | None:
-    """Test two rows; None where no fold and seed has both.
-
-    Args:
-        scored: The scores of all runs.
-        pair: Rows and column.
-        swaps: Swapped answers that were drawn for other metrics; what is drawn here is
-            added.
-    """
+    """Test two rows; None where no fold and seed has both."""
     data, metric, rows = scored.data, pair.column.metric, (pair.first, pair.second)
     both = {
         n: set(data.seeds(rows[0], n)) & set(data.seeds(rows[1], n)) for n in data.folds
@@ -74,10 +60,17 @@ def compare(scored: Scored, pair: Pair, swaps: Swaps) -> TableComparison | None:
     seeds = sorted(set.intersection(*(both[n] for n in folds))) if folds else []
     if not seeds or not all(scored.has(row, folds, metric) for row in rows):
         return None
-    first, second = (
+    seed_means = [
         [scored.mean(row, folds, scored.estimates, metric, [s]) for s in seeds]
         for row in rows
-    )
+    ]
+    difference = float(np.mean(seed_means[0]) - np.mean(seed_means[1]))
+
+    def drawn_difference(folds: Sequence[int], drawn: Mapping) -> Floats:
+        """First row minus second in each resample, shape (B,)."""
+        first, second = (scored.mean(r, folds, drawn, metric, seeds) for r in rows)
+        return first - second
+
     by_seed: tuple[SeedTest, ...] = ()
     if metric == "accuracy":
         by_seed = _mcnemar(pair, data.true_class, data.pool(folds), seeds)
@@ -89,41 +82,23 @@ def compare(scored: Scored, pair: Pair, swaps: Swaps) -> TableComparison | None:
             alone = len(folds) == len(seeds) == 1
             if by_seed and alone and basis is Basis.UTTERANCES:
                 how, exact = MCNEMAR, by_seed[0].result.p_mid
-        tests[basis] = compare_scores(
-            float(np.mean(first) - np.mean(second)),
-            _difference(scored, pair, folds, seeds, drawn),
-            data.freedom(folds, basis),
-            swapped,
-            exact,
-        )
+        freedom = data.freedom(folds, basis)
+        resampled = drawn_difference(folds, drawn)
+        tests[basis] = compare_scores(difference, resampled, freedom, swapped, exact)
         error = tests[basis].error if swapped is None else float(np.std(swapped))
-    trainings = bootstrap.over_trainings(first, second, error)
+    trainings = bootstrap.over_trainings(seed_means[0], seed_means[1], error)
     if trainings is not None:
         how, tests[Basis.TRAININGS] = STUDENT, trainings
-    return TableComparison(
-        tests=tests,
-        how=how,
-        p_holm=1.0,
-        pair=pair,
-        folds=folds,
-        pooled=_pooled(scored, pair, folds, seeds),
-        by_seed=by_seed,
-    )
-
-
-def _difference(
-    scored: Scored,
-    pair: Pair,
-    folds: Sequence[int],
-    seeds: Sequence[int],
-    drawn: Mapping,
-) -> Floats:
-    """First row minus second in each resample, shape (B,)."""
+    estimates, pool_drawn = scored.pooled(folds)
     first, second = (
-        scored.mean(row, folds, drawn, pair.column.metric, seeds)
-        for row in (pair.first, pair.second)
+        float(np.mean([estimates[row, seed][metric] for seed in seeds])) for row in rows
     )
-    return first - second
+    pooled = compare_scores(
+        first - second,
+        drawn_difference([0], {0: pool_drawn}),
+        data.freedom(folds, Basis.UTTERANCES),
+    )
+    return TableComparison(tests, how, 1.0, pair, folds, pooled, by_seed)
 
 
 def _swapped(
@@ -147,22 +122,6 @@ def _swapped(
             )
         found.append(swaps[key]["uar" if of_usual else pair.column.metric])
     return np.mean(found, axis=0)
-
-
-def _pooled(
-    scored: Scored, pair: Pair, folds: tuple[int, ...], seeds: Sequence[int]
-) -> Comparison:
-    """Compare the folds' predictions put together; for information."""
-    estimates, drawn = scored.pooled(folds)
-    first, second = (
-        float(np.mean([estimates[row, seed][pair.column.metric] for seed in seeds]))
-        for row in (pair.first, pair.second)
-    )
-    return compare_scores(
-        first - second,
-        _difference(scored, pair, [0], seeds, {0: drawn}),
-        scored.data.freedom(folds, Basis.UTTERANCES),
-    )
 
 
 def _mcnemar(

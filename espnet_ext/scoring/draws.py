@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.scoring import bootstrap
 from espnet_ext.scoring.folds import Fold, FoldedRuns, RunName
-from espnet_ext.scoring.metrics import ATTRIBUTES
 from espnet_ext.scoring.names import UAR4
 from espnet_ext.scoring.predictions import Predictions
 from espnet_ext.scoring.verdicts import Basis, without_interval
@@ -32,16 +32,11 @@ class Sampling:
 
     Each kind of score has a stream of its own, so that a model more or less changes no
     interval.
-
-    Attributes:
-        resamples: How many.
-        seed: Of all of them.
-        corpus: Place of the corpus in its table; None for models on one test set,
-            whose streams are numbered in another way.
     """
 
     resamples: int
     seed: int
+    # Place in the table; None for one test set, whose streams are numbered otherwise.
     corpus: int | None
 
     def of_scores(self, basis: Basis, kind: str) -> np.random.Generator:
@@ -81,9 +76,7 @@ def draw_scores(
         (pickers, _class_draws(data, fold, pickers, sampling, basis)),
     ):
         for place, name in enumerate(names):
-            found[name] |= {
-                metric: values[:, place] for metric, values in drawn.items()
-            }
+            found[name] |= {metric: v[:, place] for metric, v in drawn.items()}
     return found
 
 
@@ -102,12 +95,8 @@ def _attribute_draws(
         return {}
     rows = fold.rows[local]
     true = np.ascontiguousarray(data.true[rows][:, dims])  # (n, D)
-    pred = np.stack(
-        [
-            np.stack([fold.systems[n].pred[ATTRIBUTES[d]][local] for d in dims], axis=1)
-            for n in names
-        ]
-    )  # (M, n, D)
+    all_pred = [[fold.systems[n].pred[ATTRIBUTES[d]] for d in dims] for n in names]
+    pred = np.array(all_pred)[..., local].transpose(0, 2, 1)  # (M, n, D)
     blocks = _resamples(data, sampling, basis, "attributes", rated, rows)
     scores = bootstrap.ccc_distribution(true, pred, blocks)  # (B, M, D)
     drawn = {f"ccc_{ATTRIBUTES[d]}": scores[..., i] for i, d in enumerate(dims)}
@@ -165,7 +154,7 @@ def _resamples(
     Args:
         data: The runs.
         sampling: Number of resamples and their seed.
-        basis: What is drawn, utterances or speakers.
+        basis: What is drawn.
         kind: Of score.
         among: Which utterances may be drawn, shape (N,).
         rows: Those of them that are wanted, shape (n,).
@@ -201,14 +190,8 @@ def draw_swaps(
 ) -> Draws:
     """Differences of two rows' class scores in a fold, answers swapped at random.
 
-    Args:
-        data: The runs.
-        pair: The rows.
-        number: The fold.
-        seeds: Seeds, whose answers are swapped together.
-        sampling: Number of draws and their seed.
-        basis: What is swapped, utterances or whole speakers.
-        usual: Utterances to leave it to, shape (N,); None for all.
+    The answers of all seeds are swapped together; `usual`, shape (N,), tells which
+    utterances take part.
     """
     fold = data.folds[number]
     wanted = (data.true_class >= 0)[fold.rows]
@@ -219,11 +202,7 @@ def draw_swaps(
         for row in pair
     )  # (S, n) each
     rng = sampling.of_swaps(basis, number)
-    return bootstrap.swapped_differences(
-        data.true_class[fold.rows][wanted],
-        first,
-        second,
-        bootstrap.swap_blocks(
-            data.units(number, basis)[wanted], sampling.resamples, rng
-        ),
-    )
+    units = data.units(number, basis)[wanted]
+    blocks = bootstrap.swap_blocks(units, sampling.resamples, rng)
+    truth = data.true_class[fold.rows][wanted]
+    return bootstrap.swapped_differences(truth, first, second, blocks)

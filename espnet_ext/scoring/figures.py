@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from espnet_ext.scoring import plots, plots_attributes
-from espnet_ext.scoring.attention import choose_examples, plot_attention, read_wav_scp
+from espnet_ext.corpora.datadir import read_wav_scp
+from espnet_ext.scoring import plots
+from espnet_ext.scoring.attention import choose_examples, plot_attention
 from espnet_ext.scoring.folds import pooled_predictions
-from espnet_ext.scoring.names import METRIC_NAMES, corpus_name, model_name
-from espnet_ext.scoring.one_set import SetReport
+from espnet_ext.scoring.names import corpus_name, model_name
+from espnet_ext.scoring.plot_plane import plot_valence_arousal
 from espnet_ext.scoring.plots import ScorePanel
-from espnet_ext.scoring.predictions import UNKNOWN, Predictions
+from espnet_ext.scoring.predictions import Predictions
 from espnet_ext.scoring.runs import RunKey, RunRecord
 from espnet_ext.scoring.scores import TableResult
 from espnet_ext.scoring.train_log import read_train_log
@@ -21,63 +22,29 @@ Figures = dict[str, tuple[str, Figure]]  # file name without ending -> caption, 
 
 
 def set_figures(
+    result: TableResult,
     systems: Mapping[str, Predictions],
-    report: SetReport,
     train_logs: Mapping[str, Sequence[Path]],
     attention: Mapping[str, Sequence[Path]],
     wav_scp: Path | None,
 ) -> Figures:
-    """Draw every figure of models on one test set that the inputs allow.
-
-    Args:
-        systems: Aligned predictions.
-        report: Their scores.
-        train_logs: Model -> its logs.
-        attention: Model -> its attention.npz.
-        wav_scp: Wav files, for the waveforms behind the attention.
-    """
+    """Draw every figure of models on one test set that the inputs allow."""
     # All inputs are read before anything is drawn: an error should come at once.
-    curves = {
-        model_name(name): [read_train_log(train_logs[name])]
-        for name in systems
-        if name in train_logs
-    }
+    curves = {model_name(n): [read_train_log(logs)] for n, logs in train_logs.items()}
     wavs = read_wav_scp(wav_scp) if wav_scp and attention else {}
     examples = {
-        name: choose_examples(attention[name][-1], systems[name], wavs)
-        for name in systems
-        if name in attention
+        name: choose_examples(paths[-1], systems[name], wavs)
+        for name, paths in attention.items()
     }
     named = {model_name(name): system for name, system in systems.items()}
-    panels = [
-        ScorePanel(
-            METRIC_NAMES[metric],
-            [scores.get(metric) for scores in report.scores.values()],
-            [None] * len(named),
-            chance,
-        )
-        for metric, chance in report.chance.items()
-    ]
-    figures = {
-        "scores": (
-            "Scores with 95 % intervals",
-            plots.plot_scores(list(named), panels, paper=""),
-        ),
-        **_prediction_figures(named),
-    }
-    raters = {n: s for n, s in named.items() if s.predicts_attributes}
-    if any(metric.startswith("ccc_") for metric in report.chance):
-        figures["attributes"] = (
-            "Predicted against annotated attributes",
-            plots_attributes.plot_attributes(raters),
-        )
+    figures = {"scores": ("Scores with 95 % intervals", _plot_scores(result))}
+    figures |= _prediction_figures(named)
     if curves:
         figures["training_curves"] = ("Training curves", plots.plot_training(curves))
     for name, chosen in examples.items():
-        figures[f"attention_{name}"] = (
-            f"Where the pooling of {model_name(name)} attends",
-            plot_attention(model_name(name), chosen),
-        )
+        caption = f"Where the pooling of {model_name(name)} attends"
+        figure = plot_attention(model_name(name), chosen)
+        figures[f"attention_{name}"] = (caption, figure)
     return figures
 
 
@@ -88,32 +55,11 @@ def table_figures(
 ) -> Figures:
     """Draw the table and every figure that its runs allow.
 
-    Confusion, calibration, the valence-arousal plane and speakers are of the first
-    seed, all folds together, a figure for each corpus; training curves are of all runs.
-
-    Args:
-        result: The scores.
-        runs: Predictions of the runs that are there.
-        records: All runs.
+    Confusion, calibration and the valence-arousal plane are of the first seed, all
+    folds together, a figure for each corpus; training curves are of all runs.
     """
     spec = result.spec
-    comparable = not any(result.incomparable(corpus) for corpus in spec.corpora)
-    panels = []
-    for column in spec.columns:
-        found = [result.cells[row].get(column) for row in spec.rows]
-        if any(found):
-            scores = [cell.mean if cell else None for cell in found]
-            paper = [row.paper.get(column) for row in spec.rows.values()]
-            chance = result.chance.get(column)
-            panels.append(ScorePanel(spec.column_name(column), scores, paper, chance))
-    legend = spec.source if comparable else f"{spec.source} (not comparable)"
-    names = [row.name for row in spec.rows.values()]
-    figures: Figures = {
-        "table": (
-            "The table, with 95 % intervals",
-            plots.plot_scores(names, panels, legend),
-        )
-    }
+    figures = {"table": ("The table, with 95 % intervals", _plot_scores(result))}
     for corpus in spec.corpora:
         systems = pooled_predictions(spec, runs, corpus)
         suffix = f"_{corpus}" if len(spec.corpora) > 1 else ""
@@ -125,11 +71,26 @@ def table_figures(
             name = spec.rows[record.key.row].name
             curves.setdefault(name, []).append(read_train_log([record.train_log]))
     if curves:
-        figures["training_curves"] = (
-            "Training curves of all runs (thin: each run, thick: the mean of a row)",
-            plots.plot_training(curves),
-        )
+        caption = "Training curves of all runs (thin: a run, thick: the mean of a row)"
+        figures["training_curves"] = (caption, plots.plot_training(curves))
     return figures
+
+
+def _plot_scores(result: TableResult) -> Figure:
+    spec = result.spec
+    panels = []
+    for column in spec.columns:
+        found = [result.cells[row].get(column) for row in spec.rows]
+        if any(found):
+            scores = [cell.mean if cell else None for cell in found]
+            paper = [row.paper.get(column) for row in spec.rows.values()]
+            chance = result.chance.get(column)
+            panels.append(ScorePanel(spec.column_name(column), scores, paper, chance))
+    legend = ""
+    if any(row.paper for row in spec.rows.values()):
+        comparable = not any(result.incomparable(corpus) for corpus in spec.corpora)
+        legend = spec.source if comparable else f"{spec.source} (not comparable)"
+    return plots.plot_scores([row.name for row in spec.rows.values()], panels, legend)
 
 
 def _prediction_figures(systems: Mapping[str, Predictions]) -> Figures:
@@ -142,20 +103,13 @@ def _prediction_figures(systems: Mapping[str, Predictions]) -> Figures:
     pickers = {n: s for n, s in systems.items() if s.predicts_classes and labelled}
     sure = {n: s for n, s in pickers.items() if s.probabilities is not None}
     raters = {n: s for n, s in systems.items() if s.predicts_attributes and rated}
-    spoken = systems if len(set(some.speaker) - {UNKNOWN}) > 1 else {}
     plane = "Annotated and predicted valence-arousal plane"
     return {
         stem: (caption, draw(shown))
         for stem, caption, draw, shown in (
             ("confusion_matrix", "Confusion matrices", plots.plot_confusion, pickers),
             ("calibration", "Calibration", plots.plot_calibration, sure),
-            ("valence_arousal", plane, plots_attributes.plot_valence_arousal, raters),
-            (
-                "speakers",
-                "Spread over speakers and genders",
-                plots.plot_speakers,
-                spoken,
-            ),
+            ("valence_arousal", plane, plot_valence_arousal, raters),
         )
         if shown
     }

@@ -1,6 +1,7 @@
 """Predictions of several systems brought together: on one test set, and over folds."""
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,15 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from espnet_ext.attributes import ATTRIBUTES
+from espnet_ext.corpora.utterance import UNKNOWN
 from espnet_ext.errors import UserError
-from espnet_ext.scoring.metrics import ATTRIBUTES
 from espnet_ext.scoring.names import USUAL_CLASSES
-from espnet_ext.scoring.predictions import (
-    TRUTH_TOLERANCE,
-    UNKNOWN,
-    Predictions,
-    check_spelling,
-)
+from espnet_ext.scoring.predictions import TRUTH_TOLERANCE, Predictions, check_spelling
 from espnet_ext.scoring.runs import RunKey
 from espnet_ext.scoring.spec import TableSpec
 from espnet_ext.scoring.verdicts import MIN_SPEAKERS, Basis
@@ -105,27 +102,16 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class FoldedRuns:
-    """All runs on the test sets of one corpus, the folds one after the other.
-
-    Attributes:
-        corpus: The corpus.
-        folds: Fold -> its runs.
-        fold_of: Fold of each utterance, shape (N,).
-        true_class: Shape (N,), -1 where unknown.
-        true: Valence, arousal and dominance, shape (N, 3); nan where unknown.
-        speaker: Shape (N,).
-        classes: Names of the classes.
-        usual: Utterances of the usual four classes, shape (N,); None where those are
-            all there are.
-    """
+    """All runs on the test sets of one corpus, the folds one after the other."""
 
     corpus: str
     folds: dict[int, Fold]
-    fold_of: NDArray[np.int64]
-    true_class: NDArray[np.int64]
-    true: NDArray[np.float64]
-    speaker: NDArray[np.str_]
+    fold_of: NDArray[np.int64]  # (N,)
+    true_class: NDArray[np.int64]  # (N,), -1 where unknown
+    true: NDArray[np.float64]  # (N, 3) valence, arousal, dominance; nan where unknown
+    speaker: NDArray[np.str_]  # (N,)
     classes: tuple[str, ...]
+    # (N,) utterances of the usual four classes; None where those are all there are
     usual: NDArray[np.bool_] | None
 
     @property
@@ -278,23 +264,14 @@ def select_corpus(predictions: Predictions, corpus: str) -> Predictions:
 def _joined(parts: Sequence[Predictions]) -> Predictions:
     """Put the predictions of several folds one after the other."""
 
-    def stack(name: str) -> NDArray | None:
-        arrays = [getattr(part, name) for part in parts]
-        return None if any(a is None for a in arrays) else np.concatenate(arrays)
+    def join(values: Sequence[Any]) -> Any:
+        if isinstance(values[0], dict):
+            return {name: join([part[name] for part in values]) for name in values[0]}
+        if isinstance(values[0], tuple):
+            return tuple(itertools.chain(*values))
+        return None if any(v is None for v in values) else np.concatenate(values)
 
-    def chain(name: str) -> tuple[str, ...]:
-        return tuple(item for part in parts for item in getattr(part, name))
-
-    def columns(each: Sequence[dict[str, NDArray]]) -> dict[str, NDArray]:
-        return {name: np.concatenate([part[name] for part in each]) for name in each[0]}
-
-    columns_of_ids = ("ids", "corpus", "speaker", "gender")
-    arrays = ("true_class", "pred_class", "probabilities")
-    joined: dict[str, Any] = {name: chain(name) for name in columns_of_ids}
-    joined |= {name: stack(name) for name in arrays}
-    return replace(
-        parts[0],
-        **joined,
-        true=columns([part.true for part in parts]),
-        pred=columns([part.pred for part in parts]),
-    )
+    names = ["ids", "corpus", "speaker", "gender", "true_class", "pred_class"]
+    names += ["probabilities", "true", "pred"]
+    joined = {name: join([getattr(part, name) for part in parts]) for name in names}
+    return replace(parts[0], **joined)

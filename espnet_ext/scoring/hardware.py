@@ -24,8 +24,7 @@ def read_starts(folder: Path) -> list[dict[str, Any]]:
         return []
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is not the record of a training ({error!r}); remove it, and the "
-            "log will tell its wall time"
+            f"{path} is not the record of a training ({error!r}); remove it"
         ) from None
 
 

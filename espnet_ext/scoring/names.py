@@ -61,11 +61,6 @@ def corpus_name(name: str) -> str:
     return CORPUS_NAMES.get(name, name)
 
 
-def class_counts(counts: Mapping[str, int]) -> str:
-    """Classes in full, each with its number of utterances."""
-    return ", ".join(f"{class_name(name)} {count}" for name, count in counts.items())
-
-
 def code_notes(codes: Mapping[str, str]) -> list[str]:
     """Name the runs that were made by other code than most of them, if any.
 

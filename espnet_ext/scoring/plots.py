@@ -1,16 +1,12 @@
-"""Figures of scores, classes, speakers and trainings, and the style of all figures.
+"""Figures of scores, classes and trainings, and the style of all figures.
 
-Each function draws one and returns it unsaved. Colors are Okabe and Ito's, which
-color-blind readers can tell apart, and never the only sign: markers, lines or labels
-say the same. Figures are built without pyplot, so nothing global changes and no display
-is needed.
-
-Source: M. Okabe and K. Ito, "Color Universal Design", 2008.
+Colors are those that color-blind readers can tell apart (M. Okabe and K. Ito, "Color
+Universal Design", 2008). Figures are built without pyplot: no display is needed.
 """
 
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,14 +19,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from espnet_ext.scoring.bootstrap import Interval
-from espnet_ext.scoring.metrics import (
-    accuracy,
-    attribute_scores,
-    calibration,
-    confusion_matrix,
-)
+from espnet_ext.scoring.metrics import calibration, confusion_matrix
 from espnet_ext.scoring.names import class_name
-from espnet_ext.scoring.predictions import UNKNOWN, Predictions
+from espnet_ext.scoring.predictions import Predictions
 from espnet_ext.scoring.train_log import Curve
 
 DPI = 150
@@ -51,11 +42,6 @@ def png_of(figure: Figure) -> bytes:
     return stream.getvalue()
 
 
-def model_color(index: int) -> str:
-    """Color of the model at a place in its report."""
-    return _MODEL_COLORS[index % len(_MODEL_COLORS)]
-
-
 def tidy(axes: Axes) -> None:
     """Give axes the style of all figures."""
     axes.spines[["top", "right"]].set_visible(False)
@@ -70,44 +56,49 @@ def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:
         handles=handles,
         loc="outside lower center",
         ncols=min(len(handles), max(1, int(figure.get_figwidth() / 1.4))),
-        frameon=False,
-        fontsize=9,
-        columnspacing=1.2,
+        **{"frameon": False, "fontsize": 9, "columnspacing": 1.2},
     )
 
 
 def panels(
-    figure: Figure, number: int, columns: int, shared: Literal["none", "all"] = "none"
-) -> Iterator[tuple[Axes, bool, bool]]:
-    """Make a grid of panels, row by row; those that are left over are hidden.
+    number: int,
+    columns: int,
+    size: tuple[float, float],
+    room: tuple[float, float] = (0.0, 0.0),
+    shared: Literal["none", "all"] = "none",
+) -> tuple[Figure, list[tuple[Axes, bool, bool]]]:
+    """Make a figure with a grid of panels, row by row.
 
-    Yields:
-        Axes, and whether they are the first of their row and the last of their column.
+    Args:
+        number: Of panels.
+        columns: At most so many beside each other.
+        size: Width and height of a panel in inches.
+        room: What the figure needs beside them.
+        shared: Which panels share their axes.
+
+    Returns:
+        The figure, and of each panel its axes, whether they are the first of their row
+        and the last of their column.
     """
+    columns = min(number, columns)
     rows = math.ceil(number / columns)
+    inches = (columns * size[0] + room[0], rows * size[1] + room[1])
+    figure = Figure(figsize=inches, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared)
-    for place, axes in enumerate(grid.flat):
-        axes.set_visible(place < number)
-        if place < number:
-            yield axes, place % columns == 0, place + columns >= number
-
-
-# --------------------------------------------------------------------------- scores
+    for axes in grid.flat[number:]:
+        axes.set_visible(False)
+    return figure, [
+        (axes, place % columns == 0, place + columns >= number)
+        for place, axes in enumerate(grid.flat[:number])
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class ScorePanel:
-    """One column of a table.
-
-    Attributes:
-        title: Above it.
-        scores: Of each row; None where it has none.
-        paper: The paper's values, likewise.
-        chance: Score of guessing, None where it is not known.
-    """
+    """One column of a table."""
 
     title: str
-    scores: Sequence[Interval | None]
+    scores: Sequence[Interval | None]  # of each row
     paper: Sequence[float | None]
     chance: float | None
 
@@ -115,23 +106,11 @@ class ScorePanel:
 def plot_scores(
     rows: Sequence[str], columns: Sequence[ScorePanel], paper: str
 ) -> Figure:
-    """Dot plot of a table: a panel a column, 95 % intervals and the paper's values.
-
-    Args:
-        rows: Their names.
-        columns: What is shown of them.
-        paper: What the legend calls the paper's values; empty where there are none.
-    """
-    across = min(4, len(columns))
-    down = math.ceil(len(columns) / across)
-    figure = Figure(
-        figsize=(2.6 * across + 1.6, down * (0.8 + 0.32 * len(rows)) + 0.5),
-        layout="constrained",
-    )
+    """Dot plot of a table: a panel a column, 95 % intervals and the paper's values."""
+    size = (2.6, 0.8 + 0.32 * len(rows))
+    figure, drawn = panels(len(columns), 4, size, room=(1.6, 0.5))
     heights = np.arange(len(rows))[::-1]
-    for (axes, first, _), column in zip(
-        panels(figure, len(columns), across), columns, strict=True
-    ):
+    for (axes, first, _), column in zip(drawn, columns, strict=True):
         _draw_scores(axes, heights, column)
         axes.set_title(column.title, fontsize=10.5)
         axes.set_ylim(-0.7, len(rows) - 0.3)
@@ -177,39 +156,24 @@ def _draw_scores(axes: Axes, heights: NDArray[np.int64], column: ScorePanel) -> 
         axes.axvline(chance, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
         values.append(chance)
     elif chance is not None:
-        place: dict[str, Any] = {
-            "transform": axes.transAxes,
-            "fontsize": 8,
-            "color": FAINT,
-        }
-        axes.text(0.02, 0.02, f"chance {chance:.2f}", **place)
+        axes.text(
+            0.02, 0.02, f"chance {chance:.2f}", fontsize=8, color=FAINT,
+            transform=axes.transAxes,
+        )  # fmt: skip
     # Equal values would be shown with eight decimals.
     low, high = min(values), max(values)
     reach = 0.58 * max(high - low, 0.04)
     axes.set_xlim((low + high) / 2 - reach, (low + high) / 2 + reach)
 
 
-# ------------------------------------------------------------------------ classes
-
-
 def plot_confusion(systems: Mapping[str, Predictions]) -> Figure:
-    """Confusion matrices: shade = share of the true class, number = share and count.
-
-    Args:
-        systems: Models that predict classes, all with the same `classes`.
-    """
-    names = list(systems)
-    columns = min(len(names), 2 if len(names) in (2, 4) else 3)
-    rows = math.ceil(len(names) / columns)
-    classes = next(iter(systems.values())).classes
-    side = max(2.6, 0.72 * len(classes))
-    figure = Figure(
-        figsize=(columns * (side + 0.6) + 0.9, rows * (side + 0.75)),
-        layout="constrained",
-    )
-    drawn = panels(figure, len(names), columns)
-    for (axes, first, last), name in zip(drawn, names, strict=True):
-        image = _draw_confusion(axes, systems[name])
+    """Confusion matrices: shade = share of the true class, number = share and count."""
+    side = max(2.6, 0.72 * len(next(iter(systems.values())).classes))
+    columns = 2 if len(systems) == 4 else 3
+    size = (side + 0.6, side + 0.75)
+    figure, drawn = panels(len(systems), columns, size, room=(0.9, 0.0))
+    for (axes, first, last), (name, system) in zip(drawn, systems.items(), strict=True):
+        image = _draw_confusion(axes, system)
         axes.set_title(name, fontsize=11)
         axes.set_ylabel("annotated (utterances)" if first else "")
         axes.set_xlabel("predicted" if last else "")
@@ -246,20 +210,9 @@ def _draw_confusion(axes: Axes, system: Predictions) -> AxesImage:
 
 
 def plot_calibration(systems: Mapping[str, Predictions]) -> Figure:
-    """Reliability diagrams: share of right classes against confidence, a panel each.
-
-    Args:
-        systems: Models that give probabilities.
-    """
-    names = list(systems)
-    columns = min(len(names), 4)
-    rows = math.ceil(len(names) / columns)
-    figure = Figure(
-        figsize=(2.7 * columns + 0.5, 3.0 * rows + 0.2), layout="constrained"
-    )
-    drawn = panels(figure, len(names), columns, shared="all")
-    for (axes, first, last), name in zip(drawn, names, strict=True):
-        system = systems[name]
+    """Reliability diagrams: share of right classes against confidence, a panel each."""
+    figure, drawn = panels(len(systems), 4, (2.7, 3.0), (0.5, 0.2), shared="all")
+    for (axes, first, last), (name, system) in zip(drawn, systems.items(), strict=True):
         assert system.probabilities is not None
         assert system.pred_class is not None
         known = np.flatnonzero(system.true_class >= 0)
@@ -268,14 +221,12 @@ def plot_calibration(systems: Mapping[str, Predictions]) -> Figure:
             said == system.true_class[known], system.probabilities[known, said]
         )
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle="--")
-        line: dict[str, Any] = {"color": BLUE, "ms": 5, "lw": 1.4, "clip_on": False}
-        axes.plot(found.confidence, found.accuracy, "o-", **line)
+        x, y = found.confidence, found.accuracy
+        axes.plot(x, y, "o-", color=BLUE, lw=1.4, clip_on=False)
         ece = f"ECE {found.ece:.3f}"
         axes.text(0.04, 0.95, ece, transform=axes.transAxes, va="top")
         axes.set_title(name, fontsize=11)
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1)
-        axes.set_box_aspect(1)
+        axes.set(xlim=(0, 1), ylim=(0, 1), box_aspect=1)
         axes.set_ylabel("share right" if first else "")
         axes.set_xlabel("confidence" if last else "")
         axes.grid(color=GRID)
@@ -284,91 +235,7 @@ def plot_calibration(systems: Mapping[str, Predictions]) -> Figure:
     return figure
 
 
-# ------------------------------------------------------------------------ speakers
-
-# A score of fewer utterances is mostly chance.
-MIN_SPEAKER_ROWS = 10
-_GENDER_STYLES = {"f": ("#CC79A7", "o", "women"), "m": ("#0072B2", "s", "men")}
-
-
-def plot_speakers(systems: Mapping[str, Predictions]) -> Figure:
-    """Spread over speakers and genders: a dot a speaker, a bar for their median.
-
-    Mean CCC and accuracy of each speaker's utterances; speakers with fewer than
-    `MIN_SPEAKER_ROWS` rows that can be scored are left out.
-
-    Args:
-        systems: Models, aligned.
-    """
-    panels = [("CCC of a speaker", _speaker_ccc), ("Acc of a speaker", _speaker_acc)]
-    drawn = []
-    for title, score in panels:
-        found = {name: _by_speaker(system, score) for name, system in systems.items()}
-        if found := {name: dots for name, dots in found.items() if dots}:
-            drawn.append((title, found))
-    height = 0.55 * max([len(found) for _, found in drawn], default=1) + 1.4
-    figure = Figure(figsize=(4.6 * max(len(drawn), 1), height), layout="constrained")
-    grid = figure.subplots(1, max(len(drawn), 1), squeeze=False)[0]
-    genders: dict[str, tuple[str, str, str]] = {}
-    for axes, (title, found) in zip(grid, drawn, strict=False):
-        heights = np.arange(len(found))[::-1]
-        for level, dots in zip(heights, found.values(), strict=True):
-            # Spread over the height of a row by rank, so that dots do not hide others.
-            steps = np.linspace(-0.26, 0.26, len(dots)) if len(dots) > 1 else [0.0]
-            for step, (value, gender) in zip(steps, dots, strict=True):
-                style = _GENDER_STYLES.get(gender, (FAINT, "^", "not known"))
-                genders[gender] = style
-                axes.plot(value, level + step, style[1], color=style[0], ms=5, mew=0)
-            middle = float(np.median([value for value, _ in dots]))
-            axes.plot([middle] * 2, [level - 0.36, level + 0.36], "k-", lw=1.5)
-        axes.set_yticks(heights, [name for name in found])
-        axes.set_title(title, fontsize=11)
-        axes.grid(axis="x", color=GRID)
-        tidy(axes)
-        axes.tick_params(axis="y", length=0)
-    handles = [
-        grid[0].plot([], [], marker, color=color, label=label)[0]
-        for color, marker, label in (genders[g] for g in sorted(genders))
-    ]
-    handles.append(grid[0].plot([], [], "k-", lw=1.5, label="median")[0])
-    legend_below(figure, handles)
-    return figure
-
-
-def _by_speaker(
-    system: Predictions, score: Callable[[Predictions], float | None]
-) -> list[tuple[float, str]]:
-    """Score and gender of each speaker, sorted by speaker."""
-    speakers = np.array(system.speaker)
-    dots = []
-    for speaker in sorted(set(system.speaker) - {UNKNOWN}):
-        own = system.select(speakers == speaker)
-        value = score(own)
-        if value is not None:
-            dots.append((value, own.gender[0]))
-    return dots
-
-
-def _speaker_ccc(own: Predictions) -> float | None:
-    if not own.predicts_attributes:
-        return None
-    known = ~np.any([np.isnan(values) for values in own.true.values()], axis=0)
-    if known.sum() < MIN_SPEAKER_ROWS:
-        return None
-    rated = own.select(known)
-    return attribute_scores(rated.true, rated.pred)["ccc"]
-
-
-def _speaker_acc(own: Predictions) -> float | None:
-    known = own.true_class >= 0
-    if own.pred_class is None or known.sum() < MIN_SPEAKER_ROWS:
-        return None
-    return accuracy(own.true_class[known], own.pred_class[known])
-
-
-# ----------------------------------------------------------------------- training
-
-# Title, section, and a statistic under the names that trainers give it.
+# Title, and a statistic under the names that trainers give it.
 _CURVES = (
     ("loss", ("loss",)),
     ("CCC (validation)", ("ccc",)),
@@ -382,9 +249,6 @@ def plot_training(curves: Mapping[str, Runs]) -> Figure:
     """Training curves: validation over epochs, and the training set's loss, dotted.
 
     Of several runs of a model each is drawn thin, and their mean thick.
-
-    Args:
-        curves: Model -> its runs.
     """
     shown = [
         (title, names)
@@ -394,12 +258,18 @@ def plot_training(curves: Mapping[str, Runs]) -> Figure:
     ]
     if any(title.startswith("UAR") for title, _ in shown):
         shown = [panel for panel in shown if not panel[0].startswith("accuracy")]
-    number = max(len(shown), 1)
-    figure = Figure(figsize=(3.7 * number, 3.4), layout="constrained")
-    drawn = list(panels(figure, number, number))
+    figure, drawn = panels(max(len(shown), 1), 4, (3.7, 3.4))
+    styles: list[dict[str, Any]] = [
+        {
+            "color": _MODEL_COLORS[index % len(_MODEL_COLORS)],
+            "marker": _MODEL_MARKERS[index % len(_MODEL_MARKERS)],
+            **{"ms": 4, "lw": 1.5},
+        }
+        for index in range(len(curves))
+    ]
     for (axes, _, _), (title, names) in zip(drawn, shown, strict=False):
-        for index, runs in enumerate(curves.values()):
-            color = model_color(index)
+        for style, runs in zip(styles, curves.values(), strict=True):
+            color = style["color"]
             valid, train = _pick(runs, "valid", names), _pick(runs, "train", names)
             for curve in valid if len(valid) > 1 else ():
                 axes.plot(curve.epochs, curve.values, color=color, lw=0.6, alpha=0.4)
@@ -407,25 +277,19 @@ def plot_training(curves: Mapping[str, Runs]) -> Figure:
                 axes.plot(*_mean_curve(train), color=color, lw=1, ls=":")
             if valid:
                 epochs, means = _mean_curve(valid)
-                style = _curve_style(index) | {"markevery": max(1, len(epochs) // 10)}
-                axes.plot(epochs, means, **style)
+                axes.plot(epochs, means, **style, markevery=max(1, len(epochs) // 10))
         axes.set_title(title, fontsize=11)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(color=GRID)
         tidy(axes)
     handles = [
-        Line2D([], [], **_curve_style(index), label=name)
-        for index, name in enumerate(curves)
+        Line2D([], [], **style, label=name)
+        for style, name in zip(styles, curves, strict=True)
     ]
     handles.append(Line2D([], [], color="k", ls=":", lw=1, label="training set"))
     legend_below(figure, handles)
     return figure
-
-
-def _curve_style(index: int) -> dict[str, Any]:
-    marker = _MODEL_MARKERS[index % len(_MODEL_MARKERS)]
-    return {"color": model_color(index), "marker": marker, "ms": 4, "lw": 1.5}
 
 
 def _pick(runs: Runs, section: str, names: Sequence[str]) -> list[Curve]:

@@ -1,22 +1,11 @@
 """The list of a table's runs: where each one's predictions and log are.
 
-``runs.csv`` has a row a run and these columns; paths are relative to the folder from
-which the program is started, and blank of a run that is not finished:
-
-=============== ===================================================================
-``row``         key of the table's row
-``fold``        0 where there are no folds
-``seed``
-``predictions`` predictions.csv of the fold's test set
-``train_log``   may be blank or absent: for training curves and wall times
-``config``      may be blank or absent: the training's YAML
-``training``    may be blank or absent: a fingerprint of the training's inputs
-``code``        may be blank or absent: a digest of the code that made the run
-=============== ===================================================================
+``runs.csv`` has a row a run; paths are relative to the folder from which the program is
+started. README.md has its columns.
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,23 +27,14 @@ class RunKey:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run of the table.
-
-    Attributes:
-        key: Row, fold and seed.
-        predictions: None if it is not finished.
-        train_log: None if there is none.
-        config: Its training YAML, or nothing.
-        training: Fingerprint of its training, or nothing.
-        code: Digest of the code that made it, or nothing.
-    """
+    """A run of the table."""
 
     key: RunKey
-    predictions: Path | None
+    predictions: Path | None  # None if it is not finished
     train_log: Path | None = None
     config: str = ""
-    training: str = ""
-    code: str = ""
+    training: str = ""  # fingerprint of its training
+    code: str = ""  # digest of the code that made it
 
 
 def read_runs(path: Path | str, spec: TableSpec) -> list[RunRecord]:
@@ -75,7 +55,13 @@ def read_runs(path: Path | str, spec: TableSpec) -> list[RunRecord]:
             raise UserError(f"{path}:1: no column {lacking[0]!r} in the header")
         for line in reader:
             where = f"{path}:{reader.line_num}"
-            key = _key(line, where)
+            try:
+                key = RunKey(line["row"], int(line["fold"] or 0), int(line["seed"]))
+            except (TypeError, ValueError):
+                raise UserError(
+                    f"{where}: fold {line['fold']!r} and seed {line['seed']!r} must be "
+                    "whole numbers"
+                ) from None
             if key.row not in spec.rows:
                 raise UserError(
                     f"{where}: no row {key.row!r} in table {spec.name}; there are "
@@ -85,35 +71,18 @@ def read_runs(path: Path | str, spec: TableSpec) -> list[RunRecord]:
                 raise UserError(f"{where}: no fold {key.fold} in table {spec.name}")
             if key in records:
                 raise UserError(f"{where}: this row, fold and seed occur twice")
-            log = line.get("train_log")
+            predictions, log = line["predictions"], line.get("train_log")
             records[key] = RunRecord(
-                key=key,
-                predictions=Path(line["predictions"]) if line["predictions"] else None,
-                train_log=Path(log) if log else None,
-                **{
-                    name: line.get(name) or ""
-                    for name in ("config", "training", "code")
-                },
+                key,
+                Path(predictions) if predictions else None,
+                Path(log) if log else None,
+                *(line.get(name) or "" for name in ("config", "training", "code")),
             )
     if not records:
         raise UserError(f"{path}: no run in it")
     return list(records.values())
 
 
-def _key(line: Mapping[str, str], where: str) -> RunKey:
-    try:
-        return RunKey(line["row"], int(line["fold"] or 0), int(line["seed"]))
-    except (TypeError, ValueError):
-        raise UserError(
-            f"{where}: fold {line['fold']!r} and seed {line['seed']!r} must be whole "
-            "numbers"
-        ) from None
-
-
 def read_all_predictions(records: Sequence[RunRecord]) -> dict[RunKey, Predictions]:
     """Read the predictions of the runs that are finished."""
-    return {
-        record.key: read_predictions(record.predictions)
-        for record in records
-        if record.predictions is not None
-    }
+    return {r.key: read_predictions(r.predictions) for r in records if r.predictions}

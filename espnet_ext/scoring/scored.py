@@ -6,6 +6,7 @@ from typing import cast
 
 import numpy as np
 
+from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.scoring.draws import (
     Draws,
     Floats,
@@ -15,7 +16,7 @@ from espnet_ext.scoring.draws import (
     rated_dimensions,
 )
 from espnet_ext.scoring.folds import Fold, FoldedRuns, RunName
-from espnet_ext.scoring.metrics import ATTRIBUTES, ccc, class_scores, uar
+from espnet_ext.scoring.metrics import ccc, class_scores, uar
 from espnet_ext.scoring.names import UAR4, USUAL_CLASSES
 from espnet_ext.scoring.verdicts import Basis
 
@@ -24,19 +25,12 @@ Estimates = dict[RunName, dict[str, float]]  # run -> metric -> score
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Scores of runs.
-
-    Attributes:
-        data: The runs.
-        sampling: Number of resamples and their seed.
-        estimates: Fold -> scores of its test set.
-        drawn: Basis -> fold -> scores of each resample; speakers only where there are
-            enough.
-    """
+    """Scores of runs."""
 
     data: FoldedRuns
     sampling: Sampling
-    estimates: dict[int, Estimates]
+    estimates: dict[int, Estimates]  # by fold
+    # Basis -> fold -> run -> resamples; speakers only where there are enough.
     drawn: dict[Basis, dict[int, dict[RunName, Draws]]]
     _pooled: dict[tuple[int, ...], tuple[Estimates, dict[RunName, Draws]]] = field(
         default_factory=dict
@@ -52,12 +46,8 @@ class Scored:
     ) -> T:
         """Mean over folds of the mean over seeds.
 
-        Args:
-            row: Of the table.
-            folds: Which folds.
-            values: Fold -> run -> metric -> score, or scores of resamples.
-            metric: Which of them.
-            seeds: Which seeds; None for all that the row has in a fold.
+        `values` are scores, or scores of resamples, of folds and runs; without `seeds`
+        it is over all that the row has in a fold.
         """
         means = [
             np.mean(

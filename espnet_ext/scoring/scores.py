@@ -1,15 +1,10 @@
 """The scores of a table: over folds and seeds, with intervals and paired tests.
 
-A run is one model trained on one fold with one seed; it is known by its predictions
-only. Two ways lead from several folds to one number, and they are not the same:
-
-- *mean of folds* (what the table shows, and what "5-fold cross validation" means in the
-  paper): each fold is scored alone, and the scores are averaged;
-- *pooled*: the predictions of all folds are put together and scored once.
-
-Over seeds scores are averaged. Intervals resample the utterances within each fold, the
-same resamples for every model and seed, so that they speak of other test utterances and
-not of other trainings. Several models on one test set are a table of one fold and seed.
+Two ways lead from several folds to one number, and they are not the same: the *mean of
+folds* scores each fold alone and averages (what the table shows and the paper means);
+*pooled* scores all folds' predictions once. Over seeds scores are averaged. Intervals
+resample the utterances within each fold, the same for every model and seed, so they
+speak of other test utterances and not of other trainings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +12,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from espnet_ext.corpora.utterance import UNKNOWN
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.bootstrap import Interval, bias_corrected_interval
 from espnet_ext.scoring.comparisons import Swaps, TableComparison, compare
 from espnet_ext.scoring.draws import Sampling
-from espnet_ext.scoring.folds import ANY_CORPUS, FoldedRuns, gather
+from espnet_ext.scoring.folds import ANY_CORPUS, gather
 from espnet_ext.scoring.names import METRIC_NAMES
-from espnet_ext.scoring.predictions import UNKNOWN, Predictions
+from espnet_ext.scoring.predictions import Predictions
 from espnet_ext.scoring.runs import RunKey
 from espnet_ext.scoring.scored import Scored, chance_scores, score_runs
 from espnet_ext.scoring.spec import Column, Kind, Pair, TableSpec
@@ -32,25 +28,15 @@ from espnet_ext.scoring.verdicts import MARGIN, Basis, corrected
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One row and column.
+    """One row and column."""
 
-    Attributes:
-        mean: Mean over folds of the mean over seeds, with its 95 % interval.
-        over_speakers: The same, speakers drawn; None where there are too few.
-        pooled: The folds' predictions scored together, mean over seeds.
-        by_fold: Fold -> mean over seeds.
-        by_seed: Seed -> mean over folds.
-        runs: Runs that are in it.
-        expected: Runs that there should be.
-    """
-
-    mean: Interval
-    over_speakers: Interval | None
-    pooled: Interval
-    by_fold: dict[int, float]
-    by_seed: dict[int, float]
+    mean: Interval  # over folds, of the mean over seeds
+    over_speakers: Interval | None  # the same, speakers drawn, where there are enough
+    pooled: Interval  # the folds' predictions scored together, mean over seeds
+    by_fold: dict[int, float]  # mean over seeds
+    by_seed: dict[int, float]  # mean over folds
     runs: int
-    expected: int
+    expected: int  # runs that there should be
 
     @property
     def seed_deviation(self) -> float | None:
@@ -61,21 +47,13 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class TestSet:
-    """What a corpus' rows were tested on.
+    """What a corpus' rows were tested on."""
 
-    Attributes:
-        by_fold: Fold -> utterances.
-        classes: Class -> utterances over all folds.
-        classes_by_fold: Fold -> class -> utterances.
-        speakers: Number of speakers over all folds; None where some are unknown.
-        fingerprint: Digest of ids and annotations.
-    """
-
-    by_fold: dict[int, int]
-    classes: dict[str, int]
+    by_fold: dict[int, int]  # fold -> utterances
+    classes: dict[str, int]  # class -> utterances over all folds
     classes_by_fold: dict[int, dict[str, int]]
-    speakers: int | None
-    fingerprint: str
+    speakers: int | None  # over all folds; None where some are unknown
+    fingerprint: str  # of ids and annotations
 
     @property
     def utterances(self) -> int:
@@ -85,26 +63,14 @@ class TestSet:
 
 @dataclass(frozen=True, slots=True)
 class TableResult:
-    """Everything that was computed.
-
-    Attributes:
-        spec: The table.
-        cells: Row -> column -> cell; a column that a row does not predict is absent.
-        comparisons: In the order of the table's YAML, as far as both rows are there.
-        not_higher: Corrected p values of the claims that a row is not higher.
-        chance: Column -> score of always saying the most frequent class and the mean.
-        test_sets: Corpus -> what was tested.
-        missing: Runs that there should be and are not.
-        resamples: Bootstrap resamples.
-        seed: Seed of the resampling.
-    """
+    """Everything that was computed."""
 
     spec: TableSpec
-    cells: dict[str, dict[Column, Cell]]
-    comparisons: tuple[TableComparison, ...]
-    not_higher: dict[Pair, float]
-    chance: dict[Column, float]
-    test_sets: dict[str, TestSet]
+    cells: dict[str, dict[Column, Cell]]  # by row; without what it does not predict
+    comparisons: tuple[TableComparison, ...]  # as far as both rows are there
+    not_higher: dict[Pair, float]  # p (Holm) of the claims that a row is not higher
+    chance: dict[Column, float]  # of always saying the most frequent class and the mean
+    test_sets: dict[str, TestSet]  # by corpus
     missing: tuple[RunKey, ...]
     resamples: int
     seed: int
@@ -146,13 +112,6 @@ def score_table(
 ) -> TableResult:
     """Score the runs of a table.
 
-    Args:
-        spec: The table.
-        runs: Predictions of the runs that are there.
-        expected: All runs that there should be.
-        resamples: Bootstrap resamples.
-        seed: Seed of the resampling.
-
     Raises:
         UserError: There is no run at all, or runs of one fold do not have the same
             test set.
@@ -172,7 +131,16 @@ def score_table(
             cells[row] |= _cells(scored, row, wanted)
         for metric, value in chance_scores(data).items():
             chance[Column(corpus, metric)] = value
-        test_sets[corpus] = _describe(data)
+        test_sets[corpus] = TestSet(
+            by_fold={number: len(fold.rows) for number, fold in data.folds.items()},
+            classes=data.count_classes(slice(None)),
+            classes_by_fold={
+                number: data.count_classes(fold.rows)
+                for number, fold in data.folds.items()
+            },
+            speakers=None if UNKNOWN in data.speaker else len(set(data.speaker)),
+            fingerprint=data.fingerprint(),
+        )
         swaps: Swaps = {}
         for pair in spec.comparisons:
             if pair.column.corpus == corpus:
@@ -200,15 +168,12 @@ def _with_holm(result: TableResult) -> TableResult:
             if condition.kind is Kind.NOT_HIGHER and there is not None:
                 comparison, sign = there
                 bounds[condition.pair] = comparison.result.p_not_above(MARGIN, sign)
-    p_values = corrected([c.result.p for c in result.comparisons] + [*bounds.values()])
-    number = len(result.comparisons)
+    compared = result.comparisons
+    p_values = iter(corrected([c.result.p for c in compared] + [*bounds.values()]))
     return replace(
         result,
-        comparisons=tuple(
-            replace(comparison, p_holm=p)
-            for comparison, p in zip(result.comparisons, p_values[:number], strict=True)
-        ),
-        not_higher=dict(zip(bounds, p_values[number:], strict=True)),
+        comparisons=tuple(replace(c, p_holm=next(p_values)) for c in compared),
+        not_higher=dict(zip(bounds, p_values, strict=True)),
     )
 
 
@@ -231,7 +196,7 @@ def _cells(scored: Scored, row: str, expected: int) -> dict[Column, Cell]:
             )
             for basis, drawn in scored.drawn.items()
         }
-        pooled = Interval(float("nan"), float("nan"), float("nan"))
+        pooled = Interval(*[float("nan")] * 3)
         if seeds:
             pooled = bias_corrected_interval(
                 float(np.mean([together[row, seed][metric] for seed in seeds])),
@@ -250,15 +215,3 @@ def _cells(scored: Scored, row: str, expected: int) -> dict[Column, Cell]:
             expected=expected,
         )
     return found
-
-
-def _describe(data: FoldedRuns) -> TestSet:
-    """Count and fingerprint what was tested."""
-    folds = data.folds.items()
-    return TestSet(
-        by_fold={number: len(fold.rows) for number, fold in folds},
-        classes=data.count_classes(slice(None)),
-        classes_by_fold={n: data.count_classes(fold.rows) for n, fold in folds},
-        speakers=None if UNKNOWN in data.speaker else len(set(data.speaker)),
-        fingerprint=data.fingerprint(),
-    )

@@ -1,12 +1,10 @@
 """What a table consists of: rows, columns, comparisons and claims, read from YAML.
 
-``conf/tables/README.md`` explains the keys. A key that nothing would read, a row or a
-column that does not exist and a value of the wrong kind are errors that name the file
-and the key.
+``conf/tables/README.md`` explains the keys.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
@@ -32,57 +30,37 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class CorpusSpec:
-    """A corpus of the table.
+    """A corpus of the table."""
 
-    Attributes:
-        scheme: How it is split.
-        folds: The folds that are trained and tested; empty where the scheme has none.
-        subset_like: Corpus whose sets tell the size of a subset scheme's.
-        paper_test_size: Utterances of the paper's test set, over all folds: another
-            number here means that the paper's values are no yardstick.
-        release: The release that the paper used.
-    """
-
-    scheme: str
-    folds: tuple[int, ...] = ()
-    subset_like: str | None = None
+    scheme: str  # how it is split
+    folds: tuple[int, ...] = ()  # that are trained and tested, if the scheme has any
+    subset_like: str | None = None  # corpus whose sets tell the size of a subset's
+    # Utterances over all folds: with another number the paper is no yardstick.
     paper_test_size: int | None = None
-    release: str | None = None
+    release: str | None = None  # that the paper used
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Where the training YAMLs of the rows are, and what goes with them.
+    """Where the training YAMLs of the rows are, and what goes with them."""
 
-    Attributes:
-        configs: Their folder.
-        features: Feature config by name.
-        overlay: YAML merged over each.
-        seconds: Shortest and longest clip of train and valid; None for all clips.
-    """
-
-    configs: str
-    features: str
-    overlay: str | None = None
+    configs: str  # folder
+    features: str  # feature config by name
+    overlay: str | None = None  # YAML merged over each
+    # Shortest and longest clip of train and valid.
     seconds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the table: one model, trained once a fold and seed.
-
-    Attributes:
-        name: As it is printed.
-        config: Its training YAML, in the preset's folder.
-        train: Corpus -> labels that training shows; ``both`` for those not named.
-        paper: The paper's values.
-        corrected: What a value that the paper misprints should be by its own figures.
-    """
+    """A row of the table: one model, trained once a fold and seed."""
 
     name: str
     config: str = ""
+    # Corpus -> labels that training shows; ``both`` for those not named.
     train: Mapping[str, LabelMode] = field(default_factory=dict)
     paper: Mapping[Column, float] = field(default_factory=dict)
+    # What a value that the paper misprints should be by its own figures.
     corrected: Mapping[Column, float] = field(default_factory=dict)
 
 
@@ -118,50 +96,28 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A sentence of the paper, and what must be so for it to hold.
-
-    Attributes:
-        says: The sentence.
-        conditions: All must hold.
-        significant: Whether it speaks of statistical significance.
-    """
+    """A sentence of the paper, and what must be so for it to hold."""
 
     says: str
     conditions: tuple[Condition, ...]
-    significant: bool
+    significant: bool  # whether it speaks of statistical significance
 
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """A table as its YAML describes it.
-
-    Attributes:
-        name: Name of the file.
-        title: Headline.
-        corpora: Each corpus by name.
-        columns: What the table shows; every metric is in its csv and json.
-        rows: Each row by its key.
-        comparisons: Pairs to test, those of the claims included, each once.
-        claims: What the paper says.
-        notes: What a reader must know.
-        source: Whose values stand beside those found here: ``paper``.
-        recipe: Folder below ``egs2`` in which it runs on the real corpora.
-        labels: Class map by name.
-        seeds: How many seeds where the command line does not say.
-        presets: Each preset by name.
-    """
+    """A table as its YAML describes it."""
 
     name: str
     title: str
     corpora: Mapping[str, CorpusSpec]
     columns: tuple[Column, ...]
     rows: Mapping[str, Row]
-    comparisons: tuple[Pair, ...] = ()
+    comparisons: tuple[Pair, ...] = ()  # those of the claims included, each once
     claims: tuple[Claim, ...] = ()
     notes: tuple[str, ...] = ()
-    source: str = "paper"
-    recipe: str = ""
-    labels: str = ""
+    source: str = "paper"  # whose values stand beside those found here
+    recipe: str = ""  # folder below egs2 in which it runs on the real corpora
+    labels: str = ""  # class map
     seeds: int = 1
     presets: Mapping[str, Preset] = field(default_factory=dict)
 
@@ -228,12 +184,16 @@ def load_table(path: Path | str) -> TableSpec:
         return Pair(names[0], names[1], column(text, where))
 
     def claim(value: Mapping[str, Any], where: str) -> Claim:
+        types = {"says": str, "if": list, "significant": bool}
         for key in value:
-            if key not in ("says", "if", "significant"):
-                raise unknown_key(key, ("says", "if", "significant"), where)
-        for key, kind in (("says", str), ("if", list)):
-            if not value.get(key) or not isinstance(value[key], kind):
-                raise UserError(f"{where}: {key} is missing, or no {kind.__name__}")
+            if key not in types:
+                raise unknown_key(key, types, where)
+        significant = value.get("significant", False)
+        for key, found in {**value, "significant": significant}.items():
+            if not isinstance(found, types[key]):
+                raise UserError(f"{where}: {key}: expected a {types[key].__name__}")
+        if not (value.get("says") and value.get("if")):
+            raise UserError(f"{where}: says or if is missing")
         conditions = []
         for item in value["if"]:
             kinds = [k for k in Kind if isinstance(item, dict) and k.value in item]
@@ -244,22 +204,11 @@ def load_table(path: Path | str) -> TableSpec:
                 )
             rows, text = item[kinds[0].value], str(item["in"])
             conditions.append(Condition(pair(rows, text, f"{where}: if"), kinds[0]))
-        significant = value.get("significant", False)
-        if not isinstance(significant, bool):
-            raise UserError(f"{where}: significant: expected true or false")
         return Claim(" ".join(value["says"].split()), tuple(conditions), significant)
 
     def values(found: Mapping[Any, float], where: str) -> dict[Column, float]:
         return {column(key, where): number for key, number in found.items()}
 
-    rows = {
-        name: replace(
-            row,
-            paper=values(row.paper, f"{path}: rows: {name}: paper"),
-            corrected=values(row.corrected, f"{path}: rows: {name}: corrected"),
-        )
-        for name, row in keys.rows.items()
-    }
     claims = tuple(
         claim(value, f"{path}: claims: {number}")
         for number, value in enumerate(keys.claims, 1)
@@ -269,21 +218,21 @@ def load_table(path: Path | str) -> TableSpec:
         for number, item in enumerate(keys.comparisons, 1)
         for text in item.columns
     ]
-    return TableSpec(
-        name=path.stem,
-        title=keys.title,
-        corpora=keys.corpora,
-        columns=tuple(column(text, f"{path}: columns") for text in keys.columns),
-        rows=rows,
-        comparisons=_with_claims(asked, claims),
-        claims=claims,
-        notes=keys.notes,
-        source=keys.source,
-        recipe=keys.recipe,
-        labels=keys.labels,
-        seeds=keys.seeds,
-        presets=keys.presets,
-    )
+    looked_up = {
+        "columns": tuple(column(text, f"{path}: columns") for text in keys.columns),
+        "rows": {
+            name: replace(
+                row,
+                paper=values(row.paper, f"{path}: rows: {name}: paper"),
+                corrected=values(row.corrected, f"{path}: rows: {name}: corrected"),
+            )
+            for name, row in keys.rows.items()
+        },
+        "claims": claims,
+        "comparisons": _with_claims(asked, claims),
+    }
+    written = {f.name: getattr(keys, f.name) for f in fields(keys)}
+    return TableSpec(name=path.stem, **{**written, **looked_up})
 
 
 def _with_claims(asked: Sequence[Pair], claims: Iterable[Claim]) -> tuple[Pair, ...]:
@@ -307,11 +256,11 @@ def _check_values(keys: _TableKeys, path: Path) -> None:
     for name in ("title", "recipe", "labels", "corpora", "presets", "columns", "rows"):
         if not getattr(keys, name):
             raise UserError(f"{path}: {name} is empty")
-    numbers = {"seeds": [keys.seeds]}
+    numbers: dict[str, Sequence[int]] = {"seeds": (keys.seeds,)}
     for name, corpus in keys.corpora.items():
-        numbers[f"corpora: {name}: folds"] = list(corpus.folds)
+        numbers[f"corpora: {name}: folds"] = corpus.folds
         if corpus.paper_test_size is not None:
-            numbers[f"corpora: {name}: paper_test_size"] = [corpus.paper_test_size]
+            numbers[f"corpora: {name}: paper_test_size"] = (corpus.paper_test_size,)
     for where, found in numbers.items():
         if any(number < 1 for number in found):
             raise UserError(f"{path}: {where}: expected whole numbers above 0")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from espnet_ext.scoring.bootstrap import Comparison, Interval
@@ -58,12 +59,14 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
-def without_nan(value: Any) -> Any:
-    """Put null in place of nan, which JSON does not have; keys become texts."""
+def plain(value: Any) -> Any:
+    """Make what JSON has: null in place of nan, objects in place of dataclasses."""
     if isinstance(value, float) and math.isnan(value):
         return None
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
     if isinstance(value, Mapping):
-        return {str(key): without_nan(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
+        return [plain(item) for item in value]
     return value

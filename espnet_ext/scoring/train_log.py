@@ -1,4 +1,4 @@
-"""What ESPnet's train.log tells: training curves, and the wall time of a training.
+"""The training curves in ESPnet's train.log.
 
 ESPnet's reporter writes one line an epoch (``Reporter.log_message``)::
 
@@ -14,17 +14,13 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from espnet_ext.errors import UserError
 
-_SUMMARY = re.compile(r"\b(\d+)epoch results: (.*)$")
+_SUMMARY = re.compile(r"\b(\d+)epoch results: (.*)$", re.M)
 _SECTION = re.compile(r"\[([^\]\s=]+)\] ([^\[]*)")
 _NUMBER = re.compile(r"([\w./-]+)=([-+]?(?:\d[\d.]*(?:e[-+]?\d+)?|nan|inf))(?=,|\s*$)")
-_STAMP = re.compile(r"^\[([^\]]+)\] (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ \(")
-# A longer silence is a break between two starts, not work.
-_LONGEST_SILENCE = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +47,11 @@ def read_train_log(paths: Sequence[Path | str]) -> dict[str, Curve]:
     """
     epochs: dict[int, dict[str, float]] = {}
     for path in map(Path, paths):
+        if not path.is_file():
+            raise UserError(f"{path}: no such training log")
+        text = path.read_text(encoding="utf-8", errors="replace")
         # A killed run can leave half a line; what does not match is not a summary.
-        for line in _lines(path):
-            found = _SUMMARY.search(line)
-            if found is None:
-                continue
+        for found in _SUMMARY.finditer(text):
             epoch = int(found[1])
             epochs = {n: stats for n, stats in epochs.items() if n < epoch}
             epochs[epoch] = {
@@ -65,9 +61,9 @@ def read_train_log(paths: Sequence[Path | str]) -> dict[str, Curve]:
                 if math.isfinite(float(number))  # a gap in a curve, not a point
             }
     if not epochs:
-        listed = ", ".join(map(str, paths))
         raise UserError(
-            f"{listed}: no finished epoch ('...epoch results: ...') in the log"
+            f"{', '.join(map(str, paths))}: no finished epoch ('...epoch results: "
+            "...') in the log"
         )
     names = dict.fromkeys(name for stats in epochs.values() for name in stats)
     return {
@@ -77,36 +73,3 @@ def read_train_log(paths: Sequence[Path | str]) -> dict[str, Curve]:
         )
         for name in names
     }
-
-
-def read_wall_time(path: Path) -> tuple[float, tuple[str, ...]]:
-    """Add up the wall time of a training, breaks between its starts left out.
-
-    Returns:
-        Seconds, and the machines that it ran on, each once.
-
-    Raises:
-        UserError: There is no such log.
-    """
-    seconds = 0.0
-    hosts: dict[str, None] = {}  # in order, each once
-    before: datetime | None = None
-    for line in _lines(path):
-        if line.startswith("# Started at "):
-            before = None
-        found = _STAMP.match(line)
-        if found is None:
-            continue
-        now = datetime.fromisoformat(found[2])
-        hosts[found[1]] = None
-        if before is not None:
-            step = (now - before).total_seconds()
-            seconds += step if 0 <= step <= _LONGEST_SILENCE else 0.0
-        before = now
-    return seconds, tuple(hosts)
-
-
-def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such training log")
-    return path.read_text(encoding="utf-8", errors="replace").splitlines()

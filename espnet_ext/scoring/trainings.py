@@ -1,121 +1,91 @@
-"""What trainings took, and with what they ran: ``hardware.json`` beside each train.log.
+"""What trainings took, and with what they ran, from ``hardware.json``."""
 
-README.md has the file's keys. Of a training without it, the log tells hosts and wall
-time.
-"""
-
-import json
 import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from espnet_ext.errors import UserError
-from espnet_ext.scoring.train_log import read_wall_time
+from espnet_ext.scoring.hardware import FILE, read_starts
 from espnet_ext.utils.machine import processor_name
 from espnet_ext.utils.packages import find_packages, in_words
-
-HARDWARE_FILE = "hardware.json"
-# Of trainings that kept no record.
-_UNKNOWN = "not recorded"
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One start of a training: it has several if it was stopped and resumed.
-
-    Attributes:
-        seconds: Wall time.
-        hosts: Machines, each once.
-        hardware: Processors and GPUs in words, without the machines' names.
-        software: Versions in words.
-        gpus: Number of GPUs.
-    """
+    """One start of a training: it has several if it was stopped and resumed."""
 
     seconds: float
     hosts: tuple[str, ...]
-    hardware: str
+    hardware: str  # without the machines' names
     software: str
     gpus: int
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingTime:
-    """What a training took.
+    """What a training took: its starts, and how many epochs it trained."""
 
-    Attributes:
-        seconds: Wall time, of all starts together.
-        hosts: Machines that it ran on, each once.
-        epochs: How many it trained; None if only its log is there.
-        starts: Each start; empty if only its log is there.
-    """
+    starts: tuple[Start, ...]
+    epochs: int
 
-    seconds: float
-    hosts: tuple[str, ...]
-    epochs: int | None = None
-    starts: tuple[Start, ...] = ()
+    @property
+    def seconds(self) -> float:
+        """Wall time of all starts together."""
+        return sum(start.seconds for start in self.starts)
 
     @property
     def gpu_seconds(self) -> float:
         """Wall time times the GPUs in use."""
         return sum(start.seconds * start.gpus for start in self.starts)
 
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Machines that it ran on, each once."""
+        return tuple(dict.fromkeys(host for s in self.starts for host in s.hosts))
+
 
 @dataclass(frozen=True, slots=True)
 class HardwareShare:
-    """What was trained on one kind of machine.
-
-    Attributes:
-        hardware: The machine in words.
-        software: Versions in words; empty if only logs are there.
-        hosts: Names of the machines.
-        trainings: Trainings that ran on it, resumed ones on each of their kinds.
-        seconds: Wall time there, of all of them together.
-    """
+    """What was trained on one kind of machine."""
 
     hardware: str
     software: str
     hosts: tuple[str, ...]
-    trainings: int
+    trainings: int  # resumed ones count on each of their kinds
     seconds: float
 
 
-def training_time(log: Path) -> TrainingTime:
-    """Find out what a training took: from its record, else from its log.
+def training_times[K](logs: Mapping[K, Path | None]) -> dict[K, TrainingTime]:
+    """Read what trainings took, from the records beside their logs.
 
-    Args:
-        log: ``train.log``; the record lies beside it.
+    Trainings without a log or a record are left out.
 
     Raises:
-        UserError: There is neither, or the record is malformed.
+        UserError: A record is malformed.
     """
-    record = log.with_name(HARDWARE_FILE)
-    if not record.is_file():
-        return TrainingTime(*read_wall_time(log))
-    try:
-        recorded = json.loads(record.read_text(encoding="utf-8"))["starts"]
-        starts = tuple(_start(start) for start in recorded)
-        epochs = max(start["last_epoch"] or 0 for start in recorded)
-        first = recorded[0]["first_epoch"]
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise UserError(
-            f"{record} is not the record of a training ({error!r}); remove it, and the "
-            "log will tell its wall time"
-        ) from None
-    hosts = tuple(dict.fromkeys(host for start in starts for host in start.hosts))
-    seconds = sum(start.seconds for start in starts)
-    if first > 1 and log.is_file():
-        # Begun by a version that kept no record: only the log knows all of it.
-        logged, earlier = read_wall_time(log)
-        hosts = tuple(dict.fromkeys((*earlier, *hosts)))
-        seconds = max(seconds, logged)
-    return TrainingTime(seconds, hosts, epochs, starts)
+    found = {}
+    for key, log in logs.items():
+        recorded = read_starts(log.parent) if log else []
+        if log and recorded:
+            try:
+                starts = tuple(_start(start) for start in recorded)
+                epochs = max(start["last_epoch"] or 0 for start in recorded)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise UserError(
+                    f"{log.with_name(FILE)} is not the record of a training "
+                    f"({error!r}); remove it"
+                ) from None
+            found[key] = TrainingTime(starts, epochs)
+    return found
 
 
 def _start(content: Mapping[str, Any]) -> Start:
@@ -156,24 +126,21 @@ def _counted(words: Sequence[str], between: str) -> str:
 
 def hardware_shares(times: Iterable[TrainingTime]) -> list[HardwareShare]:
     """Sum up trainings by the kind of machine, the longest first."""
-    shares: dict[tuple[str, str], HardwareShare] = {}
-    for time in times:
-        parts = list(time.starts) or [Start(time.seconds, time.hosts, _UNKNOWN, "", 0)]
-        before_record = time.seconds - sum(part.seconds for part in parts)
-        if before_record > 1.0:
-            parts.append(Start(before_record, (), _UNKNOWN, "", 0))
-        seen = set()
-        for part in parts:
-            kind = (part.hardware, part.software)
-            old = shares.get(kind, HardwareShare(*kind, (), 0, 0.0))
-            shares[kind] = HardwareShare(
-                *kind,
-                hosts=tuple(dict.fromkeys((*old.hosts, *part.hosts))),
-                trainings=old.trainings + (kind not in seen),
-                seconds=old.seconds + part.seconds,
-            )
-            seen.add(kind)
-    return sorted(shares.values(), key=lambda share: -share.seconds)
+    kinds: dict[tuple[str, str], list[tuple[int, Start]]] = {}
+    for number, time in enumerate(times):
+        for start in time.starts:
+            parts = kinds.setdefault((start.hardware, start.software), [])
+            parts.append((number, start))
+    shares = [
+        HardwareShare(
+            *kind,
+            hosts=tuple(dict.fromkeys(host for _, s in parts for host in s.hosts)),
+            trainings=len({number for number, _ in parts}),
+            seconds=reduce(add, (start.seconds for _, start in parts)),
+        )
+        for kind, parts in kinds.items()
+    ]
+    return sorted(shares, key=lambda share: -share.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,19 +158,9 @@ class Environment:
 
 
 def read_environment(train_logs: Iterable[Path] = ()) -> Environment:
-    """Versions of the packages, without importing any of them.
-
-    Args:
-        train_logs: Of the trainings, whose last start counts; without a record it is
-            what this environment imports.
-    """
-    trained = []
-    for log in train_logs:
-        try:
-            text = log.with_name(HARDWARE_FILE).read_text(encoding="utf-8")
-            trained.append(dict(json.loads(text)["starts"][-1]["packages"]))
-        except (OSError, ValueError, KeyError, IndexError, TypeError):
-            continue  # of an older version, or none
+    """Versions of the packages, without importing any of them."""
+    starts = [read_starts(log.parent)[-1:] for log in train_logs]
+    trained = [start.get("packages", {}) for [start] in filter(None, starts)]
     names = ("espnet2", "torch", "espnet_ext")
     here = {name: p.record() for name, p in find_packages(names).items()}
 
@@ -229,13 +186,10 @@ def _git_state() -> str:
     """Commit of the source tree, and whether files differ from it."""
 
     def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(Path(__file__).resolve().parent), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        ).stdout.strip()
+        command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
+        return subprocess.check_output(
+            command, stderr=subprocess.DEVNULL, text=True, timeout=20
+        ).strip()
 
     try:
         # An installed copy may lie below some other project's repository.

@@ -1,24 +1,16 @@
-"""What a table's files say in words and grids, the same in markdown and HTML."""
+"""The sentences of a table's files, the same in all of them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from espnet_ext.scoring.claims import ClaimResult, ConditionResult
 from espnet_ext.scoring.comparisons import TableComparison
-from espnet_ext.scoring.names import class_counts, code_notes, corpus_name, listed
+from espnet_ext.scoring.folds import ANY_CORPUS
+from espnet_ext.scoring.names import class_name, code_notes, corpus_name, listed
 from espnet_ext.scoring.runs import RunKey, RunRecord
-from espnet_ext.scoring.scores import Cell, TableResult
+from espnet_ext.scoring.scores import TableResult
 from espnet_ext.scoring.spec import Column, Pair
-from espnet_ext.scoring.text import (
-    difference_text,
-    duration,
-    ends_signed,
-    ends_text,
-    p_text,
-    printed,
-    signed,
-    with_interval,
-)
+from espnet_ext.scoring.text import duration, p_text, signed
 from espnet_ext.scoring.trainings import (
     Environment,
     HardwareShare,
@@ -43,25 +35,23 @@ INCOMPARABLE = "†"
 
 @dataclass(frozen=True, slots=True)
 class TableReport:
-    """Everything that a table's files say.
-
-    Attributes:
-        result: The scores.
-        claims: What became of the paper's claims.
-        records: The runs.
-        times: What the finished trainings took.
-        environment: What the table was made with.
-    """
+    """Everything that a table's files say."""
 
     result: TableResult
     claims: tuple[ClaimResult, ...]
     records: Sequence[RunRecord]
-    times: Mapping[RunKey, TrainingTime]
+    times: Mapping[RunKey, TrainingTime]  # of the finished trainings
     environment: Environment
+    corpora_of_set: tuple[str, ...] = ()  # only of models on one test set
+
+    @property
+    def one_set(self) -> bool:
+        """Whether it is of models on one test set, without a table's YAML."""
+        return ANY_CORPUS in self.result.spec.corpora
 
     @property
     def several_folds(self) -> bool:
-        """Whether mean of folds and pooled folds are two things."""
+        """Whether mean of folds and pooled folds are different scores."""
         return len(self.result.spec.folds) > 1
 
     @property
@@ -85,23 +75,12 @@ class TableReport:
         return hardware_shares(self.times.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """Heads and rows of a table; a cell's lines are parted by newlines."""
-
-    heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-# ------------------------------------------------------------------------ sentences
-
-
 def describe_run(report: TableReport, key: RunKey) -> str:
     """Name a run."""
     text = report.result.spec.rows[key.row].name
     if report.several_folds:
         text += f" fold {key.fold}"
-    return f"{text} seed {key.seed}"
+    return text if report.one_set else f"{text} seed {key.seed}"
 
 
 def warnings_of(report: TableReport) -> list[str]:
@@ -120,30 +99,38 @@ def warnings_of(report: TableReport) -> list[str]:
             " Rows with fewer runs (marked with their number) are means over what "
             "is there; comparisons are on the folds and seeds that both rows have."
         )
+    if len(report.corpora_of_set) > 1:
+        found.append(
+            f"Scores are over {' + '.join(report.corpora_of_set)} together, whose "
+            "scales may differ: --corpus NAME scores one alone."
+        )
     found += code_notes({describe_run(report, r.key): r.code for r in report.records})
     return found + too_few_resamples(result.tests, result.resamples)
 
 
-def limits_of(report: TableReport) -> list[str]:
-    """What the intervals and tests of this table cannot say."""
-    result = report.result
+def limits_of_sets(report: TableReport) -> list[str]:
+    """What the test sets are too small for."""
     found = []
-    for corpus, tested in result.test_sets.items():
-        few = [
-            text
-            for fold, counts in tested.classes_by_fold.items()
-            for text in describe_few(
-                counts, f" in fold {fold}" if report.several_folds else ""
-            )
-        ]
+    for corpus, tested in report.result.test_sets.items():
+        few = []
+        for fold, counts in tested.classes_by_fold.items():
+            where = f" in fold {fold}" if report.several_folds else ""
+            few += describe_few(counts, where)
+        prefix = "" if report.one_set else f"{corpus_name(corpus)}: "
         if few:
-            found.append(f"{corpus_name(corpus)}: {few_rows_note(few)}")
+            found.append(f"{prefix}{few_rows_note(few)}")
         if min(tested.by_fold.values()) < MIN_ROWS:
             found.append(
-                f"{corpus_name(corpus)}: a test set of fewer than {MIN_ROWS} "
-                "utterances has no interval that could be trusted."
+                f"{prefix}a test set of fewer than {MIN_ROWS} utterances has no "
+                "interval that could be trusted."
             )
-    if result.comparisons and len(report.seeds) < 2:
+    return found
+
+
+def limits_of(report: TableReport) -> list[str]:
+    """What the intervals and tests of this table cannot say."""
+    found = limits_of_sets(report)
+    if report.result.comparisons and len(report.seeds) < 2:
         found.append(
             "One training for each row and fold: the comparisons are of these trained "
             "models. Whether one way to train is better than another, of which another "
@@ -152,17 +139,35 @@ def limits_of(report: TableReport) -> list[str]:
     return found
 
 
+def notes_of(report: TableReport) -> list[str]:
+    """What a reader must know of one test set's intervals and tests."""
+    result = report.result
+    return limits_of_sets(report) + too_few_resamples(result.tests, result.resamples)
+
+
+def describe_set(report: TableReport) -> str:
+    """The one test set in words."""
+    tested = report.result.test_sets[ANY_CORPUS]
+    text = f"{tested.utterances} utterances"
+    if report.corpora_of_set:
+        text += f" of {' + '.join(report.corpora_of_set)}"
+    if tested.speakers is not None:
+        text += f", {tested.speakers} speaker{'' if tested.speakers == 1 else 's'}"
+    return text
+
+
 def describe_tests(report: TableReport) -> list[str]:
     """One line for each corpus: what was tested."""
     lines = []
     for corpus, tested in report.result.test_sets.items():
-        text = f"{corpus_name(corpus)}: {tested.utterances:,} test utterances"
+        name = corpus_name(corpus) or " + ".join(report.corpora_of_set) or "test set"
+        text = f"{name}: {tested.utterances:,} test utterances"
         if len(tested.by_fold) > 1:
             sizes = ", ".join(f"{n}: {count}" for n, count in tested.by_fold.items())
             text += f" (folds {sizes})"
         if tested.speakers is not None:
             text += f", {tested.speakers} speakers"
-        counts = class_counts(tested.classes)
+        counts = ", ".join(f"{class_name(c)} {n}" for c, n in tested.classes.items())
         lines.append(f"{text}; {counts}; fingerprint {tested.fingerprint}.")
     return lines
 
@@ -185,9 +190,8 @@ def how_tested(report: TableReport) -> str:
     """The legend of the comparisons."""
     result = report.result
     statistic = "the mean of folds" if report.several_folds else "the test set"
-    text = HOW_TESTED.format(
-        number=result.tests, level=LEVEL, resamples=result.resamples
-    )
+    numbers = {"number": result.tests, "resamples": result.resamples}
+    text = HOW_TESTED.format(level=LEVEL, **numbers)
     text += f"Difference and test are of {statistic}."
     for basis in Basis:
         if any(found.basis is basis for found in result.comparisons):
@@ -202,13 +206,13 @@ def how_tested(report: TableReport) -> str:
 
 def hardware_total(report: TableReport) -> str:
     """One sentence on all trainings."""
-    number = len(report.times)
-    text = f"{number} training{'' if number == 1 else 's'} took "
-    text += f"{duration(report.training_seconds)} (h:mm:ss) together"
+    number, gpu = len(report.times), ""
     if report.gpu_seconds:
-        text += f", with {duration(report.gpu_seconds)} of GPU time"
+        gpu = f", with {duration(report.gpu_seconds)} of GPU time"
     return (
-        f"{text}. Preparing the data, extracting features and predicting are not in it."
+        f"{number} training{'' if number == 1 else 's'} took "
+        f"{duration(report.training_seconds)} (h:mm:ss) together{gpu}. Preparing the "
+        "data, extracting features and predicting are not in it."
     )
 
 
@@ -260,152 +264,3 @@ def seed_tests(comparison: TableComparison) -> str:
         f"p {p_text(test.result.p_mid)}"
         for test in comparison.by_seed
     )
-
-
-# ---------------------------------------------------------------------------- grids
-
-
-def score_grid(report: TableReport) -> Grid:
-    """The table itself: each cell's score, interval, spread over seeds and paper."""
-
-    def lines(row: str, column: Column, cell: Cell | None) -> Iterable[str]:
-        yield "" if cell is None else printed(cell.mean.estimate)
-        if cell is not None:
-            ends = ends_text(cell.mean)
-            if cell.runs != cell.expected:
-                ends += f" ({cell.runs} of {cell.expected} runs)"
-            yield ends
-            if cell.seed_deviation is not None:
-                yield f"± {cell.seed_deviation:.3f} over seeds"
-        yield from paper_lines(report, row, column)
-
-    return _columns_grid(report, lambda *place: "\n".join(lines(*place)))
-
-
-def pooled_grid(report: TableReport) -> Grid:
-    """The scores of all folds' predictions put together."""
-    return _columns_grid(
-        report,
-        lambda row, column, cell: (
-            with_interval(cell.pooled)
-            if cell
-            else "\n".join(paper_lines(report, row, column))
-        ),
-    )
-
-
-def _columns_grid(
-    report: TableReport, text: Callable[[str, Column, Cell | None], str]
-) -> Grid:
-    spec, result = report.result.spec, report.result
-    rows = [
-        [row.name, *(text(key, c, result.cells[key].get(c)) for c in spec.columns)]
-        for key, row in spec.rows.items()
-    ]
-    rows.append(["chance", *(printed(result.chance.get(c)) for c in spec.columns)])
-    return Grid(["model", *(spec.column_name(c) for c in spec.columns)], rows)
-
-
-def fold_grid(report: TableReport) -> Grid:
-    """Each fold's scores."""
-    spec, cells = report.result.spec, report.result.cells
-    rows = [
-        [
-            row.name,
-            spec.column_name(column),
-            *(printed(cells[key][column].by_fold.get(n)) for n in spec.folds),
-        ]
-        for key, row in spec.rows.items()
-        for column in spec.columns
-        if column in cells[key]
-    ]
-    return Grid(["model", "score", *(f"fold {n}" for n in spec.folds)], rows)
-
-
-def pair_grid(report: TableReport) -> Grid:
-    """One verdict a comparison."""
-    return Grid(
-        ("rows", "score", "difference", "p (Holm)", "verdict"),
-        [
-            [
-                pair_name(report, found.pair),
-                report.result.spec.column_name(found.pair.column),
-                difference_text(found.result),
-                p_text(found.p_holm),
-                found.words,
-            ]
-            for found in report.result.comparisons
-        ],
-    )
-
-
-def test_grid(report: TableReport) -> Grid:
-    """Every test behind the verdicts."""
-    comparisons = report.result.comparisons
-    bases = [b for b in Basis if any(b in c.tests for c in comparisons)]
-
-    def bounds(found: TableComparison, basis: Basis) -> str:
-        test = found.tests.get(basis)
-        return "n/a" if test is None else f"{ends_signed(test)}, p {p_text(test.p)}"
-
-    return Grid(
-        [
-            "rows",
-            "score",
-            "verdict by",
-            *(f"over {b}" for b in bases),
-            "pooled",
-            "by seed",
-        ],
-        [
-            [
-                pair_name(report, found.pair),
-                report.result.spec.column_name(found.pair.column),
-                f"{found.how}, over {found.basis}",
-                *(bounds(found, basis) for basis in bases),
-                difference_text(found.pooled),
-                seed_tests(found),
-            ]
-            for found in comparisons
-        ],
-    )
-
-
-def hardware_grid(report: TableReport) -> Grid:
-    """What was trained on which kind of machine."""
-    rows = []
-    for share in report.hardware:
-        hosts = ", ".join(share.hosts[:4])
-        if len(share.hosts) > 4:
-            hosts += f" and {len(share.hosts) - 4} more"
-        numbers = (str(share.trainings), duration(share.seconds))
-        rows.append([share.hardware, share.software, hosts, *numbers])
-    return Grid(("hardware", "software", "machines", "trainings", "wall time"), rows)
-
-
-def run_grid(report: TableReport) -> Grid:
-    """Each run; the last three columns are a file (blank if missing) and inputs."""
-    rows = []
-    for record in report.records:
-        time = report.times.get(record.key)
-        rows.append(
-            [
-                describe_run(report, record.key),
-                "" if time is None else duration(time.seconds),
-                "" if time is None or time.epochs is None else str(time.epochs),
-                "" if time is None else ", ".join(time.hosts),
-                str(record.predictions or ""),
-                record.config,
-                record.training[:16],
-            ]
-        )
-    heads = (
-        "run",
-        "training took",
-        "epochs",
-        "on",
-        "predictions",
-        "config",
-        "training",
-    )
-    return Grid(heads, rows)

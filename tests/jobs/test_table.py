@@ -480,7 +480,7 @@ def test_a_table_of_ones_own_with_a_run_that_fails(tmp_path):
     assert all(run["seconds"] > 0 and run["hosts"] for run in content["runs"])
     assert all(len(run["training"]) == 64 for run in content["runs"])
     plots = {path.name for path in (workspace.output / "plots").iterdir()}
-    assert {"table.png", "training_curves.png", "circumplex.png"} <= plots
+    assert {"table.png", "training_curves.png", "valence_arousal.png"} <= plots
 
     numbers = workspace.numbers()
     third = workspace.run()

@@ -23,16 +23,13 @@ from sklearn.metrics import balanced_accuracy_score
 from espnet_ext.errors import UserError
 from espnet_ext.scoring import metrics
 from espnet_ext.scoring.folds import align
-from espnet_ext.scoring.one_set import (
-    build_report,
-    default_pairs,
-    format_csv,
-    report_json,
-)
+from espnet_ext.scoring.one_set import default_pairs, score_set
+from espnet_ext.scoring.pages import make_page
 from espnet_ext.scoring.predictions import read_predictions
-from espnet_ext.scoring.render import set_markdown
+from espnet_ext.scoring.render import markdown
+from espnet_ext.scoring.spec import Column
 from espnet_ext.scoring.trainings import read_environment
-from espnet_ext.scoring.writers import set_latex, set_terminal
+from espnet_ext.scoring.writers import latex, set_csv, set_json, terminal
 
 HEADER = (
     "utterance,corpus,speaker,gender,emotion,emotion_pred,prob_neu,prob_ang,"
@@ -58,6 +55,18 @@ CHANCE = {
     "uar": 0.5,
     "macro_f1": 12 / 16 / 2,
 }
+
+
+def scores(report):
+    """Model -> metric -> score with its interval."""
+    return {
+        row: {column.metric: cell.mean for column, cell in cells.items()}
+        for row, cells in report.result.cells.items()
+    }
+
+
+def chance(report):
+    return {c.metric: report.result.chance[c] for c in report.result.spec.columns}
 
 
 def rows(said, attributes=True, speakers=2):
@@ -90,30 +99,32 @@ def systems(write_csv):
 
 @pytest.fixture
 def report(systems):
-    return build_report(systems, "Hand-made", resamples=500, seed=1)
+    return score_set(systems, "Hand-made", resamples=500, seed=1)
 
 
 def test_every_number_of_the_scores(report):
-    found = {m: i.estimate for m, i in report.scores["hierarchical_dc"].items()}
+    found = {m: i.estimate for m, i in scores(report)["hierarchical_dc"].items()}
     assert found == pytest.approx(EXPECTED)
     assert list(found) == list(metrics.METRICS)
-    perfect = report.scores["baseline_d"]
+    perfect = scores(report)["baseline_d"]
     assert list(perfect) == ["accuracy", "uar", "macro_f1"]
     assert all((i.low, i.estimate, i.high) == (1, 1, 1) for i in perfect.values())
-    assert set(report.scores["baseline_c"]) == set(list(EXPECTED)[:4])
-    assert report.chance == pytest.approx(CHANCE)
-    assert report.class_counts == {"neu": 12, "ang": 8}
-    assert (report.utterances, report.speakers, report.corpora) == (20, 2, ("mini",))
-    assert report.by_speaker == {}
+    assert set(scores(report)["baseline_c"]) == set(list(EXPECTED)[:4])
+    assert chance(report) == pytest.approx(CHANCE)
+    assert json.loads(set_json(report))["by_speaker"] == {}
+    tested = report.result.test_sets[""]
+    assert tested.classes == {"neu": 12, "ang": 8}
+    assert (tested.utterances, tested.speakers) == (20, 2)
+    assert report.corpora_of_set == ("mini",)
 
 
 def test_every_number_of_the_markdown(report):
-    text = set_markdown(report, read_environment(), {"A plot": "plots/a.png"})
+    text = markdown(make_page(report), {"a": ("A plot", b"")})
     table = re.search(r"\|model\|.*?\|chance\|[^\n]*", text, re.DOTALL)[0].splitlines()
     assert table[0] == "|model|CCC|CCC-V|CCC-A|CCC-D|Acc|UAR|macro-F1|"
     row = dict(zip(metrics.METRICS, table[2].split("|")[2:-1], strict=True))
     for metric, cell in row.items():
-        interval = report.scores["hierarchical_dc"][metric]
+        interval = scores(report)["hierarchical_dc"][metric]
         expected = [EXPECTED[metric], interval.low, interval.high]
         numbers = [float(n) for n in re.findall(r"-?\d+\.\d+", cell)]
         assert numbers == pytest.approx(expected, abs=5.01e-4), metric
@@ -124,19 +135,22 @@ def test_every_number_of_the_markdown(report):
     assert table[4].startswith("|Baseline C|0.556 [")
     assert table[4].endswith("|0.000 [0.000, 0.000]||||")
     assert table[5] == "|chance|0.000|0.000|0.000|0.000|0.600|0.500|0.375|"
-    assert "(neutral 12, angry 8)" in text
+    assert "neutral 12, angry 8;" in text
     assert "![A plot](plots/a.png)" in text
     # -6 rights of 20; McNemar 0 against 6: 2 / 2^6, mid-p minus 1/64
-    cells = next(x for x in text.splitlines() if "|Acc|-" in x).split("|")
+    front, behind = text.split("<details>")
+    cells = next(x for x in front.splitlines() if "|Acc|-" in x).split("|")
     assert cells[1] == "Hierarchical D-C − Baseline D"
     assert cells[3].startswith("-0.300 [")
-    assert cells[4] == "0.016 (McNemar (mid-p), over utterances)"
-    assert cells[6] == "not shown (these models, these speakers)"
+    assert cells[5] == "not shown (these models, these speakers)"
+    cells = next(x for x in behind.splitlines() if "|Acc|" in x).split("|")
+    assert cells[3] == "McNemar (mid-p), over utterances"
+    assert cells[4].endswith("], p 0.016")
     assert "not of the methods" in text
 
 
 def test_terminal_table(report):
-    lines = set_terminal(report).splitlines()
+    lines = terminal(report).splitlines()
     assert lines[1].split() == [
         "CCC", "CCC-V", "CCC-A", "CCC-D", "Acc", "UAR", "macro-F1"
     ]  # fmt: skip
@@ -152,11 +166,11 @@ def test_terminal_table(report):
 
 
 def test_json_and_csv_say_the_same(report):
-    content = json.loads(report_json(report, read_environment()))
-    for name, scores in content["scores"].items():
-        for metric, interval in scores.items():
-            assert interval["estimate"] == report.scores[name][metric].estimate
-    table = list(csv.DictReader(io.StringIO(format_csv(report))))
+    content = json.loads(set_json(report))
+    for name, found in content["scores"].items():
+        for metric, interval in found.items():
+            assert interval["estimate"] == scores(report)[name][metric].estimate
+    table = list(csv.DictReader(io.StringIO(set_csv(report))))
     assert len(table) == 7 + 3 + 4 + 7
     for row in table[:7]:
         assert float(row["score"]) == pytest.approx(EXPECTED[row["metric"]], abs=1e-6)
@@ -168,13 +182,13 @@ def test_json_and_csv_say_the_same(report):
 
 
 def test_every_number_of_the_latex(report):
-    lines = set_latex(report).splitlines()
+    lines = latex(report).splitlines()
     assert lines[3].split(" & ") == [
         "Model", "CCC", "CCC-V", "CCC-A", "CCC-D", "Acc", "UAR", r"macro-F1 \\"
     ]  # fmt: skip
-    scores = lines[5].removesuffix(r" \\").split(" & ")
-    assert scores[0] == "Hierarchical D-C"
-    assert [float(s) for s in scores[1:]] == pytest.approx(
+    cells = lines[5].removesuffix(r" \\").split(" & ")
+    assert cells[0] == "Hierarchical D-C"
+    assert [float(s) for s in cells[1:]] == pytest.approx(
         list(EXPECTED.values()), abs=5.01e-4
     )
     ends = [
@@ -182,7 +196,7 @@ def test_every_number_of_the_latex(report):
         for cell in lines[6].split(" & ")[1:]
     ]
     for (low, high), interval in zip(
-        ends, report.scores["hierarchical_dc"].values(), strict=True
+        ends, scores(report)["hierarchical_dc"].values(), strict=True
     ):
         assert (low, high) == pytest.approx((interval.low, interval.high), abs=5.01e-4)
     assert lines[7].count("--") == 4
@@ -210,18 +224,20 @@ def test_intervals_agree_with_scipy(report, systems):
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    ours = build_report(systems, "", resamples=3000).scores["hierarchical_dc"]["uar"]
+    ours = scores(score_set(systems, "", resamples=3000))["hierarchical_dc"]["uar"]
     assert ours.low == pytest.approx(theirs.low, abs=0.05)
     assert ours.high == pytest.approx(theirs.high, abs=0.05)
 
 
 def test_same_inputs_same_report_and_other_models_change_nothing(systems, report):
-    assert build_report(systems, "Hand-made", resamples=500, seed=1) == report
-    assert build_report(systems, "Hand-made", resamples=500, seed=2) != report
-    alone = build_report(
+    again = score_set(systems, "Hand-made", resamples=500, seed=1)
+    assert scores(again) == scores(report)
+    other = score_set(systems, "Hand-made", resamples=500, seed=2)
+    assert scores(other) != scores(report)
+    alone = score_set(
         {"hierarchical_dc": systems["hierarchical_dc"]}, "x", resamples=500, seed=1
     )
-    assert alone.scores["hierarchical_dc"] == report.scores["hierarchical_dc"]
+    assert scores(alone)["hierarchical_dc"] == scores(report)["hierarchical_dc"]
 
 
 def test_pairs_and_holm(report, systems):
@@ -230,18 +246,22 @@ def test_pairs_and_holm(report, systems):
         ("hierarchical_dc", "baseline_c"),
         ("hierarchical_dc", "multitask"),
     ]
-    assert [(p.second, p.metric) for p in report.pairs] == [
+    assert [
+        (p.pair.second, p.pair.column.metric) for p in report.result.comparisons
+    ] == [
         ("baseline_c", "ccc"),
         ("baseline_d", "accuracy"),
         ("baseline_d", "uar"),
         ("baseline_d", "macro_f1"),
     ]
-    assert report.pairs[0].result.p == 1.0  # the same attributes
-    p = sorted(pair.result.p for pair in report.pairs)
-    assert min(pair.p_holm for pair in report.pairs) == pytest.approx(4 * p[0])
-    assert build_report(systems, "", resamples=100, pairs=[]).pairs == ()
+    assert report.result.comparisons[0].result.p == 1.0  # the same attributes
+    p = sorted(pair.result.p for pair in report.result.comparisons)
+    assert min(pair.p_holm for pair in report.result.comparisons) == pytest.approx(
+        4 * p[0]
+    )
+    assert score_set(systems, "", resamples=100, pairs=[]).result.comparisons == ()
     with pytest.raises(UserError, match="cannot compare 'x': no predictions of that"):
-        build_report(systems, "", pairs=[("hierarchical_dc", "x")])
+        score_set(systems, "", pairs=[("hierarchical_dc", "x")])
 
 
 def test_intervals_over_speakers_where_there_are_enough(write_csv):
@@ -249,14 +269,14 @@ def test_intervals_over_speakers_where_there_are_enough(write_csv):
     lines = [f"u{i:03d},s{i % 40},a,{'ab'[i % 3 == 0]}" for i in range(100)]
     lines += [f"v{i:03d},s{i % 40},b,{'ba'[i % 4 == 0]}" for i in range(100)]
     system = read_predictions(write_csv(lines, header))
-    found = build_report({"x": system, "y": system}, "t", 300, pairs=[("x", "y")])
-    interval = found.by_speaker["x"]["uar"]
+    found = score_set({"x": system, "y": system}, "t", 300, pairs=[("x", "y")])
+    interval = found.result.cells["x"][Column("", "uar")].over_speakers
     assert interval.low < interval.estimate < interval.high
-    pair = found.pairs[0]
+    pair = found.result.comparisons[0]
     assert pair.basis == "speakers"
     assert (pair.result.p, pair.finding) == (1.0, "not shown")
-    assert "### Intervals over speakers" in set_markdown(found, read_environment(), {})
-    row = next(csv.DictReader(io.StringIO(format_csv(found))))
+    assert "### Intervals over speakers" in markdown(make_page(found), {})
+    row = next(csv.DictReader(io.StringIO(set_csv(found))))
     assert float(row["speaker_low"]) < float(row["score"])
 
 
@@ -268,7 +288,7 @@ def test_uar_is_resampled_within_classes(write_csv):
         f"c{i},c,{'ca'[i % 2]}" for i in range(6)
     ]
     system = read_predictions(write_csv(lines, "utterance,emotion,emotion_pred"))
-    found = build_report({"x": system}, "t", 1000).scores["x"]["uar"]
+    found = scores(score_set({"x": system}, "t", 1000))["x"]["uar"]
     assert found.estimate == pytest.approx(1.7 / 3)
     assert found.high - found.low == pytest.approx(2 * 1.96 * 0.0812, rel=0.15)
 
@@ -278,21 +298,20 @@ def test_two_rows_have_a_score_and_no_interval(write_csv):
     lines = ["a,1,1,1,1.2,1.2,1.2", "b,2,2,2,1.8,1.8,1.8"]
     header = "utterance,valence,arousal,dominance,valence_pred,arousal_pred,"
     header += "dominance_pred"
-    found = build_report({"x": read_predictions(write_csv(lines, header))}, "t", 100)
-    ccc = found.scores["x"]["ccc"]
+    found = score_set({"x": read_predictions(write_csv(lines, header))}, "t", 100)
+    ccc = scores(found)["x"]["ccc"]
     assert ccc.estimate == pytest.approx(2 * 0.15 / (0.25 + 0.09))
     assert np.isnan([ccc.low, ccc.high]).all()
-    environment = read_environment()
     for text in (
-        set_terminal(found),
-        set_markdown(found, environment, {}),
-        set_latex(found),
+        terminal(found),
+        markdown(make_page(found), {}),
+        latex(found),
     ):
         assert "[-]" in text
-        assert "Fewer than 20 utterances" in text
-    content = json.loads(report_json(found, environment))
+        assert "test set of fewer than 20 utterances" in text
+    content = json.loads(set_json(found))
     assert content["scores"]["x"]["ccc"]["low"] is None
-    row = next(csv.DictReader(io.StringIO(format_csv(found))))
+    row = next(csv.DictReader(io.StringIO(set_csv(found))))
     assert row["low"] == row["high"] == ""
 
 
@@ -313,10 +332,12 @@ def one_against_all(write_csv, counts):
 
 def test_a_class_of_one_row_is_told_beside_the_numbers(write_csv):
     a, b = one_against_all(write_csv, (75, 75, 60, 39, 1))
-    found = build_report({"a": a, "b": b}, "t", pairs=[("a", "b")])
-    assert np.isnan(found.scores["a"]["uar"].low)
-    assert np.isfinite(found.scores["a"]["accuracy"].low)
-    (uar,) = [pair for pair in found.pairs if pair.metric == "uar"]
+    found = score_set({"a": a, "b": b}, "t", pairs=[("a", "b")])
+    assert np.isnan(scores(found)["a"]["uar"].low)
+    assert np.isfinite(scores(found)["a"]["accuracy"].low)
+    (uar,) = [
+        pair for pair in found.result.comparisons if pair.pair.column.metric == "uar"
+    ]
     assert uar.how == "answers swapped"
     # Signs of the rows that only one has right, each weighed by its class.
     wrong = b.pred_class != b.true_class
@@ -324,28 +345,28 @@ def test_a_class_of_one_row_is_told_beside_the_numbers(write_csv):
     normal = 2 * stats.norm.sf(uar.result.difference / np.sum(weight**2) ** 0.5)
     assert uar.result.difference == pytest.approx(weight.sum())
     assert uar.result.p == pytest.approx(normal, abs=0.01)
-    for text in (set_terminal(found), set_markdown(found, read_environment(), {})):
+    for text in (terminal(found), markdown(make_page(found), {})):
         assert "Classes of fewer than 5 utterances (e 1)" in text
 
 
 def test_resamples_that_cannot_reach_the_level_are_told(write_csv):
     a, b = one_against_all(write_csv, (30, 30, 30, 30, 30))
     pairs = [("a", "b"), ("b", "a")]
-    few = build_report({"a": a, "b": b}, "t", 100, pairs=pairs)
-    assert "100 resamples are too few for 6 tests" in set_terminal(few)
-    more = build_report({"a": a, "b": b}, "t", pairs=pairs)
-    assert more.resamples == 10_000
-    assert "too few" not in set_terminal(more)
-    assert max(pair.p_holm for pair in more.pairs) < 0.05
+    few = score_set({"a": a, "b": b}, "t", 100, pairs=pairs)
+    assert "100 resamples are too few for 6 tests" in terminal(few)
+    more = score_set({"a": a, "b": b}, "t", pairs=pairs)
+    assert more.result.resamples == 10_000
+    assert "too few" not in terminal(more)
+    assert max(pair.p_holm for pair in more.result.comparisons) < 0.05
 
 
 def test_partly_rated_sets(write_csv):
     header = "utterance,valence,valence_pred,arousal_pred,dominance_pred"
     lines = ["a,1,1,1,1", "b,2,2,2,2", "c,,3,3,3", "d,4,4,4,4"]
-    found = build_report({"x": read_predictions(write_csv(lines, header))}, "t", 100)
-    assert list(found.scores["x"]) == ["ccc_valence"]
-    assert found.scores["x"]["ccc_valence"].estimate == pytest.approx(1)
-    assert found.chance == {"ccc_valence": 0.0}
+    found = score_set({"x": read_predictions(write_csv(lines, header))}, "t", 100)
+    assert list(scores(found)["x"]) == ["ccc_valence"]
+    assert scores(found)["x"]["ccc_valence"].estimate == pytest.approx(1)
+    assert chance(found) == {"ccc_valence": 0.0}
 
 
 def test_align_fills_truth_and_class_order(write_csv):

@@ -11,8 +11,9 @@ import pytest
 from scipy.io import wavfile
 
 from espnet_ext.bin.ser_score import main
+from espnet_ext.corpora.datadir import read_wav_scp
 from espnet_ext.errors import UserError
-from espnet_ext.scoring.attention import choose_examples, read_wav_scp
+from espnet_ext.scoring.attention import choose_examples
 from espnet_ext.scoring.predictions import read_predictions
 
 CLASSES = ("neu", "ang", "hap")
@@ -89,11 +90,9 @@ def test_outputs_and_sameness(inputs, capsys):
     plots = sorted(path.name for path in (out / "plots").iterdir())
     assert plots == [
         "attention_hierarchical_dc.png",
-        "attributes.png",
         "calibration.png",
         "confusion_matrix.png",
         "scores.png",
-        "speakers.png",
         "training_curves.png",
         "valence_arousal.png",
     ]
@@ -154,7 +153,7 @@ def test_models_of_other_code_are_told(inputs, capsys):
     main([*options, "--output", str(inputs / "out")])
     assert said in capsys.readouterr().out
     text = (inputs / "out" / "RESULTS.md").read_text()
-    assert f"> **{said} differ: hierarchical_dc. `--force 5-6` makes" in text
+    assert f"> **{said} differ: Hierarchical D-C. `--force 5-6` makes" in text
     # made again by the same code
     record = inputs / "hierarchical_dc" / "test" / ".done.json"
     record.write_text(json.dumps({"code": ["b"]}))
@@ -171,8 +170,8 @@ def test_corpus_option(inputs, capsys):
         str(inputs / "out"), "--plots", "false",
     ]  # fmt: skip
     main(arguments)
-    assert "note: scores are over maxi + mini together" in capsys.readouterr().out
-    assert "**This set mixes corpora**" in (inputs / "out/RESULTS.md").read_text()
+    assert "note: Scores are over maxi + mini together" in capsys.readouterr().out
+    assert "**Scores are over maxi + mini" in (inputs / "out/RESULTS.md").read_text()
     main([*arguments, "--corpus", "maxi"])
     assert "30 utterances of maxi, 1 speaker;" in capsys.readouterr().out
     with pytest.raises(SystemExit):
@@ -230,7 +229,7 @@ def test_two_spellings_of_a_class_are_refused(tmp_path, capsys):
         ({"attention": "x=a.npz"}, "--attention: no --predictions x=...; there are m"),
         ({"train_log": "multitask=none.log"}, "none.log: no such training log"),
         ({"attention": "multitask=none.npz"}, "none.npz: no such attention file"),
-        ({"wav_scp": "none.scp"}, "none.scp: no such wav.scp"),
+        ({"wav_scp": "none.scp"}, "none.scp: No such file"),
         ({"reference": "none"}, "none: no such reference"),
         ({"resamples": 5}, "--resamples 5: take at least 100"),
         ({"seed": -1}, "--seed -1: must not be negative"),
@@ -285,10 +284,10 @@ def test_malformed_attention(inputs, arrays, message):
     path = inputs / "attention.npz"
     np.savez(path, **{key: np.array(value) for key, value in arrays.items()})
     with pytest.raises(UserError, match=message):
-        choose_examples(path, system)
+        choose_examples(path, system, {})
     path.write_text("x")
     with pytest.raises(UserError, match=r"attention\.npz: not a readable npz file"):
-        choose_examples(path, system)
+        choose_examples(path, system, {})
 
 
 def test_examples_are_one_a_class_of_median_length(inputs):
@@ -303,7 +302,7 @@ def test_examples_are_one_a_class_of_median_length(inputs):
                    if c == index]  # fmt: skip
         assert match[1] == members[len(members) // 2]
     assert set(examples[0].weights) == {"discrete", "continuous"}
-    assert len(examples[0].waveform) == examples[0].rate == 16000
+    assert len(examples[0].waveform) == 16000
 
 
 def test_wavs_that_are_missing_or_of_another_format(inputs):
@@ -316,6 +315,3 @@ def test_wavs_that_are_missing_or_of_another_format(inputs):
         UserError, match=r"a\.wav: no such wav file \(named in wav\.scp"
     ):
         choose_examples(path, system, read_wav_scp(scp))
-    scp.write_text("u01\n")
-    with pytest.raises(UserError, match=r"wav\.scp:1: expected 'utterance path', got"):
-        read_wav_scp(scp)

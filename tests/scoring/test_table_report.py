@@ -18,7 +18,7 @@ from espnet_ext.scoring.claims import Verdict, judge_claims
 from espnet_ext.scoring.runs import read_all_predictions, read_runs
 from espnet_ext.scoring.scores import score_table
 from espnet_ext.scoring.spec import Column, load_table
-from espnet_ext.scoring.trainings import hardware_shares, training_time
+from espnet_ext.scoring.trainings import training_times
 from scoring import table_data
 
 
@@ -259,13 +259,7 @@ def test_the_page_needs_nothing_else(output, result):
     assert "Row & one" in shown
     assert "<script" not in text.lower()
     figures = {path.stem for path in (output / "plots").iterdir()}
-    assert {
-        "table",
-        "confusion_matrix",
-        "valence_arousal",
-        "calibration",
-        "speakers",
-    } <= figures
+    assert {"table", "confusion_matrix", "valence_arousal", "calibration"} <= figures
     assert len([f for f in page.fetched if f.startswith("data:")]) == len(figures)
 
 
@@ -369,22 +363,12 @@ def test_a_wrong_list_of_runs_is_named(tmp_path, capsys, text, message):
     assert re.search(message, fails(made, capsys))
 
 
-def test_training_time_leaves_breaks_out(tmp_path):
-    log = tmp_path / "train.log"
-    log.write_text(
-        "# Started at 2026-01-01 10:00:00: python\n"
-        "[a] 2026-01-01 10:00:00,000 (x:1) INFO: start\n"
-        "[a] 2026-01-01 10:01:30,500 (x:1) INFO: killed after this\n"
-        "Traceback\n"
-        "# Started at 2026-01-02 08:00:00: python\n"
-        "[b] 2026-01-02 08:00:00,000 (x:1) INFO: again\n"
-        "[b] 2026-01-02 08:00:10,000 (x:1) INFO: done\n"
-    )
-    found = training_time(log)
-    assert found.seconds == 100.0
-    assert found.hosts == ("a", "b")
-    with pytest.raises(UserError, match=r"gone\.log"):
-        training_time(tmp_path / "gone.log")
+def training_time(log):
+    return training_times({"x": log})["x"]
+
+
+def test_a_training_without_a_record_is_left_out(tmp_path):
+    assert training_times({"x": tmp_path / "train.log", "y": None}) == {}
 
 
 MACHINE = {"host": "node1", "cpu": "Some CPU", "cores": 8, "threads": 4, "gpus": []}
@@ -435,22 +419,7 @@ def test_several_nodes_are_counted(tmp_path):
     assert found.gpu_seconds == 40.0
 
 
-def test_what_an_older_version_began_is_told_by_the_log(tmp_path):
-    log = write_record(tmp_path, start(20.0, 5, 8, MACHINE))
-    log.write_text(
-        "[old] 2026-01-01 10:00:00,000 (x:1) INFO: start\n"
-        "[node1] 2026-01-01 10:01:30,000 (x:1) INFO: done\n"
-    )
-    found = training_time(log)
-    assert (found.seconds, found.hosts) == (90.0, ("old", "node1"))
-    shares = hardware_shares([found])
-    assert [(share.hardware, share.seconds) for share in shares] == [
-        ("not recorded", 70.0),
-        ("Some CPU, 4 threads, no GPU", 20.0),
-    ]
-
-
-@pytest.mark.parametrize("text", ["", "{}", '{"starts": []}', '{"starts": [{}]}', "[]"])
+@pytest.mark.parametrize("text", ["", "{}", '{"starts": [{}]}', "[]"])
 def test_a_malformed_record_is_named(tmp_path, text):
     (tmp_path / "hardware.json").write_text(text)
     with pytest.raises(UserError, match=r"hardware\.json is not the record"):
@@ -458,17 +427,12 @@ def test_a_malformed_record_is_named(tmp_path, text):
 
 
 def test_where_and_how_long(tmp_path):
-    """One run on a GPU, one resumed on another machine, one of which a log is left."""
+    """One run on a GPU, one resumed on another machine, one without a record."""
     made = table_data.make(tmp_path, seeds=(0,))
     keys = list(made.said)
     gpu = start(3600.0, 1, 10, ON_GPU, cuda="13.0")
     write_record(tmp_path / "first", gpu)
     write_record(tmp_path / "second", start(60.0, 1, 2, MACHINE), gpu)
-    (tmp_path / "third").mkdir()
-    (tmp_path / "third" / "train.log").write_text(
-        "[old] 2026-01-01 10:00:00,000 (x:1) INFO: start\n"
-        "[old] 2026-01-01 10:00:30,000 (x:1) INFO: done\n"
-    )
     with open(made.runs, "w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["row", "fold", "seed", "predictions", "train_log"])
@@ -478,7 +442,7 @@ def test_where_and_how_long(tmp_path):
     output = run(made, "--plots", "false")
     text = (output / "RESULTS.md").read_text()
     assert (
-        "3 trainings took 2:01:30 (h:mm:ss) together, with 2:00:00 of GPU time." in text
+        "2 trainings took 2:01:00 (h:mm:ss) together, with 2:00:00 of GPU time." in text
     )
     _, *rows = markdown_table(text, "Where and how long")
     software = "torch 2.13, CUDA 13.0, python 3.12.1"
@@ -488,31 +452,29 @@ def test_where_and_how_long(tmp_path):
             *("Some CPU, 4 threads, no GPU", "torch 2.13, python 3.12.1"),
             *("node1", "1", "0:01:00"),
         ],
-        ["not recorded", "", "old", "1", "0:00:30"],
     ]
     _, *runs = markdown_table(text, "Runs")
     assert [row[1:4] for row in runs] == [
         ["1:00:00", "10", "node2"],
         ["1:01:00", "10", "node1, node2"],
-        ["0:00:30", "", "old"],
+        ["", "", ""],
         ["", "", ""],
     ]
     page = (output / "report.html").read_text()
-    for cell in (*rows[0], "2:01:30 (h:mm:ss) together"):
+    for cell in (*rows[0], "2:01:00 (h:mm:ss) together"):
         assert cell in page
     content = json.loads((output / "table.json").read_text())
-    assert content["training_seconds"] == 7290.0
+    assert content["training_seconds"] == 7260.0
     assert content["training_gpu_seconds"] == 7200.0
-    assert [share["trainings"] for share in content["hardware"]] == [2, 1, 1]
+    assert [share["trainings"] for share in content["hardware"]] == [2, 1]
     assert content["runs"][1]["starts"][1]["gpus"] == 1
 
 
 def test_without_any_log_there_is_no_such_section(output):
     assert "### Where and how long" not in (output / "RESULTS.md").read_text()
     page = (output / "report.html").read_text()
-    assert 'id="hardware"' not in page
-    assert "#hardware" not in page  # no link leads nowhere
-    assert 'href="#table"' in page
+    assert "where-and-how-long" not in page  # no link leads nowhere
+    assert 'href="#mean-of-folds"' in page
 
 
 def test_one_seed_speaks_of_trained_models_only(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from espnet_ext.scoring.trainings import read_environment, training_time
+from espnet_ext.scoring.trainings import read_environment, training_times
 from espnet_ext.utils.packages import find_package, strangers
 
 ROOT = Path(__file__).parents[2]
@@ -97,5 +97,5 @@ def test_results_tell_what_trained_and_not_what_is_installed(tmp_path):
     environment = read_environment([log])
     assert environment.espnet == "202402 from /x/espnet2"
     assert environment.torch == "2.0"
-    (found,) = training_time(log).starts
+    (found,) = training_times({0: log})[0].starts
     assert found.software == "torch 2.0, espnet 202402 from /x/espnet2, python 3.12.3"
