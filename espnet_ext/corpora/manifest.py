@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.corpora.corpus import LeftOut, Reading
 from espnet_ext.corpora.manifest_columns import (
     PARTS,
@@ -34,7 +35,7 @@ from espnet_ext.corpora.manifest_table import (
     part_place,
 )
 from espnet_ext.corpora.pieces import piece_path
-from espnet_ext.corpora.utterance import ATTRIBUTES, UNKNOWN, Utterance
+from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 
 _NAME = re.compile(r"\w[\w.-]*")

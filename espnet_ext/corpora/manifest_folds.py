@@ -9,22 +9,29 @@ import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from espnet_ext.corpora.splits import (
     Scheme,
     Split,
     SplitOptions,
     Utterances,
-    split_by_part,
+    published_parts,
+    split_by,
 )
 from espnet_ext.corpora.utterance import UNKNOWN
 from espnet_ext.errors import UserError
 
-OWN_SCHEME = "own"
-"""Name of the scheme of every corpus that is no module here."""
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 FOLDS = 5
 """How many folds are drawn where there are speakers for as many."""
+
+# How often groups are dealt into folds at random, where there are few of them.
+_DEALS = 1000
+_FEW_GROUPS = 1000
 
 # A part of the training speakers that validates, where no rows are given for it.
 _VALID_SHARE = 6
@@ -58,22 +65,15 @@ def own_scheme(utterances: Utterances) -> Scheme:
             "utt2split has neither train, valid and test nor fold1, fold2, ...; there "
             f"are {', '.join(sorted(parts))}"
         )
-    return Scheme(
-        lambda utterances, _: split_by_part(utterances, "train", "valid", "test"),
-        folds=1,
-        description="the parts of utt2split",
-        unseen_test_speakers=False,
-    )
+    return published_parts("train", "valid", "test", "the parts of utt2split")
 
 
 def _by_fold(count: int, utterances: Utterances, options: SplitOptions) -> Split:
     """Test on a fold, validate on the one before; what has no fold is trained on."""
     test = fold_name(options.fold)
     valid = fold_name((options.fold - 2) % count + 1)
-    parts: dict[str, list[str]] = {"train": [], valid: [], test: []}
-    for id_, utterance in utterances.items():
-        parts.get(utterance.split, parts["train"]).append(id_)
-    return Split(*(tuple(sorted(ids)) for ids in parts.values()))
+    parts = {valid: "valid", test: "test"}
+    return split_by(utterances, lambda u: parts.get(u.split, "train"))
 
 
 def draw_folds(
@@ -93,28 +93,73 @@ def draw_folds(
     """
     # Late: sklearn takes a second to import.
     import numpy as np
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+    from sklearn.model_selection import StratifiedKFold
 
     labels = np.unique(np.array(classes), return_inverse=True)[1]  # (n,)
-    known = len(set(groups) - {UNKNOWN})
     random = np.random.RandomState(seed)
-    if known < folds:
+    if len(set(groups) - {UNKNOWN}) < folds:
         drawn = StratifiedKFold(folds, shuffle=True, random_state=random)
-        parts = _quietly(drawn, labels, None)
-    else:
-        # Strangers are spread over some groups of their own.
-        strangers = random.randint(20 * folds, size=len(groups))  # (n,)
-        names = [
-            f"{UNKNOWN} {stranger}" if group == UNKNOWN else group
-            for group, stranger in zip(groups, strangers, strict=True)
-        ]
-        members = np.unique(np.array(names), return_inverse=True)[1]  # (n,)
-        grouped = StratifiedGroupKFold(folds, shuffle=True, random_state=random)
-        parts = _quietly(grouped, labels, members)
-    result = np.zeros(len(groups), int)
+        result = _number(_quietly(drawn, labels, None), len(labels))
+        return result.tolist()
+    # Strangers are spread over some groups of their own.
+    strangers = random.randint(20 * folds, size=len(groups))  # (n,)
+    names = [
+        f"{UNKNOWN} {stranger}" if group == UNKNOWN else group
+        for group, stranger in zip(groups, strangers, strict=True)
+    ]
+    members = np.unique(np.array(names), return_inverse=True)[1]  # (n,)
+    return _most_even(members, labels, folds, random).tolist()
+
+
+def _most_even(
+    members: "NDArray[np.int64]",
+    labels: "NDArray[np.int64]",
+    folds: int,
+    random: "np.random.RandomState",
+) -> "NDArray[np.int64]":
+    """Take the most even of sklearn's greedy folds and of many dealt at random.
+
+    The greedy ones are even where there are many groups, and not where there are ten.
+    """
+    import numpy as np
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    count = np.zeros((members.max() + 1, labels.max() + 1))  # (groups, classes)
+    np.add.at(count, (members, labels), 1)
+    greedy = StratifiedGroupKFold(folds, shuffle=True, random_state=random)
+    found = _number(_quietly(greedy, labels, members), len(labels))  # (n,)
+    best = np.zeros(len(count), int)  # (groups,)
+    best[members] = found
+    lowest = _unevenness(best, count, folds)
+    for _ in range(_DEALS if len(count) < _FEW_GROUPS else 0):
+        dealt = random.permutation(np.arange(len(count)) % folds) + 1  # (groups,)
+        unevenness = _unevenness(dealt, count, folds)
+        if unevenness < lowest:
+            best, lowest = dealt, unevenness
+    return best[members]
+
+
+def _unevenness(
+    fold: "NDArray[np.int64]", count: "NDArray[np.float64]", folds: int
+) -> float:
+    """Return how far the folds' shares of each class and of all are from equal."""
+    import numpy as np
+
+    sums = np.zeros((folds, count.shape[1]))  # (folds, classes)
+    np.add.at(sums, fold - 1, count)
+    totals = sums.sum(axis=1)  # (folds,)
+    shares = sums / sums.sum(axis=0)
+    return float(shares.var(axis=0).mean() + (totals / totals.sum()).var())
+
+
+def _number(parts: list, count: int) -> "NDArray[np.int64]":
+    """Turn the indices of each fold into the fold (count,) of each index, from 1."""
+    import numpy as np
+
+    result = np.zeros(count, int)
     for number, test in enumerate(parts, start=1):
         result[test] = number
-    return result.tolist()
+    return result
 
 
 def _quietly(splitter: object, labels: object, members: object) -> list:

@@ -90,9 +90,7 @@ def find_recordings(data_dir: Path, labels: Path | None = None) -> dict[str, Rec
     utterances, seconds = data.utterances, data.durations
     if labels is not None:
         class_map = load_class_map(labels)
-        utterances = {
-            u: x for u, x in utterances.items() if class_map.class_of(x) is not None
-        }
+        utterances = {u: x for u, x in utterances.items() if class_map.keeps(x)}
         if not utterances:
             raise UserError(f"{labels}: keeps no utterance of {data_dir}")
     if not seconds:
