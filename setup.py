@@ -53,6 +53,7 @@ EXTRAS = {
 
 COMMANDS = [
     "ser_prepare",
+    "ser_fetch_corpus",
     "ser_make_sets",
     "ser_make_mini",
     "ser_extract",

@@ -93,8 +93,9 @@ def write_emobox(folder, rows, folds, keys=("key", "wav", "emo"), name_map=None)
             chosen = [x for x, t in zip(lines, test, strict=True) if t == wanted]
             write_jsonl(fold / f"my_{part}_fold_{number}.jsonl", chosen)
     stm = [
-        f"my-{r['path'][:-4]} 1 {r['speaker']} 0 1.5 <spk={r['speaker']},x=y> {r['emotion']}\n"
+        f"my-{r['path'][:-4]} 1 {s} 0 1.5 <id=x,spk={s},emotion=y> y\n"
         for r in rows
+        for s in [r["speaker"]]
     ]
     (folder / "data.seg.wrd.stm").write_text("".join(stm))
     (folder / (name_map or "label_map.json")).write_text(
@@ -197,7 +198,7 @@ def test_an_audio_folder_with_a_folder_for_each_part(tmp_path):
 
 
 def test_a_folder_of_no_format_is_named(tmp_path):
-    with pytest.raises(UserError, match="wav.scp.*fold_1.*metadata.csv.*db.yaml"):
+    with pytest.raises(UserError, match=r"wav.scp.*fold_1.*metadata.csv.*db.yaml"):
         read(tmp_path)
 
 
