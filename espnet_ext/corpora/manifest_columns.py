@@ -135,11 +135,13 @@ def largest_share(row: Mapping[str, str], columns: Sequence[str]) -> str:
 
 def is_missing(text: str) -> bool:
     """Tell whether a cell says nothing."""
-    return text.strip().lower() in _MISSING
+    return not text or text.strip().lower() in _MISSING
 
 
 def as_word(text: str) -> str:
     """Make a cell one word; a missing one is ``<unk>``."""
+    if text.isalnum() and len(text) > len(UNKNOWN):  # most cells; none is missing
+        return text
     return UNKNOWN if is_missing(text) else _BLANKS.sub("_", text.strip())
 
 
@@ -156,10 +158,12 @@ def parse_number(text: str) -> float:
     """
     if is_missing(text):
         return math.nan
-    text = text.strip()
-    if _DECIMAL_COMMA.fullmatch(text):
-        text = text.replace(",", ".")
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        if not _DECIMAL_COMMA.fullmatch(text.strip()):
+            raise
+        value = float(text.replace(",", "."))
     if math.isinf(value):
         raise ValueError(f"{text} is infinite")
     return value
