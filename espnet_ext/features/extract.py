@@ -5,7 +5,6 @@ similar and bounded lengths whatever the size of a shard, so that memory does no
 with the corpus.
 """
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +36,7 @@ from espnet_ext.features.waveform_batches import (
     digest_file,
     group_batches,
     read_ahead,
+    size_and_time,
 )
 from espnet_ext.utils.atomic import atomic_write_text
 
@@ -258,15 +258,15 @@ def _refuse_other_audio(
     for utterance, audio in held.items():
         path = recordings[utterance].path
         try:
-            status = os.stat(path)
+            size, time = size_and_time(path)
         except OSError as error:
             raise UserError(
                 f"utterance {utterance}: {path}: {error.strerror}; put the recording "
                 "back, or prepare the data directory again"
             ) from None
-        if (status.st_size, status.st_mtime_ns) == (audio.size, audio.mtime):
+        if (size, time) == (audio.size, audio.mtime):
             continue
-        if status.st_size != audio.size or digest_file(path) != audio.digest:
+        if size != audio.size or digest_file(path) != audio.digest:
             raise UserError(
                 f"{output}: the features of {utterance} were made from another "
                 f"recording than {path} is now. Choose another folder for --output, "

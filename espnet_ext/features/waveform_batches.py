@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 
 from espnet_ext.corpora.audio import load_waveform
+from espnet_ext.corpora.pieces import part_piece
 from espnet_ext.errors import UserError
 from espnet_ext.features.store_files import Audio
 
@@ -70,18 +72,28 @@ def read_ahead(
 
 
 def digest_file(path: str) -> str:
-    """BLAKE2b of a file's bytes, as `Audio` holds it."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(
-            stream, lambda: hashlib.blake2b(digest_size=16)
-        ).hexdigest()
+    """BLAKE2b of a file's bytes (and of which piece of it), as `Audio` holds it."""
+    recording = part_piece(path)[0]
+    with open(recording, "rb") as stream:
+        total = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
+    total.update(path[len(recording) :].encode())
+    return total.hexdigest()
+
+
+def size_and_time(path: str) -> tuple[int, int]:
+    """Return a file's size and time, as `Audio` holds them.
+
+    Another piece of the same file has another time, so that its digest is compared.
+    """
+    recording = part_piece(path)[0]
+    status = os.stat(recording)
+    return status.st_size, status.st_mtime_ns + crc32(path[len(recording) :].encode())
 
 
 def _load(utterance: str, path: str) -> Loaded:
     try:
         wave = load_waveform(path, RATE)
-        status = os.stat(path)
-        audio = Audio(len(wave), status.st_size, status.st_mtime_ns, digest_file(path))
+        audio = Audio(len(wave), *size_and_time(path), digest_file(path))
     except UserError as error:
         return Loaded(utterance, fault=str(error))
     except OSError as error:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from espnet_ext.corpora.audio import RATE, load_waveform
+from espnet_ext.corpora.pieces import part_piece
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.names import class_name
 from espnet_ext.scoring.plots import FAINT, legend_below, tidy
@@ -172,7 +173,7 @@ def _waveform(wav: str | None) -> tuple[NDArray[np.float32] | None, int]:
     """Samples and rate; no samples where the file cannot be read."""
     if wav is None:
         return None, RATE
-    if not Path(wav).is_file():
+    if not Path(part_piece(wav)[0]).is_file():
         raise UserError(f"{wav}: no such wav file (named in wav.scp)")
     try:
         samples: NDArray[np.float32] = load_waveform(wav)  # (n,)

@@ -15,6 +15,7 @@ from espnet_ext.corpora.manifest_corpus import write_class_map
 from espnet_ext.corpora.pieces import part_piece, piece_path
 from espnet_ext.corpora.utterance import Utterance
 from espnet_ext.errors import UserError
+from espnet_ext.features.batches import digest_file, size_and_time
 
 from .manifest_files import ManifestOptions, read, speech_rows, write_csv, write_wavs
 
@@ -220,3 +221,13 @@ def test_a_piece_that_ends_after_its_recording_is_a_fault(long_recording):
 @pytest.mark.parametrize("path", ["/a#t=b.wav", "/a.wav", "/a#t=1.wav", "/x#t="])
 def test_other_paths_are_no_pieces(path):
     assert part_piece(path) == (path, 0.0, math.inf)
+
+
+def test_another_piece_of_the_same_file_is_another_recording(long_recording):
+    path = f"{long_recording}/long.wav"
+    names = [path, f"{path}#t=1,2", f"{path}#t=2,3"]
+    assert len({digest_file(name) for name in names}) == 3
+    assert len({size_and_time(name) for name in names}) == 3
+    assert {size for size, _ in map(size_and_time, names)} == {
+        (long_recording / "long.wav").stat().st_size
+    }
