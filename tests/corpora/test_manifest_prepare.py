@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from espnet_ext.bin import ser_extract, ser_make_sets, ser_prepare
-from espnet_ext.corpora.audio import check_file, load_waveform, measure_seconds
+from espnet_ext.bin import ser_make_sets, ser_prepare
+from espnet_ext.corpora.audio import load_waveform, measure_seconds
+from espnet_ext.corpora.audio_check import check_file
 from espnet_ext.corpora.datadir import read_data_dir
 from espnet_ext.corpora.labels import load_class_map
 from espnet_ext.corpora.manifest import read_manifest
@@ -15,7 +16,8 @@ from espnet_ext.corpora.manifest_corpus import write_class_map
 from espnet_ext.corpora.pieces import part_piece, piece_path
 from espnet_ext.corpora.utterance import Utterance
 from espnet_ext.errors import UserError
-from espnet_ext.features.batches import digest_file, size_and_time
+from espnet_ext.features.extract import find_recordings
+from espnet_ext.features.waveform_batches import digest_file, size_and_time
 
 from .manifest_files import ManifestOptions, read, speech_rows, write_csv, write_wavs
 
@@ -75,7 +77,7 @@ def test_extraction_takes_the_same_utterances(tmp_path, corpus):
     labels = tmp_path / "my.yaml"
     text = "classes: [a]\nown:\n  my: {angry: a, sad: null}\n"
     labels.write_text(text)
-    found = ser_extract._read_recordings(tmp_path / "data" / "my", labels)
+    found = find_recordings(tmp_path / "data" / "my", labels)
     # s0_angry has no emotion, but a valence; sad is dropped.
     assert sorted(found) == [f"s{i}_angry" for i in range(6)]
 
@@ -160,10 +162,10 @@ def test_labels_that_are_no_words_to_yaml(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("classes: [a]\nown: {}\n", "'own' must map"),
+        ("classes: [a]\nown: {}\n", "'own' must name"),
         ("classes: [a]\nown:\n  my: {x: b}\n", "my: x: unknown class 'b'"),
-        ("classes: [a]\nowned:\n  my: {x: a}\n", "has the keys"),
-        ("classes: [a]\n", "has the keys"),
+        ("classes: {a: angry}\nowned:\n  my: {x: a}\n", "owned is unknown"),
+        ("classes: [a]\n", "expected names and values"),
     ],
 )
 def test_a_class_map_at_fault_is_named(tmp_path, text, message):

@@ -13,9 +13,9 @@ recordings), with labels in further files of a line an utterance. Every file but
 from collections.abc import Iterator
 from pathlib import Path
 
+from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.corpora.manifest_rows import Row, Rows
 from espnet_ext.corpora.textio import read_lines
-from espnet_ext.corpora.utterance import ATTRIBUTES
 from espnet_ext.errors import UserError
 
 _COLUMNS = {
