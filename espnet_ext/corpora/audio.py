@@ -181,7 +181,7 @@ def _read_piece(path: str, start: float, end: float, dtype: str) -> Sound:
         first = round(start * rate)
         _skip(stream, first)
         wanted = _BLOCK if math.isinf(end) else round(end * rate) - first
-        blocks = []
+        blocks: list[np.ndarray] = []
         try:
             while not blocks or (math.isinf(end) and len(blocks[-1]) == wanted):
                 blocks.append(stream.read(wanted, dtype=dtype, always_2d=True))

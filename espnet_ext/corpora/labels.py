@@ -77,13 +77,13 @@ class ClassMap:
                 f"{self.path}: does not name {', '.join(missing)} of {corpus}; put it "
                 "under 'classes', 'merge' or 'drop'"
             )
-        labels = self.corpora[corpus]
-        if corpus in self.own and utterance.emotion not in (UNKNOWN, *labels):
+        classes = self.corpora[corpus]
+        if corpus in self.own and utterance.emotion not in (UNKNOWN, *classes):
             raise UserError(
                 f"{self.path}: own: {corpus}: no line for {utterance.emotion}; write "
                 "null to drop its utterances"
             )
-        return labels.get(utterance.emotion)
+        return classes.get(utterance.emotion)
 
     def keeps(self, utterance: Utterance) -> bool:
         """Tell whether an utterance can be trained on: a class, or attributes alone."""

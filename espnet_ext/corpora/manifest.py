@@ -38,6 +38,7 @@ from espnet_ext.corpora.pieces import piece_path
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 
+_BLANKS = re.compile(r"\s+")
 _NAME = re.compile(r"\w[\w.-]*")
 
 
@@ -183,11 +184,11 @@ def _record(row: Row, corpus: str, options: ManifestOptions) -> Utterance:
             if value < low or value > high:
                 raise ValueError(f"{name} {value:g} is outside of {low:g} to {high:g}")
     wav = os.path.join(str(options.root), path)
-    id_ = as_word(row.get("id", ""))
-    if id_ == UNKNOWN:
+    id_ = row.get("id", "")
+    if is_missing(id_):
         id_ = _default_id(wav, str(options.root), start, end)
     return Utterance(
-        id=id_,
+        id=_BLANKS.sub("_", id_.strip()),
         wav=piece_path(wav, start, end),
         corpus=corpus,
         speaker=sys.intern(as_word(row.get("speaker", ""))),
@@ -200,6 +201,8 @@ def _record(row: Row, corpus: str, options: ManifestOptions) -> Utterance:
 
 def _number(row: Row, name: str) -> float:
     text = row.get(name, "")
+    if not text:
+        return math.nan
     try:
         return parse_number(text)
     except ValueError:

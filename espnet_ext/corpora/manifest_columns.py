@@ -4,6 +4,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from espnet_ext.corpora.utterance import UNKNOWN
 from espnet_ext.errors import UserError
@@ -138,13 +139,13 @@ def is_missing(text: str) -> bool:
     return not text or text.strip().lower() in _MISSING
 
 
+@lru_cache(4096)  # speakers and emotions come again and again
 def as_word(text: str) -> str:
     """Make a cell one word; a missing one is ``<unk>``."""
-    if text.isalnum() and len(text) > len(UNKNOWN):  # most cells; none is missing
-        return text
     return UNKNOWN if is_missing(text) else _BLANKS.sub("_", text.strip())
 
 
+@lru_cache(64)
 def as_gender(text: str) -> str:
     """Return ``f``, ``m`` or ``<unk>``."""
     return _GENDERS.get(text.strip().lower(), UNKNOWN)
@@ -156,11 +157,13 @@ def parse_number(text: str) -> float:
     Raises:
         ValueError: It is none.
     """
-    if is_missing(text):
+    if not text:
         return math.nan
     try:
         value = float(text)
     except ValueError:
+        if is_missing(text):
+            return math.nan
         if not _DECIMAL_COMMA.fullmatch(text.strip()):
             raise
         value = float(text.replace(",", "."))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from espnet_ext.corpora.manifest_columns import (
     COLUMNS,
@@ -90,7 +91,7 @@ def _table_rows(
 
 
 def _cells(
-    path: Path, table: "csv._reader", names: Sequence[str], before: int
+    path: Path, table: Any, names: Sequence[str], before: int
 ) -> Iterator[tuple[str, Row]]:
     """Yield the rows of a table under the names of its columns."""
     while True:
