@@ -205,7 +205,7 @@ def generate_steps(recipe: Recipe, mini: Mini) -> list[Step]:
 def prepare_step(recipe: Recipe) -> Step:
     """Read the corpus' labels, check its audio, write the data directory."""
     own: dict[str, Any] = {}
-    inputs = (Input(recipe.corpus_root, Evidence.LISTING),)
+    inputs: tuple[Input, ...] = (Input(recipe.corpus_root, Evidence.LISTING),)
     if recipe.manifest is not None:  # its folder may hold anything
         own = {"manifest": recipe.manifest, "labels": recipe.labels}
         own |= recipe.manifest_options
