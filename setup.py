@@ -26,6 +26,7 @@ REQUIRES = [
     "soxr",
     "numpy",
     "scipy",
+    "scikit-learn",
     "matplotlib",
     "jinja2",
     "tqdm",
@@ -38,11 +39,12 @@ EXTRAS = {
     # GPL-3.0 (this package is Apache-2.0), so it is never a requirement of the package.
     "mini": ["espeakng-loader"],
     "demo": ["gradio"],
+    # Databases of audEERING's format as corpora (corpora/formats/audformat_db.py).
+    "audformat": ["audformat"],
     "dev": [
         "pytest",
         "ruff",
         "mypy",
-        "scikit-learn",
         "statsmodels",
         "torchmetrics",
         "types-PyYAML",
@@ -51,6 +53,7 @@ EXTRAS = {
 
 COMMANDS = [
     "ser_prepare",
+    "ser_fetch_corpus",
     "ser_make_sets",
     "ser_make_mini",
     "ser_extract",

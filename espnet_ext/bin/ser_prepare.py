@@ -3,10 +3,12 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from espnet_ext.corpora import registry
-from espnet_ext.errors import exit_on_user_error
+from espnet_ext.corpora.corpus import Corpus
+from espnet_ext.errors import UserError, exit_on_user_error
 from espnet_ext.utils.arguments import boolean, make_parser
 
 
@@ -22,8 +24,17 @@ def get_parser() -> argparse.ArgumentParser:
         prog="ser_prepare",
     )
     add = parser.add_argument
-    add("--corpus", required=True, help=f"one of {', '.join(registry.CORPORA)}")
-    add("--root", type=Path, required=True, help="the corpus as it was unpacked")
+    add(
+        "--corpus",
+        required=True,
+        help=f"one of {', '.join(registry.CORPORA)}; with --manifest a name for it",
+    )
+    add(
+        "--root",
+        type=Path,
+        help="the corpus as it was unpacked; of a manifest, what its paths are "
+        "relative to (None: its folder)",
+    )
     add("--output", type=Path, required=True, help="the data directory to write")
     for name, default, text in (
         ("check_audio", True, "whether to read every file and write utt2dur"),
@@ -36,20 +47,89 @@ def get_parser() -> argparse.ArgumentParser:
     text = "folder for audio that is taken out of videos; None is OUTPUT_audio"
     add("--audio_dir", type=Path, help=text)
     add("--nj", type=int, default=2, help="files read at once")
+    add_manifest_options(parser)
+    add(
+        "--write_manifest",
+        type=Path,
+        metavar="CSV",
+        help="also write what is prepared as a manifest",
+    )
     return parser
 
 
 @exit_on_user_error
 def main(cmd: Sequence[str] | None = None) -> None:
     """Prepare one corpus."""
-    options = vars(get_parser().parse_args(cmd))
-    corpus = registry.get_corpus(options.pop("corpus"))
+    args = get_parser().parse_args(cmd)
     # Late: --help must not wait for numpy and soundfile.
     from espnet_ext.corpora.prepare import PrepareOptions, prepare
 
-    root, output = options.pop("root"), options.pop("output")
-    print(prepare(corpus, root, output, PrepareOptions(**options)), end="")
-    print(f"written to {output}")
+    corpus, root = corpus_of(args)
+    names = [field.name for field in fields(PrepareOptions)]
+    options = PrepareOptions(**{name: getattr(args, name) for name in names})
+    print(prepare(corpus, root, args.output, options), end="")
+    print(f"written to {args.output}")
+    if args.write_manifest is not None:
+        from espnet_ext.corpora.datadir import read_data_dir
+        from espnet_ext.corpora.manifest_corpus import write_manifest
+
+        how = write_manifest(read_data_dir(args.output), args.write_manifest)
+        print(f"manifest written; read it again with {how}")
+
+
+def add_manifest_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a corpus that is a manifest."""
+    group = parser.add_argument_group("a corpus of your own")
+    group.add_argument(
+        "--manifest",
+        type=Path,
+        help="csv, tsv or jsonl with a row for each recording; or a folder of another "
+        "format (espnet_ext/corpora/README.md)",
+    )
+    group.add_argument(
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="THEIRS=OURS",
+        help="names of its columns",
+    )
+    group.add_argument(
+        "--attribute_scale",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="lowest and highest possible valence, arousal and dominance",
+    )
+    group.add_argument(
+        "--labels",
+        type=Path,
+        help="class map; labels that it drops need not be in all parts of the split",
+    )
+    group.add_argument("--seed", type=int, default=0, help="of folds that are drawn")
+    group.add_argument(
+        "--shared_speakers",
+        type=boolean,
+        default=False,
+        help="whether a speaker may be in two parts of the given split",
+    )
+
+
+def corpus_of(args: argparse.Namespace) -> tuple[Corpus, Path]:
+    """Return the corpus that is meant, a known one or a manifest, and its root."""
+    if args.manifest is None:
+        corpus = registry.get_corpus(args.corpus)
+        if args.root is None:
+            raise UserError(f"where is {args.corpus}? Give its folder with --root")
+        root = args.root.absolute()
+    else:
+        from espnet_ext.corpora.manifest_corpus import manifest_corpus
+        from espnet_ext.corpora.manifest_options import manifest_options
+
+        corpus = manifest_corpus(args.manifest, args.corpus, manifest_options(args))
+        root = args.manifest.absolute().parent
+    if not root.is_dir():
+        raise UserError(f"--root {args.root}: no such folder")
+    return corpus, root
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Reading audio: soundfile's samples as float32 in [-1, 1].
 
 Several channels are averaged and another rate is resampled by soxr (HQ), in memory: no
-copies are made. `audio_check` reads every file of a corpus this way once.
+copies are made. `audio_check` reads every file of a corpus this way once. A path may
+name a piece of a recording (`pieces`).
 """
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -24,6 +26,7 @@ from espnet_ext.corpora.container import (
     read_header,
     rebuilt,
 )
+from espnet_ext.corpora.pieces import part_piece
 from espnet_ext.errors import UserError
 
 RATE = 16000
@@ -91,11 +94,13 @@ def measure_seconds(path: Path | str) -> float:
     Raises:
         UserError: The file is missing or cannot be read.
     """
-    with _open(path) as (stream, header):
+    whole, start, end = part_piece(path)
+    with _open(whole) as (stream, header):
         frames, rate = stream.frames, stream.samplerate
-    if frames < _ENDLESS and not (header and header.remark):
-        return frames / rate
-    return len(read_sound(path, "float32").samples) / rate
+    seconds = frames / rate
+    if frames == _ENDLESS or (header and header.remark):
+        seconds = len(read_sound(whole, "float32").samples) / rate
+    return max(0.0, min(end, seconds) - start)
 
 
 class Waveforms(Mapping[str, np.ndarray]):
@@ -124,6 +129,9 @@ def read_sound(path: Path | str, dtype: str) -> Sound:
     Raises:
         UserError: The file cannot be opened or is no audio.
     """
+    path, start, end = part_piece(path)
+    if start > 0 or end < math.inf:
+        return _read_piece(path, start, end, dtype)
     with _open(path) as (stream, header):
         if stream.subtype != "PCM_16":
             dtype = "float32"
@@ -154,6 +162,46 @@ def read_sound(path: Path | str, dtype: str) -> Sound:
     elif subtype in FLOATS and not np.isfinite((samples.min(), samples.max())).all():
         fault = "samples that are no numbers (NaN or infinite)"
     return Sound(samples, rate, subtype, fault, detail, remark)
+
+
+def _read_piece(path: str, start: float, end: float, dtype: str) -> Sound:
+    """Read what lies between two seconds; a piece must lie inside of its recording."""
+    with _open(path) as (stream, _):
+        rate, subtype = stream.samplerate, stream.subtype
+        if subtype != "PCM_16":
+            dtype = "float32"
+        first = round(start * rate)
+        _skip(stream, first)
+        wanted = _BLOCK if math.isinf(end) else round(end * rate) - first
+        blocks: list[np.ndarray] = []
+        try:
+            while not blocks or (math.isinf(end) and len(blocks[-1]) == wanted):
+                blocks.append(stream.read(wanted, dtype=dtype, always_2d=True))
+        except sf.LibsndfileError:
+            blocks.append(np.zeros((0, stream.channels), dtype))
+    samples = np.concatenate(blocks)  # (n, channels)
+    fault = detail = ""
+    # Times of labels are rounded: a hundredth of a second may be missing.
+    if math.isfinite(end) and wanted - len(samples) > max(1, rate // 100):
+        fault = "the piece ends after its recording"
+        detail = f"{start:g} to {end:g} s of {start + len(samples) / rate:.3f} s"
+    elif len(samples) == 0:
+        fault = "empty"
+    elif subtype in FLOATS and not np.isfinite((samples.min(), samples.max())).all():
+        fault = "samples that are no numbers (NaN or infinite)"
+    return Sound(samples, rate, subtype, fault, detail)
+
+
+def _skip(stream: sf.SoundFile, count: int) -> None:
+    """Go to a sample, by reading where the encoding cannot seek."""
+    if count == 0:
+        return
+    try:
+        stream.seek(count)
+    except sf.LibsndfileError:
+        with suppress(sf.LibsndfileError):
+            while count > 0 and (got := len(stream.read(min(count, _BLOCK)))):
+                count -= got
 
 
 def with_detail(fault: str, detail: str) -> str:

@@ -8,14 +8,22 @@
 
 Each corpus module gives its labels these common names (IEMOCAP's ``exc`` is excited). A
 label that a map does not name is an error: nothing is dropped or merged silently.
+
+A corpus that is a manifest has labels of its own, and a file of its own for them::
+
+    classes: [neg, pos]
+    own:
+      my: {angry: neg, sad: neg, happy: pos, bored: null}     # null: left out
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from espnet_ext.corpora.registry import CORPORA, get_corpus
-from espnet_ext.corpora.utterance import Utterance
+from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 from espnet_ext.utils.yaml_files import build, read_yaml, unknown_key
 
@@ -32,12 +40,15 @@ class ClassMap:
         classes: In the order of the model's outputs.
         of_name: Common name of a label to its class (None: dropped).
         corpora: For each corpus whose labels are all named, label to class.
+        own: Which of them are manifests. Of these, utterances without a label are kept
+            for their attributes.
     """
 
     path: Path
     classes: tuple[str, ...]
     of_name: Mapping[str, str | None]
     corpora: Mapping[str, Mapping[str, str | None]]
+    own: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -53,6 +64,8 @@ class ClassMap:
             UserError: The map does not name every label of the corpus.
         """
         corpus = utterance.corpus
+        if self.own and corpus not in self.own:
+            raise UserError(f"{self.path}: own: has no entry for {corpus}; add one")
         if corpus not in self.corpora:
             missing = ", ".join(
                 f"{name} ({label})"
@@ -63,12 +76,31 @@ class ClassMap:
                 f"{self.path}: does not name {missing} of {corpus}; put it under "
                 "'classes', 'merge' or 'drop'"
             )
-        return self.corpora[corpus].get(utterance.emotion)
+        classes = self.corpora[corpus]
+        if corpus in self.own and utterance.emotion not in (UNKNOWN, *classes):
+            raise UserError(
+                f"{self.path}: own: {corpus}: no line for {utterance.emotion}; write "
+                "null to drop its utterances"
+            )
+        return classes.get(utterance.emotion)
+
+    def keeps(self, utterance: Utterance) -> bool:
+        """Tell whether an utterance can be trained on: a class, or attributes alone."""
+        if self.class_of(utterance) is not None:
+            return True
+        unlabelled = utterance.corpus in self.own and utterance.emotion == UNKNOWN
+        return unlabelled and not all(map(math.isnan, utterance.attributes))
 
     def index_of(self, utterance: Utterance) -> int:
         """Return the class index of an utterance, -1 where it has no class."""
         name = self.class_of(utterance)
         return NO_CLASS if name is None else self.classes.index(name)
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnFile:
+    classes: tuple[str, ...]
+    own: dict[str, dict[str, str | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +119,8 @@ def load_class_map(path: Path | str) -> ClassMap:
     """
     path = Path(path)
     content = read_yaml(path)
+    if "own" in content:
+        return _own_class_map(path, content)
     file = build(_File, content, str(path))
     for name in content["classes"]:
         if not isinstance(name, str):  # YAML reads a bare no as false
@@ -115,3 +149,22 @@ def load_class_map(path: Path | str) -> ClassMap:
         if of_name.keys() >= set(corpus.labels.values())
     }
     return ClassMap(path, tuple(file.classes), of_name, corpora)
+
+
+def _own_class_map(path: Path, content: Mapping[str, Any]) -> ClassMap:
+    """Make the class map of manifests."""
+    file = build(_OwnFile, content, str(path))
+    if not file.classes or not file.own:
+        raise UserError(f"{path}: 'classes' and 'own' must name classes and labels")
+    if len(set(file.classes)) < len(file.classes):
+        raise UserError(f"{path}: a class is listed twice in {list(file.classes)}")
+    for corpus, labels in content["own"].items():
+        for label, name in labels.items():
+            if not isinstance(label, str):  # YAML reads a bare no as false
+                raise UserError(f"{path}: own: {corpus}: {label!r}: write it in quotes")
+            if name is not None and name not in file.classes:
+                raise UserError(
+                    f"{path}: own: {corpus}: {label}: unknown class {name!r}; the "
+                    f"file's classes are {', '.join(file.classes)}"
+                )
+    return ClassMap(path, file.classes, {}, file.own, frozenset(file.own))

@@ -16,6 +16,7 @@ from typing import Any
 
 from espnet_ext.corpora.datadir import DataDir, combine, replaced_dir, write_data_files
 from espnet_ext.corpora.labels import ClassMap
+from espnet_ext.corpora.manifest_folds import own_scheme
 from espnet_ext.corpora.registry import CORPORA, get_scheme
 from espnet_ext.corpora.splits import Scheme, SplitOptions, make_split, shared_speakers
 from espnet_ext.corpora.textio import write_text
@@ -51,9 +52,8 @@ def parse_train_labels(items: Sequence[str]) -> dict[str, str]:
 
 
 def keep_classes(data: DataDir, class_map: ClassMap) -> DataDir:
-    """Keep the utterances to which the map gives a class."""
-    utterances = data.utterances.items()
-    return data.select(i for i, u in utterances if class_map.class_of(u) is not None)
+    """Keep the utterances to which the map gives a class (see `ClassMap.keeps`)."""
+    return data.select(i for i, u in data.utterances.items() if class_map.keeps(u))
 
 
 def show_labels(data: DataDir, labels: str) -> DataDir:
@@ -201,7 +201,11 @@ def _match_schemes(
     """Return each corpus' scheme, in the order of the data directories."""
     given: dict[str, Scheme] = {}
     for name in options.schemes:
-        corpus, scheme = get_scheme(name)
+        own = [d for d in corpora if name == _own_name(d)]
+        if own:  # a manifest's scheme has the corpus' name
+            corpus, scheme = name, own_scheme(own[0].utterances)
+        else:
+            corpus, scheme = get_scheme(name)
         if corpus in given:
             raise UserError(f"--scheme: two schemes of {corpus}; give one")
         given[corpus] = scheme
@@ -227,7 +231,7 @@ def _match_schemes(
         for corpus in named:
             if corpus not in schemes:
                 raise UserError(f"{option} names {corpus}, of which there is no --data")
-    swapped = any(CORPORA[corpus].paper_swapped_va for corpus in schemes)
+    swapped = any(map(_has_swapped_va, schemes))
     if options.legacy_va_order and not swapped:
         raise UserError(f"--legacy_va_order: there is no data of {SWAPPED}")
     folds = max(scheme.folds for scheme in schemes.values())
@@ -238,13 +242,23 @@ def _match_schemes(
     return schemes
 
 
+def _own_name(data: DataDir) -> str | None:
+    """Return the name of a corpus that is a manifest, None for a known one."""
+    name = next(iter(data.utterances.values())).corpus
+    return None if name in CORPORA else name
+
+
+def _has_swapped_va(corpus: str) -> bool:
+    return corpus in CORPORA and CORPORA[corpus].paper_swapped_va
+
+
 def change_attributes(data: DataDir, corpus: str, options: SetOptions) -> DataDir:
     """Clip, map and exchange attributes as asked; missing values stay missing.
 
     Raises:
         UserError: The corpus' scale is needed and not known.
     """
-    exchange = options.legacy_va_order and CORPORA[corpus].paper_swapped_va
+    exchange = options.legacy_va_order and _has_swapped_va(corpus)
     scaled = options.clip_attributes or options.unit_attributes
 
     def changed(u: Utterance) -> Utterance:

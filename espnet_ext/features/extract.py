@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import numpy as np
 from tqdm import tqdm
@@ -22,6 +23,7 @@ from tqdm import tqdm
 from espnet_ext.corpora.audio import load_waveform, measure_seconds
 from espnet_ext.corpora.datadir import read_data_dir
 from espnet_ext.corpora.labels import load_class_map
+from espnet_ext.corpora.pieces import part_piece
 from espnet_ext.errors import UserError
 from espnet_ext.features.config import FeatureConfig, resolve_layers
 from espnet_ext.features.store import FeatureStore, write_shape_file
@@ -96,9 +98,7 @@ def find_recordings(data_dir: Path, labels: Path | None = None) -> dict[str, Rec
     utterances, seconds = data.utterances, data.durations
     if labels is not None:
         class_map = load_class_map(labels)
-        utterances = {
-            u: x for u, x in utterances.items() if class_map.class_of(x) is not None
-        }
+        utterances = {u: x for u, x in utterances.items() if class_map.keeps(x)}
         if not utterances:
             raise UserError(f"{labels}: keeps no utterance of {data_dir}")
     if not seconds:
@@ -241,15 +241,15 @@ def _refuse_other_audio(
             continue
         path = recordings[utterance].path
         try:
-            status = os.stat(path)
+            size, time = size_and_time(path)
         except OSError as error:
             raise UserError(
                 f"utterance {utterance}: {path}: {error.strerror}; put the recording "
                 "back, or prepare the data directory again"
             ) from None
-        if (status.st_size, status.st_mtime_ns) == (audio.size, audio.mtime):
+        if (size, time) == (audio.size, audio.mtime):
             continue
-        if status.st_size != audio.size or _digest_file(path) != audio.digest:
+        if size != audio.size or digest_file(path) != audio.digest:
             raise UserError(
                 f"{output}: the features of {utterance} were made from another "
                 f"recording than {path} is now. Choose another folder for --output, "
@@ -367,19 +367,29 @@ def _read_ahead(
         yield [future.result() for future in waiting.popleft()]
 
 
-def _digest_file(path: str) -> str:
-    """BLAKE2b of a file's bytes, as `Audio` holds it."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(
-            stream, lambda: hashlib.blake2b(digest_size=16)
-        ).hexdigest()
+def digest_file(path: str) -> str:
+    """BLAKE2b of a file's bytes (and of which piece of it), as `Audio` holds it."""
+    recording = part_piece(path)[0]
+    with open(recording, "rb") as stream:
+        total = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
+    total.update(path[len(recording) :].encode())
+    return total.hexdigest()
+
+
+def size_and_time(path: str) -> tuple[int, int]:
+    """Return a file's size and time, as `Audio` holds them.
+
+    Another piece of the same file has another time, so that its digest is compared.
+    """
+    recording = part_piece(path)[0]
+    status = os.stat(recording)
+    return status.st_size, status.st_mtime_ns + crc32(path[len(recording) :].encode())
 
 
 def _load(utterance: str, path: str) -> Loaded:
     try:
         wave = load_waveform(path, RATE)
-        status = os.stat(path)
-        audio = Audio(len(wave), status.st_size, status.st_mtime_ns, _digest_file(path))
+        audio = Audio(len(wave), *size_and_time(path), digest_file(path))
     except UserError as error:
         return Loaded(utterance, fault=str(error))
     except OSError as error:

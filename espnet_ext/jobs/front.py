@@ -23,7 +23,9 @@ def main(cmd: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if cmd is None else cmd)
     args = get_parser().parse_args(words)
     script = str(find_recipe(choose_recipe(args)) / "run.sh")
-    os.execv(script, [script, *without_corpus(words)])
+    if args.manifest is None:
+        words = without_corpus(words)
+    os.execv(script, [script, *words])
 
 
 def choose_recipe(args: argparse.Namespace) -> str:
@@ -32,6 +34,8 @@ def choose_recipe(args: argparse.Namespace) -> str:
     Raises:
         UserError: There is no such table.
     """
+    if args.manifest is not None:
+        return "manifest"
     if args.corpus is not None or args.table is None:
         return args.corpus or DEFAULT
     path = table_path(args.table, ROOT / "conf")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from espnet_ext.errors import UserError
+from espnet_ext.jobs.manifest import complete_manifest
 from espnet_ext.jobs.options import config_path
 from espnet_ext.jobs.recipe import Recipe
 from espnet_ext.jobs.stages import SKIPPED, STAGES
@@ -48,6 +49,8 @@ def complete(args: argparse.Namespace, places: Mapping[str, str]) -> None:
         )
     if args.part is not None:
         _complete_part(args)
+    elif args.manifest is not None:
+        complete_manifest(args)
     elif real:
         from espnet_ext.corpora.registry import CORPORA, get_corpus  # late, for --help
 
@@ -60,8 +63,25 @@ def complete(args: argparse.Namespace, places: Mapping[str, str]) -> None:
             args.corpus_root = known.get(args.corpus)
         elif args.corpus is not None:
             known[args.corpus] = args.corpus_root
+        if args.download:
+            _download(args)
         args.root = known | args.root
     args.fold = args.fold or []
+
+
+def _download(args: argparse.Namespace) -> None:
+    """Fetch the corpus, unless it is there or the plan is only shown."""
+    # Late: --help must not wait for it.
+    from espnet_ext.corpora.download import accept_license, download_corpus, source_of
+
+    if args.corpus is None:
+        raise UserError("--download: which corpus? Give --corpus")
+    source = source_of(args.corpus)
+    root = Path(args.corpus_root or Path("downloads", args.corpus))
+    args.corpus_root = root
+    if not args.dry_run and not root.is_dir():
+        accept_license(source, args.accept_license)
+        download_corpus(source, root)
 
 
 def _complete_part(args: argparse.Namespace) -> None:
@@ -162,18 +182,9 @@ def _check_names(args: argparse.Namespace) -> None:
         if getattr(args, name) is None:
             raise UserError(f"--{name} is missing (or --table)")
     from espnet_ext.corpora.labels import load_class_map  # late: not for --help
-    from espnet_ext.corpora.registry import get_corpus
 
-    schemes = get_corpus(args.corpus).schemes
-    if args.scheme not in schemes:
-        raise UserError(
-            f"--scheme {args.scheme}: {args.corpus} has none of this name; there are "
-            + ", ".join(schemes)
-        )
-    folds = schemes[args.scheme].folds
-    for fold in args.fold:
-        if not 1 <= fold <= folds:
-            raise UserError(f"--fold {fold}: {args.scheme} has folds 1 to {folds}")
+    if args.manifest is None:
+        _check_scheme(args)
     for kind in ("labels", "features"):
         _check_config(kind, config_path(kind, getattr(args, kind)))
     labels = load_class_map(config_path("labels", args.labels))
@@ -197,6 +208,21 @@ def _check_names(args: argparse.Namespace) -> None:
             f"--corpus_root {args.corpus_root}: no such folder; set the corpus' place "
             "in db.sh or give it here"
         )
+
+
+def _check_scheme(args: argparse.Namespace) -> None:
+    from espnet_ext.corpora.registry import get_corpus  # late: not for --help
+
+    schemes = get_corpus(args.corpus).schemes
+    if args.scheme not in schemes:
+        raise UserError(
+            f"--scheme {args.scheme}: {args.corpus} has none of this name; there are "
+            + ", ".join(schemes)
+        )
+    folds = schemes[args.scheme].folds
+    for fold in args.fold:
+        if not 1 <= fold <= folds:
+            raise UserError(f"--fold {fold}: {args.scheme} has folds 1 to {folds}")
 
 
 def training_yamls(args: argparse.Namespace) -> list[Path]:
@@ -256,7 +282,7 @@ def check_outputs(recipes: Iterable[Recipe]) -> None:
     """
     for recipe in recipes:
         for part in recipe.corpora:
-            root = part.corpus_root.resolve()
+            root = (part.manifest or part.corpus_root).resolve()
             for output in (part.data, part.store):
                 if root.is_relative_to(output.resolve()):
                     raise UserError(

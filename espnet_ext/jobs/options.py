@@ -363,6 +363,37 @@ def get_parser() -> OptionParser:
     )
     add("mini_scale", float, 1.0, "factor on its size [1]")
 
+    add = partial(add_option, parser.add_argument_group("a corpus of your own"))
+    add(
+        *("manifest", as_path, None),
+        "csv, tsv or jsonl with a row for each recording, or a folder of another "
+        "format (espnet_ext/corpora/README.md); --corpus is then a name for it, and "
+        "--corpus_root what its paths are relative to [its folder]",
+        metavar="FILE",
+    )
+    add("columns", text, [], "names of its columns", nargs="+", metavar="THEIRS=OURS")
+    add(
+        *("attribute_scale", float, None),
+        "lowest and highest possible valence, arousal and dominance",
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+    )
+    add(
+        *("shared_speakers", boolean, False),
+        "whether a speaker may be in two parts of the given split",
+    )
+
+    add = partial(add_option, parser.add_argument_group("a corpus that fetches itself"))
+    add(
+        *("download", boolean, False),
+        "fetch --corpus emodb, ravdess, crema_d or meld into --corpus_root "
+        "(downloads/CORPUS) if it is not there",
+    )
+    add(
+        *("accept_license", boolean, False),
+        "whether its licence is accepted; asked for otherwise",
+    )
+
     add = partial(add_option, parser.add_argument_group("how and where"))
     add(
         *("cmd_backend", text, None),

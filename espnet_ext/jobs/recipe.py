@@ -83,6 +83,9 @@ class Recipe:
     subset_like: str | None = None  # corpus whose sets have the sizes of a subset's
     setsdir: Path | None = None  # where sets go, if not into `dumpdir`
     seconds: tuple[float, float] | None = None  # shortest, longest clip but in test
+    manifest: Path | None = None  # the corpus as a file; None: a known corpus
+    # How the manifest is read: options of ``ser_prepare``.
+    manifest_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def corpora(self) -> tuple["Recipe", ...]:
@@ -201,6 +204,12 @@ def generate_steps(recipe: Recipe, mini: Mini) -> list[Step]:
 
 def prepare_step(recipe: Recipe) -> Step:
     """Read the corpus' labels, check its audio, write the data directory."""
+    own: dict[str, Any] = {}
+    inputs: tuple[Input, ...] = (Input(recipe.corpus_root, Evidence.LISTING),)
+    if recipe.manifest is not None:  # its folder may hold anything
+        own = {"manifest": recipe.manifest, "labels": recipe.labels}
+        own |= recipe.manifest_options
+        inputs = (Input(recipe.manifest), Input(recipe.labels))
     return Step(
         name=f"prepare {recipe.corpus}",
         stage=1,
@@ -212,14 +221,16 @@ def prepare_step(recipe: Recipe) -> Step:
             nj=recipe.nj,
             # A built-in corpus is small: that its counts differ is no news.
             compare_counts=recipe.mini is None,
+            **own,
         ),
         output=recipe.data,
         products=("wav.scp", "utt2spk", "utt2dur", "emotion", "attributes"),
-        inputs=(Input(recipe.corpus_root, Evidence.LISTING),),
+        inputs=inputs,
         # wav.scp holds absolute paths: a corpus that was moved is read again.
         settings={
             "corpus": recipe.corpus,
             "root": str(recipe.corpus_root.absolute()),
+            **({"manifest": command_line(**own)} if own else {}),
         },
     )
 

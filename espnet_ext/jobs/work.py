@@ -8,6 +8,7 @@ from pathlib import Path
 
 from espnet_ext.errors import UserError
 from espnet_ext.jobs.batch import unique
+from espnet_ext.jobs.manifest import manifest_options
 from espnet_ext.jobs.option_checks import (
     MINI_FOLDERS,
     chosen_stages,
@@ -87,6 +88,8 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         on_bad_audio=args.on_bad_audio,
         resamples=args.resamples or (1000 if args.table is None else 10_000),
         seconds=clip_lengths(args),
+        manifest=args.manifest,
+        manifest_options=manifest_options(args),
     )
 
 

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from espnet_ext.corpora.audio import RATE, load_waveform
+from espnet_ext.corpora.pieces import part_piece
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.names import class_name
 from espnet_ext.scoring.plots import FAINT, legend_below, panels, tidy
@@ -141,7 +142,7 @@ def _title(system: Predictions, row: int) -> str:
 
 def _waveform(wav: str) -> NDArray[np.float32] | None:
     """Samples, shape (n,); None where the file cannot be read."""
-    if not Path(wav).is_file():
+    if not Path(part_piece(wav)[0]).is_file():
         raise UserError(f"{wav}: no such wav file (named in wav.scp)")
     try:
         return load_waveform(wav)

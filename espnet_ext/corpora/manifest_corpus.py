@@ -1,0 +1,138 @@
+"""A manifest as a corpus like any other, its class map, and manifests of corpora."""
+
+import csv
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from espnet_ext.corpora.corpus import Corpus
+from espnet_ext.corpora.datadir import DataDir
+from espnet_ext.corpora.labels import load_class_map
+from espnet_ext.corpora.manifest import Manifest, ManifestOptions, read_manifest
+from espnet_ext.corpora.manifest_columns import PARTS, UNUSED_PARTS
+from espnet_ext.corpora.pieces import part_piece
+from espnet_ext.corpora.utterance import UNKNOWN
+from espnet_ext.errors import UserError
+from espnet_ext.utils.atomic import atomic_write_text
+
+NO_LABELS = "unlabelled"
+"""The only class of a corpus that has attributes alone; no utterance has it."""
+
+_COLUMNS = ("path", "id", "speaker", "gender", "emotion")
+
+
+def manifest_corpus(path: Path, name: str, options: ManifestOptions) -> Corpus:
+    """Make a corpus of a manifest, which is read here and not later.
+
+    Args:
+        path: See `read_manifest`.
+        name: A name for the corpus.
+        options: See there.
+
+    Raises:
+        UserError: The manifest is malformed.
+    """
+    found = read_manifest(path, name, options)
+    return Corpus(
+        name=name,
+        display=name,
+        read=lambda _: found.reading,
+        labels={label: label for label in found.labels},
+        attribute_scale=found.attribute_scale,
+    )
+
+
+def classes_of(labels: Path, corpus: str) -> Mapping[str, str | None]:
+    """Return which label of a manifest is which class in a class map.
+
+    Raises:
+        UserError: It is no class map of this corpus.
+    """
+    class_map = load_class_map(labels)
+    if corpus not in class_map.own:
+        raise UserError(
+            f"{labels}: no entry for {corpus}; write its labels as\n"
+            f"own:\n  {corpus}: {{LABEL: CLASS, OTHER: null}}"
+        )
+    return class_map.corpora[corpus]
+
+
+def class_map_text(manifest: Manifest, corpus: str) -> str:
+    """Write a class map in which each label of a manifest is a class."""
+    # JSON's strings are YAML's: a label may be `no` or hold a colon.
+    classes = list(manifest.labels) or [NO_LABELS]
+    labels = json.dumps({label: label for label in manifest.labels}, ensure_ascii=False)
+    return (
+        f"# The emotions that occur in the manifest of {corpus}.\n"
+        f"classes: {json.dumps(classes, ensure_ascii=False)}\n"
+        f"own:\n  {json.dumps(corpus)}: {labels}\n"
+    )
+
+
+def write_class_map(manifest: Manifest, corpus: str, path: Path) -> None:
+    """Write `class_map_text`, if the file does not hold it already."""
+    text = class_map_text(manifest, corpus)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        atomic_write_text(path, text)
+
+
+def write_manifest(data: DataDir, path: Path) -> str:
+    """Write the utterances of a data directory as a manifest (csv).
+
+    Paths below the manifest's folder are written relative to it.
+
+    Returns:
+        What to say to read it again.
+    """
+    records = data.utterances.values()
+    parts = {u.split for u in records} - {UNKNOWN}
+    pieces = any(part_piece(u.wav)[0] != u.wav for u in records)
+    values = any(
+        not math.isnan(v) for u in records for v in (u.valence, u.arousal, u.dominance)
+    )
+    part = _part_column(parts)
+    names = list(_COLUMNS)
+    names += [part] * bool(parts) + ["valence", "arousal", "dominance"] * values
+    names += ["start", "end"] * pieces
+    stream = io.StringIO()
+    table = csv.DictWriter(stream, names, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    folder = path.absolute().parent
+    for u in records:
+        wav, start, end = part_piece(u.wav)
+        row = {
+            "path": _below(wav, folder),
+            "id": u.id,
+            "speaker": u.speaker,
+            "gender": u.gender,
+            "emotion": u.emotion,
+            part: u.split.removeprefix("fold") if part == "fold" else u.split,
+            "valence": u.valence,
+            "arousal": u.arousal,
+            "dominance": u.dominance,
+            "start": "" if wav == u.wav else start,
+            "end": "" if math.isinf(end) else end,
+        }
+        table.writerow(
+            {n: "" if v in (UNKNOWN, "nan") or v != v else v for n, v in row.items()}
+        )
+    atomic_write_text(path, stream.getvalue())
+    scale = next(iter(data.scales.values()), None)
+    option = f" --attribute_scale {scale[0]:g} {scale[1]:g}" if scale else ""
+    return f"--manifest {path}{option}"
+
+
+def _part_column(parts: set[str]) -> str:
+    """Say as which column the parts of a corpus are read again."""
+    if all(part in PARTS or part in UNUSED_PARTS for part in parts):
+        return "split"
+    return "fold" if all(re.fullmatch(r"fold\d+", p) for p in parts) else "session"
+
+
+def _below(wav: str, folder: Path) -> str:
+    start = str(folder) + os.sep
+    return wav.removeprefix(start)

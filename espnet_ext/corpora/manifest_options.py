@@ -1,0 +1,36 @@
+"""From the options of a program to those of a manifest."""
+
+import argparse
+
+from espnet_ext.corpora.manifest_corpus import classes_of
+from espnet_ext.corpora.manifest_rows import parse_columns
+from espnet_ext.corpora.manifest_table import ManifestOptions
+from espnet_ext.errors import UserError
+
+
+def manifest_options(args: argparse.Namespace) -> ManifestOptions:
+    """Read the options that `ser_prepare` has for a manifest.
+
+    Raises:
+        UserError: Names the option that cannot be.
+    """
+    scale = None
+    if args.attribute_scale is not None:
+        low, high = args.attribute_scale
+        if not low < high:
+            raise UserError(
+                f"--attribute_scale {low:g} {high:g}: the lowest value comes first"
+            )
+        scale = (low, high)
+    class_of = None
+    if args.labels is not None:
+        labels = classes_of(args.labels, args.corpus)
+        class_of = labels.get
+    return ManifestOptions(
+        columns=parse_columns(args.columns),
+        root=args.root,
+        attribute_scale=scale,
+        seed=args.seed,
+        shared_speakers=args.shared_speakers,
+        class_of=class_of,
+    )

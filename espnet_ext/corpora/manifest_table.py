@@ -1,0 +1,109 @@
+"""The rows of a manifest as they were read, and what is wrong with them."""
+
+import math
+import sys
+from array import array
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from espnet_ext.corpora.corpus import LeftOut
+from espnet_ext.corpora.utterance import UNKNOWN, Utterance
+from espnet_ext.errors import UserError
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestOptions:
+    """How a manifest is read.
+
+    Attributes:
+        columns: Their names of columns to ours.
+        root: What relative paths are relative to; None: the manifest's folder.
+        attribute_scale: Lowest and highest possible attribute.
+        seed: Of what is drawn.
+        shared_speakers: Whether a speaker may be in two parts of the given split.
+        check_files: Whether to look for every recording.
+        class_of: Class of an emotion, None for one that is dropped; None: every
+            emotion is a class.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    root: Path | None = None
+    attribute_scale: tuple[float, float] | None = None
+    seed: int = 0
+    shared_speakers: bool = False
+    check_files: bool = True
+    class_of: Callable[[str], str | None] | None = None
+
+
+class Faults:
+    """Collects what is wrong with the rows, to tell it all at once."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.shown: list[str] = []
+
+    def add(self, where: str, fault: str) -> None:
+        """Note a fault of one row."""
+        self.count += 1
+        if self.count <= _SHOWN:
+            self.shown.append(f"  {where}: {fault}")
+
+    def check(self) -> None:
+        """Raise UserError if there was a fault."""
+        if not self.count:
+            return
+        more = self.count - len(self.shown)
+        rest = f"\n  and {more} more" if more else ""
+        faults = "1 fault" if self.count == 1 else f"{self.count} faults"
+        lines = "\n".join(self.shown)
+        raise UserError(f"{faults} in the manifest:\n{lines}{rest}")
+
+
+@dataclass(slots=True)
+class Table:
+    """The rows as they were read: lists of the same length, and the records."""
+
+    records: dict[str, Utterance] = field(default_factory=dict)
+    lines: "array[int]" = field(default_factory=lambda: array("I"))
+    files: list[str] = field(default_factory=list)
+    sessions: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+
+    def where(self, index: int) -> str:
+        """Return the file and line of a record."""
+        return join_place(self.files[index], self.lines[index])
+
+
+def is_bare(utterance: Utterance) -> bool:
+    """Tell whether a record has no attribute."""
+    return (
+        math.isnan(utterance.valence)
+        and math.isnan(utterance.arousal)
+        and math.isnan(utterance.dominance)
+    )
+
+
+def class_of(utterance: Utterance, options: ManifestOptions) -> str | None:
+    """Return the class of a record, None where it has none."""
+    if utterance.emotion == UNKNOWN:
+        return None
+    if options.class_of is None:
+        return utterance.emotion
+    return options.class_of(utterance.emotion)
+
+
+def part_place(where: str) -> tuple[str, int]:
+    """Part ``file:line``; a place without a line has line 0."""
+    file, _, line = where.rpartition(":")
+    if line.isdigit():
+        return sys.intern(file), int(line)
+    return sys.intern(where), 0
+
+
+def join_place(file: str, line: int) -> str:
+    """Put together what `part_place` has parted."""
+    return f"{file}:{line}" if line else file

@@ -1,0 +1,73 @@
+"""A recipe on a corpus that is a manifest: what follows from what the file holds."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from espnet_ext.errors import UserError
+from espnet_ext.jobs.options import config_path
+
+
+def complete_manifest(args: argparse.Namespace) -> None:
+    """Fill in folds, class map and models; the manifest is read, and checked, for it.
+
+    Without ``--labels`` a class map of the emotions that occur is written beside the
+    data directory.
+
+    Args:
+        args: The options; changed.
+
+    Raises:
+        UserError: The manifest is malformed, or options contradict it.
+    """
+    # Late: --help must not wait for them.
+    from espnet_ext.corpora.manifest import read_manifest
+    from espnet_ext.corpora.manifest_corpus import classes_of, write_class_map
+    from espnet_ext.corpora.manifest_rows import parse_columns
+    from espnet_ext.corpora.manifest_table import ManifestOptions
+
+    if args.table is not None:
+        raise UserError(f"--manifest {args.manifest}: a table names its corpora itself")
+    if not args.manifest.exists():
+        raise UserError(f"--manifest {args.manifest}: there is no such file")
+    name = args.corpus = args.corpus or args.manifest.stem
+    default = "labels" not in args.given
+    labels = args.datadir / f"{name}.yaml"
+    if not default:
+        labels = config_path("labels", args.labels)
+    scale = args.attribute_scale and tuple(args.attribute_scale)
+    found = read_manifest(
+        args.manifest,
+        name,
+        ManifestOptions(
+            columns=parse_columns(args.columns),
+            root=args.corpus_root and Path(args.corpus_root),
+            attribute_scale=scale,
+            shared_speakers=args.shared_speakers,
+            check_files=False,  # stage 1 looks for them
+            class_of=None if default else classes_of(labels, name).get,
+        ),
+    )
+    for note in found.reading.notes:
+        print(note)
+    if default:
+        write_class_map(found, name, labels)
+    args.labels = str(labels)
+    args.scheme = name
+    args.corpus_root = args.corpus_root or args.manifest.parent
+    if args.fold is None:
+        args.fold = list(range(1, found.folds + 1))
+    for fold in args.fold:
+        if not 1 <= fold <= max(1, found.folds):
+            raise UserError(f"--fold {fold}: the manifest has {found.folds} folds")
+    if "model" not in args.given and not args.train_config:
+        if not found.labels:
+            args.model = ["baseline_c"]
+        elif found.attribute_scale is None:
+            args.model = ["baseline_d"]
+
+
+def manifest_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of ``ser_prepare`` that say how a manifest is read."""
+    names = ("columns", "attribute_scale", "shared_speakers")
+    return {name: getattr(args, name) for name in names if getattr(args, name)}
