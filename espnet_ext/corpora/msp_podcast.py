@@ -1,16 +1,30 @@
-"""MSP-Podcast: spontaneous speech from podcasts, release 1.6 and later.
+"""MSP-Podcast: spontaneous speech from podcasts, releases 1.0 to 2.0.
 
 Root (1.8; the spelling of names differs between releases, see below)::
 
     readme.txt  Speaker_ids.txt  Partitions.txt
     Audios/MSP-PODCAST_0001_0008.wav
     Labels/labels_concensus.csv     consensus labels (sic; labels_consensus from 1.10)
-    Labels/labels_concensus.json    the same, and every worker's ratings: never read
+    Labels/labels_concensus.json    the same, read where there is no csv
+    Labels/labels.txt               consensus and every worker's ratings
+    Labels/labels_detailed.csv      every worker's ratings, never read
 
 Columns are found by name, for *arousal ("activation") stands before valence*::
 
     FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set
     MSP-PODCAST_0001_0008.wav,N,4.2,5.8,4.8,127,Female,Test1
+
+Releases 1.0 to 1.5 have neither csv nor json. There the label is from ``labels.txt``
+(or ``Labels.txt`` in the root), the split from ``Partitions.txt``, the speaker from
+``Speaker_ids.txt``::
+
+    MSP-PODCAST_0001_0139.wav; N; A:2.400000; V:4.000000; D:2.800000;
+    WORKER00000001; Other-confused; Concerned,Confused; A:3.000000; V:3.000000; ...
+
+    Train; MSP-PODCAST_0023_0048.wav
+
+    Speaker_127; Female
+    MSP-PODCAST_0001_0008.wav;127
 
 What differs between releases is resolved here: the label folder is ``Labels``,
 ``labels`` or ``label``, the audio folder ``Audios`` or ``Audio``, names are found
@@ -24,9 +38,12 @@ corpus by retrieving emotional speech from existing podcast recordings", IEEE
 Transactions on Affective Computing 10(4), 2019.
 """
 
+import json
 import math
 import os
+import re
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,6 +91,18 @@ _COLUMNS = (
     *("FileName", "EmoClass", "EmoAct", "EmoVal", "EmoDom"),
     *("SpkrID", "Gender", "Split_Set"),
 )
+# The first that is there is read, in a label folder or the root.
+_LABEL_FILES = (
+    ("labels_consensus.csv", "1.10 or later"),
+    ("labels_concensus.csv", "1.6 to 1.9"),
+    ("labels_consensus.json", "1.10 or later"),
+    ("labels_concensus.json", "1.6 to 1.9"),
+    ("labels.txt", "1.0 to 1.5"),
+)
+# Lines of labels.txt.
+_FILE_LINE = re.compile(r"(\S+\.wav) *; *(\w+) *;((?: *[AVD] *: *[-\d.]+ *;){3})\s*")
+_ATTRIBUTE = re.compile(r"([AVD]) *: *([-\d.]+)")
+_WORKER_LINE = re.compile(r"WORKER\d+ *;.*;\s*")
 # Release 2.0 lists this file and does not have it.
 _KNOWN_MISSING = frozenset({"MSP-PODCAST_1909_1017"})
 
@@ -98,7 +127,7 @@ def read(root: Path) -> Reading:
     # the case of names.
     audio = {name.lower(): (name, file) for name, file in list_names(folder).items()}
     missing: set[str] = set()
-    for where, row in table_rows(labels, _COLUMNS):
+    for where, row in _rows(root, labels):
         utterance = _utterance(where, row)
         id_ = utterance.id
         if id_ in reading.utterances or id_ in missing:
@@ -125,18 +154,91 @@ def _find_labels(root: Path) -> tuple[Path, str]:
         for path in sorted(root.iterdir())
         if path.is_dir() and path.name.strip().lower() in ("labels", "label")
     ]
-    for stem, releases in (
-        ("labels_consensus", "1.10 or later"),
-        ("labels_concensus", "1.6 to 1.9"),
-    ):
-        for folder in folders:
-            path = find_child(folder, f"{stem}.csv")
+    for name, releases in _LABEL_FILES:
+        for folder in (*folders, root):
+            path = find_child(folder, name)
             if path is not None and path.is_file():
                 return path, releases
     raise UserError(
-        f"{root}: no Labels/labels_consensus.csv (labels_concensus.csv in 1.6 to 1.9, "
-        "none in earlier releases); give the root of MSP-Podcast 1.6 or later"
+        f"{root}: no Labels/labels_consensus.csv (or .json; labels_concensus in 1.6 to "
+        "1.9; labels.txt in 1.0 to 1.5); give the root of MSP-Podcast"
     )
+
+
+def _rows(root: Path, labels: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield what `table_rows` does, of a label file of any kind."""
+    kind = labels.suffix.lower()
+    if kind == ".csv":
+        return table_rows(labels, _COLUMNS)
+    return _json_rows(labels) if kind == ".json" else _text_rows(root, labels)
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the rows of ``{file: {column: value}}``."""
+    text = "\n".join(line for _, line in read_lines(path))
+    try:
+        # Objects as tuples of their pairs, to see a file that occurs twice.
+        entries = json.loads(text, object_pairs_hook=tuple)
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}:{error.lineno}: {error.msg}; is the file cut off? unpack the "
+            "corpus again"
+        ) from error
+    if not isinstance(entries, tuple):
+        raise UserError(f"{path}:1: not {{file: {{EmoClass, EmoAct, ...}}}}")
+    start, line = 0, 1
+    for file, pairs in entries:
+        found = text.find(json.dumps(file), start)
+        if found >= 0:
+            line += text.count("\n", start, found)
+            start = found + 1
+        where = f"{path}:{line}"
+        values = dict(pairs) if isinstance(pairs, tuple) else {}
+        values["FileName"] = file
+        if any(values.get(name) is None for name in _COLUMNS):
+            columns = ", ".join(_COLUMNS[1:])
+            raise UserError(f"{where}: {file} must have {columns} as in the csv")
+        yield where, {name: str(values[name]).strip() for name in _COLUMNS}
+
+
+def _text_rows(root: Path, path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the consensus lines of ``labels.txt``, joined with the other two files."""
+    splits = _splits(root)
+    # Of "FILE.wav;127" and of "Speaker_127; Female".
+    people = {key.lower(): value for key, value in _pairs(root, "Speaker_ids.txt")}
+    for number, text in read_lines(path, errors="replace"):
+        where = f"{path}:{number}"
+        if not text.strip() or _WORKER_LINE.fullmatch(text):
+            continue
+        match = _FILE_LINE.fullmatch(text)
+        values = dict(_ATTRIBUTE.findall(match[3])) if match else {}
+        if match is None or len(values) != 3:
+            raise UserError(
+                f"{where}: neither 'FILE.wav; EMOTION; A:a; V:v; D:d;' nor a line of a "
+                f"worker: {text[:80]!r}"
+            )
+        file, emotion = match[1], match[2]
+        speaker = people.get(file.lower(), "").removeprefix("Speaker_")
+        gender = people.get(f"speaker_{speaker}".lower(), "")
+        attributes = (values[letter] for letter in "AVD")
+        split = splits.get(file.lower(), "")
+        cells = (file, emotion, *attributes, speaker, gender, split)
+        yield where, dict(zip(_COLUMNS, cells, strict=True))
+
+
+def _splits(root: Path) -> dict[str, str]:
+    """Return the split, as written, of each file in small letters."""
+    pairs = _pairs(root, "Partitions.txt", "Partition.txt")
+    return {file.lower(): split for split, file in pairs}
+
+
+def _pairs(root: Path, *names: str) -> Iterator[tuple[str, str]]:
+    """Yield both sides of each line ``left; right`` of a file, if it is there."""
+    path = find_child(root, *names)
+    for _, text in read_lines(path, errors="replace") if path is not None else ():
+        left, separator, right = text.strip("; \t").partition(";")
+        if separator:
+            yield left.strip(), right.strip()
 
 
 def _utterance(where: str, row: dict[str, str]) -> Utterance:
@@ -183,16 +285,11 @@ def _add_unlabelled(
     root: Path, folder: Path, audio: dict[str, str], reading: Reading
 ) -> None:
     """Keep Test3, which has audio only, and list other audio without a label."""
-    splits: dict[str, str] = {}  # of each file
-    partitions = find_child(root, "Partitions.txt", "Partition.txt")
-    if partitions is not None:
-        for _, text in read_lines(partitions, errors="replace"):
-            split, _, file = text.partition(";")
-            splits[file.strip("; ").lower()] = _split_key(split.strip())
+    splits = _splits(root)
     test3 = 0
     for id_, file in sorted(audio.items()):
         wav = f"{folder}/{file}"
-        split = splits.get(f"{id_}.wav".lower(), "")
+        split = _split_key(splits.get(f"{id_}.wav".lower(), ""))
         if "test3" in (split, *file.lower().split("_")):
             test3 += 1
             reading.utterances[id_] = Utterance(

@@ -1,6 +1,7 @@
-"""MSP-Podcast trees for the tests, in the layout of release 1.8."""
+"""MSP-Podcast trees for the tests, in the layout of any release."""
 
 import csv
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +81,39 @@ def write_csv(path: Path, found: list[Row], newline: str = "\n") -> Path:
         writer = csv.writer(stream, lineterminator=newline)
         writer.writerow(HEADER)
         writer.writerows(row.cells() for row in found)
+    return path
+
+
+def write_json(path: Path, found: list[Row]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {r.file: dict(zip(HEADER[1:], r.cells()[1:], strict=True)) for r in found}
+    path.write_text(json.dumps(content, indent=1))
+    return path
+
+
+def write_text(root: Path, path: Path, found: list[Row]) -> Path:
+    """The three text files of 1.0 to 1.5."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for row in found:
+        lines += [
+            f"{row.file}; {row.emotion}; A:{row.arousal:f}; V:{row.valence:f}; "
+            f"D:{row.dominance:f};",
+            "WORKER00000001; Other-confused; Concerned,Confused; A:3.000000; "
+            "V:3.000000; D:4.000000;",
+            "WORKER0000002; Neutral; ; A:3.000000; V:3.000000; D:4.000000;",
+            "",
+        ]
+    path.write_text("\n".join(lines) + "\n")
+    partitions = [f"{row.split}; {row.file}" for row in found]
+    (root / "Partitions.txt").write_text(
+        "\n".join(["Partitions of the corpus", "", *partitions]) + "\n"
+    )
+    genders = sorted({(r.speaker, r.gender) for r in found if r.speaker != "Unknown"})
+    (root / "Speaker_ids.txt").write_text(
+        "".join(f"Speaker_{s}; {g}\n" for s, g in genders)
+        + "".join(f"{row.file};{row.speaker} \n" for row in found)
+    )
     return path
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from corpora import msp_tree as tree
-from corpora.msp_tree import Row, rows, write_audio, write_csv
+from corpora.msp_tree import Row, rows, write_audio, write_csv, write_json, write_text
 from espnet_ext.corpora import msp_podcast
 from espnet_ext.corpora.audio import load_waveform
 from espnet_ext.corpora.audio_check import check_audio
@@ -50,9 +50,11 @@ def as_tuple(u: Utterance) -> tuple:
         ("LABELS/Labels_Consensus", "audios", ("train", "development", "test1")),
     ],
 )
-def test_every_spelling(tmp_path, labels, audio, splits):
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_every_spelling(tmp_path, labels, audio, splits, kind):
     found = rows(splits)
-    write_csv(tmp_path / f"{labels}.csv", found)
+    write = write_csv if kind == "csv" else write_json
+    write(tmp_path / f"{labels}.{kind}", found)
     write_audio(tmp_path, found, audio)
     reading = msp_podcast.read(tmp_path)
     read = {id_: as_tuple(u) for id_, u in reading.utterances.items()}
@@ -77,6 +79,44 @@ def test_columns_in_another_order(tmp_path):
     write_audio(tmp_path, [row])
     (u,) = msp_podcast.read(tmp_path).utterances.values()
     assert as_tuple(u) == expected([row])[u.id]
+
+
+@pytest.mark.parametrize("path", ["Labels.txt", "Labels/labels.txt"])
+def test_text_labels_of_the_first_releases(tmp_path, path):
+    found = rows()
+    write_text(tmp_path, tmp_path / path, found)
+    write_audio(tmp_path, found)
+    reading = msp_podcast.read(tmp_path)
+    read = {id_: as_tuple(u) for id_, u in reading.utterances.items()}
+    assert read == expected(found)
+    assert "1.0 to 1.5" in reading.notes[0]
+
+
+def test_lists_of_the_first_releases_in_another_letter_case(tmp_path):
+    found = rows()
+    write_text(tmp_path, tmp_path / "Labels" / "labels.txt", found)
+    write_audio(tmp_path, found)
+    for path in (tmp_path / "Partitions.txt", tmp_path / "Speaker_ids.txt"):
+        path.write_text(path.read_text().lower())
+        path.rename(path.with_name(path.name.upper()))
+    reading = msp_podcast.read(tmp_path)
+    read = {id_: as_tuple(u) for id_, u in reading.utterances.items()}
+    assert read == expected(found)
+
+
+def test_csv_before_json_before_text(tmp_path):
+    happy, sad, angry = ([Row(tree.name(1, 8), emotion)] for emotion in "HSA")
+    write_audio(tmp_path, happy)
+    folder = tmp_path / "Labels"
+    paths = (
+        write_csv(folder / "labels_concensus.csv", happy),
+        write_json(folder / "labels_consensus.json", sad),
+        write_text(tmp_path, folder / "labels.txt", angry),
+    )
+    for path, emotion in zip(paths, "HSA", strict=True):
+        (u,) = msp_podcast.read(tmp_path).utterances.values()
+        assert u.emotion == emotion
+        path.unlink()
 
 
 def test_two_label_folders(tmp_path):
@@ -162,6 +202,44 @@ def test_csv_that_is_not_utf8(small_msp):
     path.write_bytes(path.read_bytes().replace(b"Female", b"F\xe9male", 1))
     with pytest.raises(UserError, match=r"csv:3: not UTF-8"):
         msp_podcast.read(small_msp)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ('"EmoClass": "U"', '"EmoClass": "Z"', 29),
+        ('"EmoVal"', '"Val"', 2),
+        ("MSP-PODCAST_0001_0001", "MSP-PODCAST_0001_0000", 11),
+        ("\n}", "\n", 271),
+    ],
+)
+def test_broken_json(tmp_path, old, new, line):
+    found = rows()
+    path = write_json(tmp_path / "Labels" / "labels_consensus.json", found)
+    write_audio(tmp_path, found)
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(UserError) as error:
+        msp_podcast.read(tmp_path)
+    assert str(error.value).startswith(f"{path}:{line}: ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("MSP-PODCAST_0001_0000.wav; A; A:4", "MSP-PODCAST_0001_0000.wav; A; X:4", 1),
+        ("V:5.833333; D:3.400000;\nWORKER", "V:5.833333; D:3.400000\nWORKER", 1),
+        ("MSP-PODCAST_0001_0001", "MSP-PODCAST_0001_0000", 5),
+        ("WORKER0000002; Neutral; ; A:3.000000; V:3.000000; D:4.000000;", "WORK", 3),
+    ],
+)
+def test_broken_text(tmp_path, old, new, line):
+    found = rows()
+    path = write_text(tmp_path, tmp_path / "Labels" / "labels.txt", found)
+    write_audio(tmp_path, found)
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(UserError) as error:
+        msp_podcast.read(tmp_path)
+    assert str(error.value).startswith(f"{path}:{line}: ")
 
 
 def test_no_labels_or_no_audio(tmp_path):

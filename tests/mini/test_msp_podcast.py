@@ -2,6 +2,7 @@ import csv
 import json
 import re
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,6 +82,19 @@ def test_other_label_files_agree(msp_root, rows, blocks):
     assert detailed == expected
     by_worker = json.loads((labels / "labels_detailed.json").read_text())
     assert sum(map(len, by_worker.values())) == len(expected)
+
+
+@pytest.mark.parametrize("name", ["labels_concensus.json", "labels.txt"])
+def test_every_label_file_is_read_to_the_same_records(msp_root, tmp_path, name):
+    for path in msp_root.iterdir():
+        if path.name != "Labels":
+            (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "Labels").mkdir()
+    (tmp_path / "Labels" / name).symlink_to(msp_root / "Labels" / name)
+    read = reader.read(tmp_path).utterances
+    found = {id_: replace(u, wav="") for id_, u in read.items()}
+    csv_read = reader.read(msp_root).utterances
+    assert found == {id_: replace(u, wav="") for id_, u in csv_read.items()}
 
 
 def test_lists_agree_with_the_labels(msp_root, rows):
