@@ -39,6 +39,8 @@ EXTRAS = {
     # GPL-3.0 (this package is Apache-2.0), so it is never a requirement of the package.
     "mini": ["espeakng-loader"],
     "demo": ["gradio"],
+    # ser serve
+    "serve": ["fastapi", "uvicorn", "python-multipart"],
     # Nothing: the Slurm back end calls sbatch itself. The name is kept for those who
     # ask for it.
     "slurm": [],
@@ -46,6 +48,7 @@ EXTRAS = {
 }
 
 COMMANDS = [
+    "ser",
     "ser_prepare",
     "ser_check_audio",
     "ser_make_sets",
