@@ -40,7 +40,7 @@ EXTRAS = {
     "mini": ["espeakng-loader"],
     "demo": ["gradio"],
     # ser serve
-    "serve": ["fastapi", "uvicorn", "python-multipart"],
+    "serve": ["fastapi", "starlette", "uvicorn", "python-multipart"],
     # Nothing: the Slurm back end calls sbatch itself. The name is kept for those who
     # ask for it.
     "slurm": [],
