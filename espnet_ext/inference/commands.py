@@ -1,10 +1,11 @@
 """The commands of the program ``ser``; each returns how many recordings failed."""
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stderr
 from typing import TYPE_CHECKING, Any
 
 from espnet_ext.errors import UserError
@@ -164,10 +165,8 @@ def _interval(score: Any) -> str:
 
 
 def _load(args: argparse.Namespace, scores: Any = "raw") -> "SpeechEmotion":
-    import logging
-
-    logging.getLogger().setLevel(logging.ERROR)  # of what ESPnet lacks and we need not
-    from espnet_ext.inference.emotion import SpeechEmotion
+    with redirect_stderr(io.StringIO()):  # ESPnet prints what it lacks and we need not
+        from espnet_ext.inference.emotion import SpeechEmotion
 
     return SpeechEmotion.from_pretrained(
         args.model, args.device, args.upstream, scores=scores

@@ -75,7 +75,10 @@ def _in_folder(folder: Path) -> list[Recording]:
     paths = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        # "._a.wav" is what macOS leaves beside "a.wav".
+        if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
     )
     if not paths:
         raise UserError(

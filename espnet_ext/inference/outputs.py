@@ -46,6 +46,8 @@ class ResultWriter:
         self._is_new = True
         if output is None:
             return
+        if output.is_dir():
+            raise UserError(f"--output {output} is a folder; name a file")
         if resume == "yes" and output.is_file():
             self._keep_good_rows(output)
         else:

@@ -102,6 +102,7 @@ def test_bad_files_are_named_and_stop_nothing(recipe, model, tmp_path, capsys):
             "needs --output",
         ),
         (["predict", "--model", "MODEL", "--device", "gpu", "WAV"], "device"),
+        (["predict", "--model", "MODEL", "--output", "EMPTY", "WAV"], "is a folder"),
         (["pack", "EMPTY", "--output", "x.zip"], "no folder of a training"),
         (["pack", "MODEL", "--output", "x.tar"], "is a .zip"),
     ],
@@ -166,7 +167,7 @@ def test_standard_input(recipe, ser, wav, model, monkeypatch, capsys):
 def test_lists_of_recordings(tmp_path):
     audio = tmp_path / "sub" / "deep"
     audio.mkdir(parents=True)
-    for name in ("b.wav", "a.FLAC", "notes.md"):
+    for name in ("b.wav", "a.FLAC", "notes.md", "._b.wav"):
         (audio / name).write_bytes(b"")
     found = [r.path for r in find_recordings([str(tmp_path)])]
     assert found == [str(audio / "a.FLAC"), str(audio / "b.wav")]
