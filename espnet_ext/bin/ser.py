@@ -2,6 +2,7 @@
 """Use a trained model: predict recordings, follow long ones, pack it for others."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,10 +108,10 @@ def main(cmd: Sequence[str] | None = None) -> None:
         ``ser predict --model exp/mini_paper5/iemocap_5fold_1/multitask_seed0 a.wav``
     """
     args = get_parser().parse_args(cmd)
-    if hasattr(sys.stdout, "reconfigure"):
-        # A path may have bytes that the terminal's encoding lacks.
-        sys.stdout.reconfigure(errors="backslashreplace")
-        sys.stderr.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A path may have bytes that the terminal's encoding lacks.
+            stream.reconfigure(errors="backslashreplace")
     # Late: this brings what a command needs, and --help does not.
     from espnet_ext.inference import commands
 

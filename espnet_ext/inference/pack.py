@@ -25,7 +25,7 @@ from espnet_ext.inference.calibrate import (
 )
 from espnet_ext.inference.card import model_card
 from espnet_ext.inference.info import Calibration, ModelInfo, find_data, is_builtin
-from espnet_ext.inference.package import META, model_files
+from espnet_ext.inference.package import META
 from espnet_ext.tasks.config import read_config
 from espnet_ext.utils.atomic import atomic_file
 
@@ -70,8 +70,7 @@ def pack_experiment(experiment: Path, output: Path, licence: str = "no") -> None
         raise UserError(f"--output {output}: a package is a .zip")
     if not (experiment / CONFIG).is_file():
         raise UserError(f"{experiment}: no folder of a training ({CONFIG} is missing)")
-    with model_files(experiment) as files:
-        ser = SpeechEmotion(**files, device="cpu")
+    ser = SpeechEmotion.from_pretrained(experiment, device="cpu")
     if not ser.info.builtin and licence != "yes":
         corpora = ", ".join(ser.info.corpora) or "its corpora"
         raise UserError(
@@ -187,9 +186,10 @@ def _calibrate(
     answers = list(
         predict_utterances(ser.model, store, [[utt] for utt in labels], ser.device)
     )
-    if not answers or answers[0].probabilities is None:
+    found = [a.probabilities for a in answers if a.probabilities is not None]
+    if not found:
         return None
-    probabilities = np.stack([a.probabilities for a in answers])  # (N, K)
+    probabilities = np.stack(found)  # (N, K)
     classes = np.array([labels[a.id] for a in answers])
     temperature = fit_temperature(probabilities, classes)
     after = apply_temperature(probabilities, temperature)

@@ -237,9 +237,9 @@ def _step(
         float(times[1]),
         label,
         scores,
-        *(None if named is None else named[name] for name in ATTRIBUTES),
-        to_unit(named, scale),
-        speech,
+        **{name: None if named is None else named[name] for name in ATTRIBUTES},
+        unit=to_unit(named, scale),
+        speech=speech,
     )
 
 
@@ -254,16 +254,17 @@ def _join(parts: Sequence[Segment]) -> Segment:
         return float(share @ np.array(values, dtype=float))
 
     def means(dicts: Sequence[dict[str, float] | None]) -> dict[str, float] | None:
-        if dicts[0] is None:
+        known = [values for values in dicts if values is not None]
+        if len(known) < len(dicts):
             return None
-        return {k: mean([d and d[k] for d in dicts]) or 0.0 for k in dicts[0]}
+        return {k: float(share @ [values[k] for values in known]) for k in known[0]}
 
     return Segment(
         parts[0].start,
         parts[-1].end,
         parts[0].label,
         means([s.scores for s in parts]),
-        *(mean([getattr(s, name) for s in parts]) for name in ATTRIBUTES),
-        means([s.unit for s in parts]),
-        mean([s.speech for s in parts]) or 0.0,
+        **{name: mean([getattr(s, name) for s in parts]) for name in ATTRIBUTES},
+        unit=means([s.unit for s in parts]),
+        speech=float(share @ [s.speech for s in parts]),
     )
