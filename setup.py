@@ -38,10 +38,15 @@ EXTRAS = {
     # The synthesizer that speaks the built-in corpora, and nothing else: espeak-ng is
     # GPL-3.0 (this package is Apache-2.0), so it is never a requirement of the package.
     "mini": ["espeakng-loader"],
-    "demo": ["gradio"],
     # Databases of audEERING's format as corpora (corpora/formats/audformat_db.py).
     "audformat": ["audformat"],
+    # ser serve
+    "serve": ["fastapi", "starlette", "uvicorn", "python-multipart"],
     "dev": [
+        "fastapi",
+        "starlette",
+        "uvicorn",
+        "python-multipart",
         "pytest",
         "ruff",
         "mypy",
@@ -52,6 +57,7 @@ EXTRAS = {
 }
 
 COMMANDS = [
+    "ser",
     "ser_prepare",
     "ser_fetch_corpus",
     "ser_make_sets",

@@ -1,0 +1,53 @@
+"""Temperature scaling of class probabilities and how far they are from frequencies.
+
+Guo et al. 2017, "On calibration of modern neural networks".
+"""
+
+import numpy as np
+
+BINS = 15
+
+
+def fit_temperature(probabilities: np.ndarray, classes: np.ndarray) -> float:
+    """Find the temperature of the least negative log-likelihood.
+
+    Args:
+        probabilities: (N, K) of the model, as they are.
+        classes: (N,) true classes.
+
+    Returns:
+        What logits are divided by, from 0.05 to 20.
+    """
+    from scipy.optimize import minimize_scalar
+
+    logs = np.log(np.maximum(probabilities, 1e-12))
+
+    def loss(log_temperature: float) -> float:
+        scaled = logs / np.exp(log_temperature)
+        norm = np.logaddexp.reduce(scaled, axis=1)
+        return float(np.mean(norm - scaled[np.arange(len(classes)), classes]))
+
+    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Return the probabilities (..., K) of logits divided by the temperature."""
+    logs = np.log(np.maximum(probabilities, 1e-300)) / temperature
+    powers = np.exp(logs - logs.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def calibration_error(probabilities: np.ndarray, classes: np.ndarray) -> float:
+    """Expected calibration error of the best class, in 15 bins of equal width.
+
+    Args:
+        probabilities: (N, K).
+        classes: (N,) true classes.
+    """
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == classes
+    # (low, high] as in the paper
+    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    gaps = np.bincount(place, right - confidence, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(classes))

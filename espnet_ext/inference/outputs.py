@@ -1,0 +1,150 @@
+"""Answers written one by one, so that a killed run loses none and repeats none."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from espnet_ext.attributes import ATTRIBUTES
+from espnet_ext.errors import UserError
+from espnet_ext.utils.atomic import atomic_write_text
+
+FORMATS = ("table", "jsonl", "csv")
+
+
+class ResultWriter:
+    """Writes a row for each recording as soon as it is there.
+
+    Args:
+        form: ``table`` for people, ``jsonl`` or ``csv``.
+        output: File; None writes to standard output.
+        labels: Names of the model's classes.
+        resume: ``yes`` keeps the good rows that `output` holds.
+
+    Attributes:
+        finished: Ids that `output` held already.
+    """
+
+    def __init__(
+        self, form: str, output: Path | None, labels: Sequence[str], resume: str = "no"
+    ) -> None:
+        self.form = form
+        self.columns = [
+            *("id", "seconds", "label"),
+            *(f"prob_{label}" for label in labels),
+            *ATTRIBUTES,
+            *(f"{name}_unit" for name in ATTRIBUTES),
+            *("speech", "warnings", "error"),
+        ]
+        self.finished: frozenset[str] = frozenset()
+        self._stream: TextIO = sys.stdout
+        self._labels = labels
+        self._is_new = True
+        if output is None:
+            return
+        if output.is_dir():
+            raise UserError(f"--output {output} is a folder; name a file")
+        if resume == "yes" and output.is_file():
+            self._keep_good_rows(output)
+        else:
+            atomic_write_text(output, "")
+        self._stream = open(output, "a", encoding="utf-8", newline="")  # noqa: SIM115
+        self._is_new = not self.finished
+
+    def __enter__(self) -> "ResultWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream is not sys.stdout:
+            self._stream.close()
+
+    def write(self, id_: str, answer: Mapping[str, Any]) -> None:
+        """Write one answer: `to_dict` of a result or of a failure."""
+        row = {"id": id_, **{k: v for k, v in answer.items() if k != "source"}}
+        if self.form == "jsonl":
+            self._put(json.dumps(row, ensure_ascii=False) + "\n")
+            return
+        if self._is_new:
+            self._is_new = False
+            self._put(self._header())
+        self._put(self._line(row) if self.form == "csv" else self._for_people(row))
+
+    def _put(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+    def _header(self) -> str:
+        if self.form == "csv":
+            return _csv_line(self.columns)
+        return (
+            f"{'label':<12}{'score':>6}"
+            + "".join(f"{name:>11}" for name in ATTRIBUTES)
+            + f"{'speech':>8}  file\n"
+        )
+
+    def _line(self, row: Mapping[str, Any]) -> str:
+        flat = {k: row.get(k) for k in ("id", "label", *ATTRIBUTES, "error")}
+        flat |= {f"prob_{k}": v for k, v in (row.get("scores") or {}).items()}
+        flat |= {f"{k}_unit": v for k, v in (row.get("unit") or {}).items()}
+        flat |= {k: row.get(k) for k in ("seconds", "speech")}
+        flat["warnings"] = "; ".join(row.get("warnings") or ())
+        return _csv_line([_text(flat.get(column)) for column in self.columns])
+
+    def _for_people(self, row: Mapping[str, Any]) -> str:
+        if row.get("error"):
+            return ""  # it is said on standard error
+        label, scores = row["label"], row["scores"]
+        best = f"{scores[label]:.3f}" if scores else ""
+        numbers = "".join(
+            f"{'-' if row[name] is None else format(row[name], '.3f'):>11}"
+            for name in ATTRIBUTES
+        )
+        notes = "".join(f"  ! {note}" for note in row["warnings"])
+        return (
+            f"{label or '-':<12}{best:>6}{numbers}{row['speech']:>8.0%}  {row['id']}"
+            f"{notes}\n"
+        )
+
+    def _keep_good_rows(self, output: Path) -> None:
+        """Drop failures, which are tried again, and a line that was cut by a kill."""
+        text = output.read_text(encoding="utf-8", errors="replace")
+        whole = text[: text.rfind("\n") + 1]
+        good: dict[str, str] = {}
+        if self.form == "jsonl":
+            for line in whole.splitlines(keepends=True):
+                with suppress(ValueError, KeyError, TypeError):
+                    row = json.loads(line)
+                    if "error" not in row:
+                        good[row["id"]] = line
+            head = ""
+        else:
+            rows = list(csv.reader(io.StringIO(whole, newline="")))
+            if rows and rows[0] != self.columns:
+                raise UserError(
+                    f"{output}: its columns are those of another model or command; "
+                    "choose another --output"
+                )
+            head = _csv_line(self.columns)
+            for values in rows[1:]:
+                if len(values) == len(self.columns) and not values[-1]:
+                    good[values[0]] = _csv_line(values)
+        if not good and whole and self.form == "jsonl" and '"error"' not in whole:
+            raise UserError(f"{output}: not made by this command; choose another")
+        atomic_write_text(output, (head if good else "") + "".join(good.values()))
+        self.finished = frozenset(good)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+def _csv_line(values: Sequence[str]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerow(values)
+    return stream.getvalue()
