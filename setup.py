@@ -26,6 +26,7 @@ REQUIRES = [
     "soxr",
     "numpy",
     "scipy",
+    "pandas",
     "scikit-learn",
     "matplotlib",
     "jinja2",

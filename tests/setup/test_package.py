@@ -111,7 +111,7 @@ def test_all_that_is_installed_is_pinned(message):
     queue = [
         (requirement, {"mini", "dev"})
         for requirement in map(Requirement, message.get_all("Requires-Dist"))
-        if not {"demo", "serve"} & set(re.findall(r"\w+", str(requirement.marker)))
+        if not {"audformat", "serve"} & set(re.findall(r"\w+", str(requirement.marker)))
     ]
     while queue:
         requirement, extras = queue.pop()
