@@ -37,9 +37,9 @@ def main(cmd: Sequence[str] | None = None) -> None:
     checkpoint = load_checkpoint(config.upstream)
     if not isinstance(checkpoint, Checkpoint):
         raise UserError(
-            f"{config.upstream.name} runs through s3prl and cannot be written as a "
-            "Hugging Face folder. Its weights are in s3prl's cache now "
-            "(~/.cache/s3prl): copy that to the other machine"
+            f"{config.upstream.name} runs through {config.upstream.source} and cannot "
+            "be written as a Hugging Face folder. Weights that it has are in s3prl's "
+            "cache now (~/.cache/s3prl): copy that to the other machine"
         )
     save_checkpoint(checkpoint, args.output)
     print(f"{args.output}: weights of {config.upstream.name}; use --upstream with it")

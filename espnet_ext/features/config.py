@@ -10,7 +10,7 @@ import yaml
 
 from espnet_ext.errors import UserError
 
-SOURCES = ("s3prl", "huggingface", "torchaudio")
+SOURCES = ("s3prl", "huggingface", "torchaudio", "opensmile", "kaldi")
 DTYPES = ("float16", "float32", "int8")
 COMPUTES = ("float32", "bfloat16", "bfloat16_all")
 
@@ -22,7 +22,8 @@ class UpstreamConfig:
     """Which weights to use.
 
     Attributes:
-        source: ``s3prl``, ``huggingface`` or ``torchaudio``.
+        source: ``s3prl``, ``huggingface``, ``torchaudio``, ``opensmile`` or
+            ``kaldi``.
         name: The source's own name of the upstream (``hubert_large_ll60k``,
             ``facebook/hubert-large-ll60k``, ``HUBERT_LARGE``). For ``huggingface`` a
             folder with ``config.json`` and the weights will also do.

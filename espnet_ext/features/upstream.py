@@ -1,4 +1,4 @@
-"""Load a frozen upstream by name: Hugging Face, s3prl or torchaudio.
+"""Load a frozen upstream by name: Hugging Face, s3prl, torchaudio or openSMILE.
 
 HuBERT, wav2vec 2.0 and WavLM weights of any of the three run on the exact path of
 `packed`; every other upstream of s3prl runs through s3prl itself, one utterance at a
@@ -19,6 +19,7 @@ from espnet_ext.errors import UserError
 from espnet_ext.features import convert
 from espnet_ext.features.architecture import Architecture
 from espnet_ext.features.config import FeatureConfig, UpstreamConfig
+from espnet_ext.features.egemaps import OpenSmileUpstream
 from espnet_ext.features.huggingface import (
     WEIGHT_FILES,
     list_shards,
@@ -26,6 +27,7 @@ from espnet_ext.features.huggingface import (
     read_weights,
     unreadable,
 )
+from espnet_ext.features.mfcc import MfccUpstream
 from espnet_ext.features.packed import PackedUpstream
 from espnet_ext.utils.atomic import atomic_dir
 
@@ -183,11 +185,12 @@ def load_upstream(config: FeatureConfig) -> Upstream:
         UserError: The weights are not at hand, or not of a kind that we can use.
     """
     loaded = load_checkpoint(config.upstream)
-    if isinstance(loaded, S3prlUpstream):
+    if not isinstance(loaded, Checkpoint):
+        source = config.upstream.source
         if config.compute != "float32" or config.normalize != "auto":
             raise UserError(
-                f"s3prl upstream {config.upstream.name} runs through s3prl itself: "
-                "only compute: float32 and normalize: auto apply"
+                f"{source} upstream {config.upstream.name} runs through {source} "
+                "itself: only compute: float32 and normalize: auto apply"
             )
         return loaded
     normalize = loaded.normalize if config.normalize == "auto" else config.normalize
@@ -209,7 +212,9 @@ class Checkpoint:
     normalize: bool
 
 
-def load_checkpoint(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
+def load_checkpoint(
+    upstream: UpstreamConfig,
+) -> Checkpoint | S3prlUpstream | OpenSmileUpstream | MfccUpstream:
     """Load weights by source and name; a Hugging Face folder goes with any source.
 
     Raises:
@@ -221,6 +226,8 @@ def load_checkpoint(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
         "huggingface": _load_huggingface,
         "s3prl": _load_s3prl,
         "torchaudio": _load_torchaudio,
+        "kaldi": lambda upstream: MfccUpstream(upstream.name),
+        "opensmile": lambda upstream: OpenSmileUpstream(upstream.name),
     }[upstream.source]
     return load(upstream)
 
