@@ -78,6 +78,7 @@ class Branch(nn.Module):
         activation: key of `ACTIVATIONS`, after both layers.
         dropout_rate: after both activations.
         pooled_activation: put ReLU and dropout on the pooled vector as well.
+        pooled_deviation: pool the frames' standard deviation as well.
     """
 
     def __init__(
@@ -89,17 +90,20 @@ class Branch(nn.Module):
         activation: str,
         dropout_rate: float,
         pooled_activation: bool,
+        pooled_deviation: bool,
     ) -> None:
         super().__init__()
         make_activation = ACTIVATIONS[activation]
-        self.pooling = SelfAttentivePooling(input_size, num_poolings)
+        self.pooling = SelfAttentivePooling(
+            input_size, num_poolings, deviation=pooled_deviation
+        )
         self.pooled = (
             nn.Sequential(nn.ReLU(), nn.Dropout(dropout_rate))
             if pooled_activation
             else nn.Identity()
         )
         self.mlp = nn.Sequential(
-            nn.Linear(input_size, hidden_size),
+            nn.Linear(self.pooling.output_size, hidden_size),
             make_activation(),
             nn.Dropout(dropout_rate),
             nn.Linear(hidden_size, embedding_size),
@@ -109,7 +113,7 @@ class Branch(nn.Module):
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return embeddings (B, H, E) and attention (B, H, T) of frames (B, T, D)."""
-        pooled, attention = self.pooling(hidden, lengths)  # (B, H, D), (B, H, T)
+        pooled, attention = self.pooling(hidden, lengths)  # (B, H, D or 2 D), (B, H, T)
         return self.mlp(self.pooled(pooled)), attention  # (B, H, E), (B, H, T)
 
 
@@ -136,6 +140,8 @@ class EmotionDecoder(nn.Module):
             then E_C is 96-d where it helps the classes, and one output layer with a
             single unit reads each attribute's own 32.
         pooled_activation: ReLU and dropout on the pooled vector (released recipe).
+        pooled_deviation: pool the frames' standard deviation beside their mean
+            (small corpora).
         detach_auxiliary: stop the gradient into the embedding of the other branch.
 
     Raises:
@@ -157,6 +163,7 @@ class EmotionDecoder(nn.Module):
         initial_attribute: float | None = 3.0,
         attribute_poolings: int = 1,
         pooled_activation: bool = False,
+        pooled_deviation: bool = False,
         detach_auxiliary: bool = False,
     ) -> None:
         super().__init__()
@@ -186,6 +193,7 @@ class EmotionDecoder(nn.Module):
                 activation,
                 dropout_rate,
                 pooled_activation,
+                pooled_deviation,
             )
             for branch in self.sources
         }

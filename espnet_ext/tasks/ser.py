@@ -36,6 +36,8 @@ from espnet_ext.encoders.block_attention import use_block_attention
 from espnet_ext.encoders.frame_norm import replace_batch_norm
 from espnet_ext.encoders.linear_probe import LinearEncoder, MeanPoolingDecoder
 from espnet_ext.encoders.recompute import recompute_long_batches
+from espnet_ext.encoders.stacked_linear import StackedLinear
+from espnet_ext.encoders.tdnn import TDNNEncoder
 from espnet_ext.errors import UserError
 from espnet_ext.features.frontend import CachedFeatures, OnlineUpstream
 from espnet_ext.ser.decoder import EmotionDecoder
@@ -49,6 +51,7 @@ from espnet_ext.tasks.data import (
     hold_features,
     read_corpora,
     read_lengths,
+    training_features,
     warn_of_long_clips,
 )
 from espnet_ext.tasks.options import add_options, check_options
@@ -56,6 +59,7 @@ from espnet_ext.train.checkpoint import UNREADABLE
 from espnet_ext.train.dataset import SERDataset, collate
 from espnet_ext.train.iterator import BatchDrawer, SERIterFactory
 from espnet_ext.train.trainer import SERTrainer, spread_seed
+from espnet_ext.train.training_mvn import TrainingMVN
 
 
 def _choices(
@@ -81,8 +85,15 @@ CHOICES = {
             None,
             utterance_mvn=UtteranceMVN,
             global_mvn=GlobalMVN,
+            training_mvn=TrainingMVN,
         ),
-        _choices("preencoder", AbsPreEncoder, None, linear=LinearProjection),
+        _choices(
+            "preencoder",
+            AbsPreEncoder,
+            None,
+            linear=LinearProjection,
+            stacked_linear=StackedLinear,
+        ),
         _choices(
             "encoder",
             AbsEncoder,
@@ -90,6 +101,7 @@ CHOICES = {
             conformer=ConformerEncoder,
             transformer=TransformerEncoder,
             linear=LinearEncoder,
+            tdnn=TDNNEncoder,
         ),
         _choices(
             "decoder",
@@ -217,7 +229,12 @@ class SERTask(AbsTask):
         if args.loss_conf.get("class_weights") == "balanced":
             weights = balanced_class_weights(args)
             args.loss_conf = {**args.loss_conf, "class_weights": weights}
+        fresh = "size" not in (args.normalize_conf or {})
+        if args.normalize == "training_mvn":
+            args.normalize_conf = {"size": size}
         specaug, normalize = build("specaug"), build("normalize")
+        if isinstance(normalize, TrainingMVN) and fresh:
+            normalize.set_moments(training_features(args))
         preencoder = build("preencoder")
         if preencoder is not None:
             size = preencoder.output_size()
