@@ -1,0 +1,1 @@
+"""The classical baseline: utterance statistics and support vector machines."""
