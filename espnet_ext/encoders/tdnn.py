@@ -8,6 +8,7 @@ attention.
 
 from itertools import pairwise
 
+import torch
 from espnet2.asr.encoder.abs_encoder import AbsEncoder
 from torch import Tensor, nn
 
@@ -27,6 +28,8 @@ class TDNNEncoder(AbsEncoder):
         kernel: Frames that each sees; odd.
         dropout_rate: Behind each.
         norm: "batch" (BatchNorm) or "layer" (each frame by itself).
+        keep_input: Put the input beside the output, so that its own statistics are
+            pooled, too: what classical baselines read. Then no layer is needed.
 
     Raises:
         UserError: An option has no possible value.
@@ -40,11 +43,12 @@ class TDNNEncoder(AbsEncoder):
         kernel: int = 5,
         dropout_rate: float = 0.2,
         norm: str = "batch",
+        keep_input: bool = False,
     ) -> None:
         super().__init__()
         if norm not in NORMS:
             raise UserError(f"encoder_conf: norm is {norm!r}; choose from {NORMS}")
-        if num_layers < 1 or kernel < 1 or kernel % 2 == 0:
+        if num_layers < (0 if keep_input else 1) or kernel < 1 or kernel % 2 == 0:
             raise UserError(
                 f"encoder_conf: num_layers {num_layers}, kernel {kernel}: at least 1, "
                 "the kernel odd"
@@ -57,7 +61,10 @@ class TDNNEncoder(AbsEncoder):
         )
         self.norms = nn.ModuleList(make(size) for size in sizes[1:])
         self.dropout = nn.Dropout(dropout_rate)
-        self._output_size = output_size
+        self.keep_input = keep_input
+        self._output_size = sizes[-1] + input_size if keep_input else output_size
+        if not num_layers:
+            self._output_size = input_size
 
     def output_size(self) -> int:
         """Return the width of the output."""
@@ -80,7 +87,10 @@ class TDNNEncoder(AbsEncoder):
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             y = norm(convolution(x.where(real, 0)).relu())  # (B, C, T)
             x = self.dropout(y) + (x if x.shape == y.shape else 0)
-        return x.transpose(1, 2), ilens, None
+        x = x.transpose(1, 2)  # (B, T, C)
+        if self.keep_input and len(self.convolutions):
+            x = torch.cat([xs_pad, x], dim=-1)  # (B, T, D + C)
+        return x, ilens, None
 
 
 class _FrameNorm(nn.LayerNorm):

@@ -74,3 +74,14 @@ def test_rows_do_not_depend_on_their_batch_mates(norm):
 def test_impossible_options_are_named(make, text):
     with pytest.raises(UserError, match=text):
         make()
+
+
+def test_input_is_kept_beside_the_output():
+    feats, lengths = torch.randn(2, 7, 6), torch.tensor([7, 4])
+    encoder = TDNNEncoder(6, 8, num_layers=1, keep_input=True).eval()
+    made, _, _ = encoder(feats, lengths)
+    assert made.shape == (2, 7, encoder.output_size()) == (2, 7, 14)
+    assert torch.equal(made[..., :6], feats)
+    alone = TDNNEncoder(6, num_layers=0, keep_input=True)
+    assert torch.equal(alone(feats, lengths)[0], feats)
+    assert alone.output_size() == 6
