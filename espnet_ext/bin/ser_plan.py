@@ -36,6 +36,7 @@ from espnet_ext.jobs.recipe import (
     Mini,
     Recipe,
     build_plan,
+    is_classical,
     training_config,
 )
 from espnet_ext.jobs.shell_files import source
@@ -103,6 +104,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
         )
         if stage == args.stage and args.stage <= 5 <= args.stop_stage:
             check_training_configs(recipes)
+        if not steps:  # the classical baseline has no training
+            continue
         print(f"Stage {stage}: {STAGES[stage]}", flush=True)
         run_stage(steps, args)
     print_end(start)
@@ -471,7 +474,7 @@ def check_training_configs(
         (recipe, model)
         for recipe in recipes
         for model, step in zip(
-            recipe.models,
+            [m for m in recipe.models if not is_classical(training_config(recipe, m))],
             [s for s in build_plan(recipe) if s.stage == 5],
             strict=True,
         )

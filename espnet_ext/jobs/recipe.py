@@ -202,8 +202,14 @@ def build_plan(recipe: Recipe) -> list[Step]:
     steps = sorted(found.values(), key=lambda step: step.stage)
     steps.append(sets_step(recipe))
     configs = {name: training_config(recipe, name) for name in recipe.models}
-    steps += [train_step(recipe, name, configs[name]) for name in recipe.models]
-    steps += [infer_step(recipe, name, configs[name]) for name in recipe.models]
+    trained = [name for name in recipe.models if not is_classical(configs[name])]
+    steps += [train_step(recipe, name, configs[name]) for name in trained]
+    steps += [
+        infer_step(recipe, name, configs[name])
+        if name in trained
+        else classical_step(recipe, name, configs[name])
+        for name in recipe.models
+    ]
     steps.append(score_step(recipe, configs))
     return steps
 
@@ -367,6 +373,9 @@ def sets_step(recipe: Recipe) -> Step:
 
 def training_config(recipe: Recipe, model: str) -> dict[str, Any]:
     """Merge a model's YAML with the overlays."""
+    config = merge_configs([recipe.models[model]], {})
+    if is_classical(config):
+        return config
     paths = [recipe.models[model], recipe.corpus_overlay, recipe.overlay]
     config = merge_configs([path for path in paths if path is not None], {})
     if config.get("scheduler", "") is None:
@@ -460,6 +469,32 @@ def infer_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
     )
 
 
+def is_classical(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration is of the classical baseline, which has no training."""
+    return "functionals" in config
+
+
+def classical_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
+    """Fit the classical baseline and predict the test set: seconds, and no seed."""
+    output = recipe.run(model) / "test"
+    merged = output.parent.parent / "conf" / f"{output.parent.name}.yaml"
+    args = ["--config", str(merged), "--store", str(recipe.speech)]
+    parts = ("train", "valid", "test")
+    for part in parts:
+        args += [f"--{part}", str(recipe.sets / part)]
+    return Step(
+        name=f"fit and predict with {model} on {recipe.split}",
+        stage=6,
+        module="espnet_ext.bin.ser_classical",
+        args=(*args, "--output", str(output)),
+        output=output,
+        products=("predictions.csv",),
+        inputs=tuple(Input(recipe.sets / part) for part in parts),
+        settings={"config": dict(config)},
+        files=((merged, yaml.safe_dump(dict(config), sort_keys=False)),),
+    )
+
+
 def score_step(recipe: Recipe, configs: Mapping[str, Mapping[str, Any]]) -> Step:
     """Score this recipe's models, and beside them those that were finished before."""
     output = recipe.runs / "results"
@@ -471,8 +506,9 @@ def score_step(recipe: Recipe, configs: Mapping[str, Mapping[str, Any]]) -> Step
     inputs = []
     for name, run in runs.items():
         args += ["--predictions", f"{name}={run / 'test' / 'predictions.csv'}"]
-        args += ["--train_log", f"{name}={run / 'train.log'}"]
-        args += ["--attention", f"{name}={run / 'test' / 'attention.npz'}"]
+        if name not in configs or not is_classical(configs[name]):
+            args += ["--train_log", f"{name}={run / 'train.log'}"]
+            args += ["--attention", f"{name}={run / 'test' / 'attention.npz'}"]
         # The record tells which code made the predictions, and so do the results.
         inputs += [Input(run / "test"), Input(run / "test" / RECORD)]
     return Step(
