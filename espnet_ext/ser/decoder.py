@@ -79,6 +79,7 @@ class Branch(nn.Module):
         dropout_rate: after both activations.
         pooled_activation: put ReLU and dropout on the pooled vector as well.
         pooled_deviation: pool the frames' standard deviation as well.
+        pooled_norm: BatchNorm and dropout on the pooled vector.
     """
 
     def __init__(
@@ -91,17 +92,21 @@ class Branch(nn.Module):
         dropout_rate: float,
         pooled_activation: bool,
         pooled_deviation: bool,
+        pooled_norm: bool,
     ) -> None:
         super().__init__()
         make_activation = ACTIVATIONS[activation]
         self.pooling = SelfAttentivePooling(
             input_size, num_poolings, deviation=pooled_deviation
         )
-        self.pooled = (
-            nn.Sequential(nn.ReLU(), nn.Dropout(dropout_rate))
-            if pooled_activation
-            else nn.Identity()
-        )
+        layers: list[nn.Module] = []
+        if pooled_norm:
+            layers.append(_PooledNorm(self.pooling.output_size))
+        if pooled_activation:
+            layers.append(nn.ReLU())
+        if layers:
+            layers.append(nn.Dropout(dropout_rate))
+        self.pooled = nn.Sequential(*layers)
         self.mlp = nn.Sequential(
             nn.Linear(self.pooling.output_size, hidden_size),
             make_activation(),
@@ -115,6 +120,13 @@ class Branch(nn.Module):
         """Return embeddings (B, H, E) and attention (B, H, T) of frames (B, T, D)."""
         pooled, attention = self.pooling(hidden, lengths)  # (B, H, D or 2 D), (B, H, T)
         return self.mlp(self.pooled(pooled)), attention  # (B, H, E), (B, H, T)
+
+
+class _PooledNorm(nn.BatchNorm1d):
+    """BatchNorm over the rows and poolings of (B, H, D)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.flatten(0, 1)).view_as(input)
 
 
 class EmotionDecoder(nn.Module):
@@ -142,6 +154,8 @@ class EmotionDecoder(nn.Module):
         pooled_activation: ReLU and dropout on the pooled vector (released recipe).
         pooled_deviation: pool the frames' standard deviation beside their mean
             (small corpora).
+        pooled_norm: BatchNorm and dropout on the pooled vector, as in an x-vector: the
+            perceptron sees each statistic at variance 1 (small corpora).
         detach_auxiliary: stop the gradient into the embedding of the other branch.
 
     Raises:
@@ -164,6 +178,7 @@ class EmotionDecoder(nn.Module):
         attribute_poolings: int = 1,
         pooled_activation: bool = False,
         pooled_deviation: bool = False,
+        pooled_norm: bool = False,
         detach_auxiliary: bool = False,
     ) -> None:
         super().__init__()
@@ -194,6 +209,7 @@ class EmotionDecoder(nn.Module):
                 dropout_rate,
                 pooled_activation,
                 pooled_deviation,
+                pooled_norm,
             )
             for branch in self.sources
         }

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.preprocessing import StandardScaler
 
 from espnet_ext.encoders.stacked_linear import StackedLinear
 from espnet_ext.encoders.tdnn import TDNNEncoder
 from espnet_ext.errors import UserError
+from espnet_ext.ser.decoder import EmotionDecoder
 from espnet_ext.ser.pooling import SelfAttentivePooling
 
 
@@ -85,3 +87,18 @@ def test_input_is_kept_beside_the_output():
     alone = TDNNEncoder(6, num_layers=0, keep_input=True)
     assert torch.equal(alone(feats, lengths)[0], feats)
     assert alone.output_size() == 6
+
+
+def test_pooled_statistics_reach_the_perceptron_at_variance_one():
+    torch.manual_seed(0)
+    options = {"pooled_deviation": True, "pooled_norm": True, "dropout_rate": 0.0}
+    decoder = EmotionDecoder(6, 3, ["discrete"], **options)
+    branch = decoder.branches["discrete"]
+    hidden, lengths = 5 + 0.01 * torch.randn(40, 7, 6), torch.full((40,), 7)
+    pooled, _ = branch.pooling(hidden, lengths)
+    seen = branch.pooled(pooled)[:, 0].detach().numpy()
+    expected = StandardScaler().fit_transform(pooled[:, 0].detach().double().numpy())
+    # BatchNorm adds 1e-5 to variances, here of 1e-5: scaled, not shifted
+    for column, wanted in zip(seen.T, expected.T, strict=True):
+        np.testing.assert_allclose(column / column.std(), wanted, rtol=0, atol=2e-2)
+    assert decoder(hidden, lengths).logits.shape == (40, 3)
