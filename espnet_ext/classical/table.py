@@ -56,7 +56,7 @@ def predict_sets(
             machines[name] = fit_attribute(config, *parts)
     if not machines:
         raise UserError(f"{sets[0]}: no utterance has a class or an attribute")
-    test = np.stack([vectors[2][row["utterance"]] for row in rows])  # (N, F)
+    test = np.stack([vectors[2][str(row["utterance"])] for row in rows])  # (N, F)
     for name, fitted in machines.items():
         values = ", ".join(f"{key} {value:g}" for key, value in fitted.chosen.items())
         chosen.append(f"{name}: {values}; validation {fitted.score:.3f}")
@@ -77,7 +77,8 @@ def _vectors(
         raise UserError("--store is missing; functionals: store reads features")
     from espnet_ext.features.joint import open_store
 
-    return read_functionals("store", ids, open_store(store))
+    features = open_store(store)
+    return read_functionals("store", ids, {u: features[u] for u in ids})
 
 
 def _pairs(

@@ -32,14 +32,15 @@ class TrainingMVN(AbsNormalize):
 
         A column that never changes is only centered.
         """
-        count, total, squares = 0, 0.0, 0.0
+        count = 0
+        total = squares = torch.zeros((), dtype=torch.double)  # (D,) from the first on
         for frames in features:
             values = frames.double()
             count += len(values)
             total = total + values.sum(0)
             squares = squares + values.square().sum(0)
-        mean = torch.as_tensor(total / count)  # (D,)
-        variance = torch.as_tensor(squares / count) - mean.square()
+        mean = total / count  # (D,)
+        variance = squares / count - mean.square()
         constant = variance < 1e-8 * mean.square() + 1e-12
         self.get_buffer("mean").copy_(mean)
         self.get_buffer("deviation").copy_(variance.where(~constant, 1.0).sqrt())
