@@ -39,6 +39,9 @@ EXTRAS = {
     # The synthesizer that speaks the built-in corpora, and nothing else: espeak-ng is
     # GPL-3.0 (this package is Apache-2.0), so it is never a requirement of the package.
     "mini": ["espeakng-loader"],
+    # openSMILE's descriptors (conf/features/egemaps.yaml). Its licence is audEERING's
+    # research licence: not free for commercial use, so never a requirement.
+    "egemaps": ["opensmile"],
     # Databases of audEERING's format as corpora (corpora/formats/audformat_db.py).
     "audformat": ["audformat"],
     # ser serve
@@ -66,6 +69,7 @@ COMMANDS = [
     "ser_extract",
     "ser_train",
     "ser_infer",
+    "ser_classical",
     "ser_score",
     "ser_plan",
 ]

@@ -27,17 +27,18 @@ def main(cmd: Sequence[str] | None = None) -> None:
     args = get_parser().parse_args(cmd)
     if args.output.exists() and any(args.output.iterdir()):
         raise UserError(f"{args.output}: is there already; choose another --output")
+    from espnet_ext.features.canonical_weights import Checkpoint
     from espnet_ext.features.config import load_feature_config
     from espnet_ext.features.huggingface import save_folder
-    from espnet_ext.features.upstream import S3prlUpstream, load_checkpoint
+    from espnet_ext.features.upstream import load_checkpoint
 
     config = load_feature_config(args.config)
     checkpoint = load_checkpoint(config.upstream)
-    if isinstance(checkpoint, S3prlUpstream):
+    if not isinstance(checkpoint, Checkpoint):
         raise UserError(
-            f"{config.upstream.name} runs through s3prl and cannot be written as a "
-            "Hugging Face folder. Its weights are in s3prl's cache now "
-            "(~/.cache/s3prl): copy that to the other machine"
+            f"{config.upstream.name} runs through {config.upstream.source} and cannot "
+            "be written as a Hugging Face folder. Weights that it has are in s3prl's "
+            "cache now (~/.cache/s3prl): copy that to the other machine"
         )
     save_folder(checkpoint, args.output)
     print(f"{args.output}: weights of {config.upstream.name}; use --upstream with it")

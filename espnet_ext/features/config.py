@@ -20,7 +20,7 @@ class UpstreamConfig:
     checkpoint file for s3prl's ``*_local`` upstreams.
     """
 
-    source: Literal["s3prl", "huggingface", "torchaudio"]
+    source: Literal["s3prl", "huggingface", "torchaudio", "opensmile", "kaldi"]
     name: str
     path: str | None = None
 

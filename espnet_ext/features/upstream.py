@@ -1,4 +1,4 @@
-"""Load a frozen upstream by its name in Hugging Face, s3prl or torchaudio, or a folder.
+"""Load a frozen upstream by name, from any of its sources.
 
 HuBERT, wav2vec 2.0 and WavLM weights of any source run on the exact path of
 `packed_encoder`; every other upstream of s3prl runs through s3prl itself, one utterance
@@ -23,7 +23,9 @@ from espnet_ext.features.canonical_weights import (
     weights_hash,
 )
 from espnet_ext.features.config import FeatureConfig, UpstreamConfig
+from espnet_ext.features.egemaps import OpenSmileUpstream
 from espnet_ext.features.huggingface import first_line, load_folder_or_name, unreadable
+from espnet_ext.features.mfcc import MfccUpstream
 from espnet_ext.features.packed_encoder import PackedEncoder
 
 # Of linear layers and attention, and of the extractor's convolutions.
@@ -122,7 +124,8 @@ class S3prlUpstream:
         return [state[0] for state in self.expert([wave])["hidden_states"]]
 
 
-Upstream = ExactUpstream | S3prlUpstream
+Descriptors = OpenSmileUpstream | MfccUpstream
+Upstream = ExactUpstream | S3prlUpstream | Descriptors
 
 
 def load_upstream(config: FeatureConfig) -> Upstream:
@@ -132,24 +135,31 @@ def load_upstream(config: FeatureConfig) -> Upstream:
         UserError: The weights are not at hand, or not of a kind that can be used.
     """
     loaded = load_checkpoint(config.upstream)
-    if isinstance(loaded, S3prlUpstream):
+    if not isinstance(loaded, Checkpoint):
+        source = config.upstream.source
         if config.compute != "float32" or config.normalize != "auto":
             raise UserError(
-                f"s3prl upstream {config.upstream.name} runs through s3prl itself: "
-                "only compute: float32 and normalize: auto apply"
+                f"{source} upstream {config.upstream.name} runs through {source} "
+                "itself: only compute: float32 and normalize: auto apply"
             )
         return loaded
     normalize = loaded.normalize if config.normalize == "auto" else config.normalize
     return ExactUpstream(loaded.architecture, loaded.weights, normalize, config.compute)
 
 
-def load_checkpoint(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
+def load_checkpoint(
+    upstream: UpstreamConfig,
+) -> Checkpoint | S3prlUpstream | Descriptors:
     """Load weights by source and name; a Hugging Face folder goes with any source."""
     folder = (Path(upstream.name).expanduser() / "config.json").is_file()
     if folder or upstream.source == "huggingface":
         return load_folder_or_name(upstream.name)
     if upstream.source == "torchaudio":
         return _load_torchaudio(upstream.name)
+    if upstream.source == "kaldi":
+        return MfccUpstream(upstream.name)
+    if upstream.source == "opensmile":
+        return OpenSmileUpstream(upstream.name)
     return _load_s3prl(upstream)
 
 

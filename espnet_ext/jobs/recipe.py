@@ -15,13 +15,14 @@ stage what                                  where
 Stage 2 is part of 1; 8 and 9 are reserved for packing and uploading a model.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from espnet_ext.classical import is_classical
 from espnet_ext.errors import UserError
 from espnet_ext.jobs.stages import MODELS
 from espnet_ext.jobs.step import (
@@ -29,14 +30,13 @@ from espnet_ext.jobs.step import (
     Evidence,
     Input,
     Step,
+    command_line,
     digest,
     recorded_inputs,
 )
-from espnet_ext.tasks.config import merge_configs
+from espnet_ext.tasks.config import merge_configs, read_config
 
-# what distinguishes one store's content from another's
-STORE_FILES = ("store.json", "index.safetensors")
-
+STORE_FILES = ("store.json", "index.safetensors")  # what tells stores apart
 # in a folder of sets of several corpora: where the features of each are
 STORES_FILE = "stores"
 
@@ -153,25 +153,19 @@ def build_plan(recipe: Recipe) -> list[Step]:
     by_name = {step.name: step for step in steps}  # corpora share the upstream's
     steps = sorted(by_name.values(), key=lambda step: step.stage)
     configs = {name: training_config(recipe, name) for name in recipe.models}
+    networks = {n: c for n, c in configs.items() if not is_classical(c)}
     return [
         *steps,
         sets_step(recipe),
-        *(train_step(recipe, name, config) for name, config in configs.items()),
-        *(infer_step(recipe, name, config) for name, config in configs.items()),
+        *(train_step(recipe, name, config) for name, config in networks.items()),
+        *(infer_step(recipe, name, config) for name, config in networks.items()),
+        *(
+            classical_step(recipe, name, config)
+            for name, config in configs.items()
+            if name not in networks
+        ),
         score_step(recipe, configs),
     ]
-
-
-def command_line(**options: object) -> tuple[str, ...]:
-    """Write options as words: a list has several values, None is left out."""
-    words: list[str] = []
-    for name, value in options.items():
-        if value is None:
-            continue
-        values = value if isinstance(value, list | tuple) else [value]
-        texts = (str(v).lower() if isinstance(v, bool) else str(v) for v in values)
-        words += [f"--{name}", *texts]
-    return tuple(words)
 
 
 def generate_steps(recipe: Recipe, mini: Mini) -> list[Step]:
@@ -322,6 +316,9 @@ def config_files(recipe: Recipe, model: str) -> list[Path]:
 
 def training_config(recipe: Recipe, model: str) -> dict[str, Any]:
     """Merge a model's YAML with the overlays."""
+    config = read_config(recipe.models[model])
+    if is_classical(config):
+        return config
     return merge_configs(config_files(recipe, model))
 
 
@@ -413,15 +410,36 @@ def infer_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
     )
 
 
-def score_step(recipe: Recipe, models: Iterable[str]) -> Step:
+def classical_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
+    """Fit the classical baseline and predict the test set: seconds, and no seed."""
+    run = recipe.run(model)
+    merged = run.parent / "conf" / f"{run.name}.yaml"
+    parts = {part: recipe.sets / part for part in ("train", "valid", "test")}
+    return Step(
+        name=f"fit and predict with {model} on {recipe.split}",
+        stage=6,
+        module="espnet_ext.bin.ser_classical",
+        args=command_line(
+            config=merged, store=recipe.speech, **parts, output=run / "test"
+        ),
+        output=run / "test",
+        products=("predictions.csv",),
+        inputs=tuple(map(Input, parts.values())),
+        settings={"config": dict(config)},
+        files=((merged, yaml.safe_dump(dict(config), sort_keys=False)),),
+    )
+
+
+def score_step(recipe: Recipe, configs: Mapping[str, Mapping[str, Any]]) -> Step:
     """Score this recipe's models, and beside them those that were finished before."""
     output, test = recipe.runs / "results", recipe.sets / "test"
-    runs = {name: recipe.run(name) for name in scored_models(recipe, models)}
+    runs = {name: recipe.run(name) for name in scored_models(recipe, configs)}
+    trained = [n for n in runs if n not in configs or not is_classical(configs[n])]
     return Step(
         name=f"score {recipe.split}",
         stage=7,
         module="espnet_ext.bin.ser_score",
-        args=score_command(recipe, runs, output),
+        args=score_command(recipe, runs, trained, output),
         output=output,
         products=("RESULTS.md", "scores.json"),
         # The record tells which code made the predictions, and so do the results.
@@ -438,9 +456,15 @@ def score_step(recipe: Recipe, models: Iterable[str]) -> Step:
 
 
 def score_command(
-    recipe: Recipe, runs: Mapping[str, Path], output: Path
+    recipe: Recipe,
+    runs: Mapping[str, Path],
+    trained: Container[str],
+    output: Path,
 ) -> tuple[str, ...]:
-    """Write the options of ``ser_score`` for some runs of a split, by model."""
+    """Write the options of ``ser_score`` for some runs of a split, by model.
+
+    Those that are not `trained` have neither a training log nor attention.
+    """
     args = command_line(
         output=output,
         title=recipe.split,
@@ -449,11 +473,12 @@ def score_command(
         resamples=recipe.resamples,
     )
     for name, run in runs.items():
-        args += command_line(
-            predictions=f"{name}={run / 'test' / 'predictions.csv'}",
-            train_log=f"{name}={run / 'train.log'}",
-            attention=f"{name}={run / 'test' / 'attention.npz'}",
-        )
+        args += command_line(predictions=f"{name}={run / 'test' / 'predictions.csv'}")
+        if name in trained:
+            args += command_line(
+                train_log=f"{name}={run / 'train.log'}",
+                attention=f"{name}={run / 'test' / 'attention.npz'}",
+            )
     return args
 
 

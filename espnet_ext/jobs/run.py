@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from espnet_ext.classical import is_classical
 from espnet_ext.errors import UserError
 from espnet_ext.jobs import slurm
 from espnet_ext.jobs.again import force, print_other_code
@@ -283,6 +284,8 @@ def check_training_configs(
     for recipe in recipes:
         for model in recipe.models:
             config = training_config(recipe, model)
+            if is_classical(config):
+                continue
             step = train_step(recipe, model, config)
             if step_key(step) not in queued and not is_done(step):
                 todo.append((config, config_files(recipe, model)))

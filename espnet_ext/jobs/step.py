@@ -413,3 +413,15 @@ def parse_runs(text: str) -> dict[str, tuple[Step, ...]]:
         label: tuple(map(step_from_json, steps))
         for label, steps in json.loads(text).items()
     }
+
+
+def command_line(**options: object) -> tuple[str, ...]:
+    """Write options as words: a list has several values, None is left out."""
+    words: list[str] = []
+    for name, value in options.items():
+        if value is None:
+            continue
+        values = value if isinstance(value, list | tuple) else [value]
+        texts = (str(v).lower() if isinstance(v, bool) else str(v) for v in values)
+        words += [f"--{name}", *texts]
+    return tuple(words)

@@ -18,7 +18,6 @@ from espnet_ext.errors import UserError
 from espnet_ext.jobs.recipe import (
     Recipe,
     build_plan,
-    command_line,
     infer_step,
     train_step,
     training_config,
@@ -28,6 +27,7 @@ from espnet_ext.jobs.step import (
     Evidence,
     Input,
     Step,
+    command_line,
     format_runs,
     is_done,
     recorded_code,

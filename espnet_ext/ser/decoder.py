@@ -78,15 +78,24 @@ class Branch(nn.Module):
         activation: str,
         dropout_rate: float,
         pooled_activation: bool,
+        pooled_deviation: bool,
+        pooled_norm: bool,
     ) -> None:
         super().__init__()
         make_activation = ACTIVATIONS[activation]
-        self.pooling = SelfAttentivePooling(input_size, num_poolings)
-        self.pooled = nn.Sequential()
+        self.pooling = SelfAttentivePooling(
+            input_size, num_poolings, deviation=pooled_deviation
+        )
+        layers: list[nn.Module] = []
+        if pooled_norm:
+            layers.append(_PooledNorm(self.pooling.output_size))
         if pooled_activation:
-            self.pooled.extend([nn.ReLU(), nn.Dropout(dropout_rate)])
+            layers.append(nn.ReLU())
+        if layers:
+            layers.append(nn.Dropout(dropout_rate))
+        self.pooled = nn.Sequential(*layers)
         self.mlp = nn.Sequential(
-            nn.Linear(input_size, hidden_size),
+            nn.Linear(self.pooling.output_size, hidden_size),
             make_activation(),
             nn.Dropout(dropout_rate),
             nn.Linear(hidden_size, embedding_size),
@@ -96,8 +105,15 @@ class Branch(nn.Module):
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return embeddings (B, H, E) and attention (B, H, T) of frames (B, T, D)."""
-        pooled, attention = self.pooling(hidden, lengths)  # (B, H, D), (B, H, T)
+        pooled, attention = self.pooling(hidden, lengths)  # (B, H, D or 2 D), (B, H, T)
         return self.mlp(self.pooled(pooled)), attention  # (B, H, E), (B, H, T)
+
+
+class _PooledNorm(nn.BatchNorm1d):
+    """BatchNorm over the rows and poolings of (B, H, D)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.flatten(0, 1)).view_as(input)
 
 
 class EmotionDecoder(nn.Module):
@@ -123,6 +139,10 @@ class EmotionDecoder(nn.Module):
             then E_C is 96-d where it helps the classes, and one output layer with a
             single unit reads each attribute's own 32.
         pooled_activation: ReLU and dropout on the pooled vector (released recipe).
+        pooled_deviation: pool the frames' standard deviation beside their mean
+            (small corpora).
+        pooled_norm: BatchNorm and dropout on the pooled vector, as in an x-vector: the
+            perceptron sees each statistic at variance 1 (small corpora).
         detach_auxiliary: stop the gradient into the embedding of the other branch.
 
     Raises:
@@ -144,6 +164,8 @@ class EmotionDecoder(nn.Module):
         initial_attribute: float | None = 3.0,
         attribute_poolings: int = 1,
         pooled_activation: bool = False,
+        pooled_deviation: bool = False,
+        pooled_norm: bool = False,
         detach_auxiliary: bool = False,
     ) -> None:
         super().__init__()
@@ -168,7 +190,13 @@ class EmotionDecoder(nn.Module):
         mlp = hidden_size, embedding_size, activation, dropout_rate, pooled_activation
         self.branches = nn.ModuleDict()
         for branch in self.sources:
-            self.branches[branch] = Branch(encoder_output_size, poolings[branch], *mlp)
+            self.branches[branch] = Branch(
+                encoder_output_size,
+                poolings[branch],
+                *mlp,
+                pooled_deviation=pooled_deviation,
+                pooled_norm=pooled_norm,
+            )
         outputs = {}
         for branch, sources in self.sources.items():
             read = 1 + sum(poolings[source] for source in sources if source != branch)

@@ -106,7 +106,7 @@ class ESPnetSERModel(AbsESPnetModel):
     def encode(self, feats: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the encoder output (B, M, D) of features, and its lengths (B,)."""
         # Features are float32 at most, a model may be float64.
-        feats = feats.to(next(self.encoder.parameters()).dtype)
+        feats = feats.to(next(self.decoder.parameters()).dtype)
         if self.specaug is not None and self.training:
             feats, lengths = self.specaug(feats, lengths)
         if self.normalize is not None:

@@ -6,17 +6,19 @@ ESPnet names data by triples ``PATH,NAME,TYPE``; ``speech`` is a feature store
 
 import argparse
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from espnet2.fileio.read_text import load_num_sequence_text, read_2columns_text
 from espnet2.tasks.abs_task import IteratorOptions
+from torch import Tensor
 
 from espnet_ext.errors import UserError
 from espnet_ext.features.joint_store import open_store
 from espnet_ext.features.loader import NAME as FEATURES_TYPE
 from espnet_ext.features.resident import ResidentFeatures, Room, hold
 from espnet_ext.ser.losses import MISSING_CLASS
+from espnet_ext.train.dataset import as_tensor
 from espnet_ext.train.sampler import BatchRule, far_longer
 
 FRAMES_PER_SECOND = 50  # of every upstream
@@ -86,6 +88,26 @@ def balanced_class_weights(args: argparse.Namespace) -> list[float]:
             f"{' or '.join(empty)}; give the weights as a list"
         )
     return (len(classes) / (num_classes * counts)).tolist()
+
+
+def training_features(args: argparse.Namespace) -> Iterator[Tensor]:
+    """Yield the cached features (T, D) of each training utterance.
+
+    Raises:
+        UserError: They are not cached, or have several hidden states.
+    """
+    triples = args.train_data_path_and_name_and_type
+    path, kind = find_data(triples, "speech")
+    if kind != FEATURES_TYPE or (args.frontend_conf or {}).get("num_layers", 1) > 1:
+        raise UserError(
+            "normalize: training_mvn is for cached features of one hidden state; take "
+            "utterance_mvn here"
+        )
+    store = open_store(path)
+    label_files = [f for f, name, _ in triples if name in ("emotion", "attributes")]
+    ids = read_2columns_text(label_files[0]) if label_files else store.ids
+    for utt in ids:
+        yield as_tensor(store[utt])
 
 
 def hold_features(

@@ -33,6 +33,7 @@ from torch import nn
 
 from espnet_ext.encoders.block_attention import use_block_attention
 from espnet_ext.encoders.frame_norm import replace_batch_norm
+from espnet_ext.encoders.identity import IdentityEncoder
 from espnet_ext.encoders.linear_probe import LinearEncoder, MeanPoolingDecoder
 from espnet_ext.encoders.recompute import recompute_long_batches
 from espnet_ext.errors import UserError
@@ -48,6 +49,7 @@ from espnet_ext.tasks.data import (
     hold_features,
     read_corpora,
     read_lengths,
+    training_features,
     warn_of_long_clips,
 )
 from espnet_ext.tasks.options import add_options, check_options
@@ -55,6 +57,7 @@ from espnet_ext.train.checkpoint import UNREADABLE
 from espnet_ext.train.dataset import SERDataset, collate
 from espnet_ext.train.iterator import BatchDrawer, SERIterFactory
 from espnet_ext.train.trainer import SERTrainer, spread_seed
+from espnet_ext.train.training_mvn import TrainingMVN
 
 # Of each part of a model: what it must be, its default, and the classes to choose from.
 _PARTS: dict[str, tuple[type, str | None, dict[str, type]]] = {
@@ -64,7 +67,11 @@ _PARTS: dict[str, tuple[type, str | None, dict[str, type]]] = {
         {"cached": CachedFeatures, "online": OnlineUpstream},
     ),
     "specaug": (AbsSpecAug, None, {"specaug": SpecAug}),
-    "normalize": (AbsNormalize, None, {"utterance_mvn": UtteranceMVN}),
+    "normalize": (
+        AbsNormalize,
+        None,
+        {"utterance_mvn": UtteranceMVN, "training_mvn": TrainingMVN},
+    ),
     "preencoder": (AbsPreEncoder, None, {"linear": LinearProjection}),
     "encoder": (
         AbsEncoder,
@@ -73,6 +80,7 @@ _PARTS: dict[str, tuple[type, str | None, dict[str, type]]] = {
             "conformer": ConformerEncoder,
             "transformer": TransformerEncoder,
             "linear": LinearEncoder,
+            "identity": IdentityEncoder,
         },
     ),
     "decoder": (
@@ -198,7 +206,12 @@ class SERTask(AbsTask):
         if args.loss_conf.get("class_weights") == "balanced":
             weights = balanced_class_weights(args)
             args.loss_conf = {**args.loss_conf, "class_weights": weights}
+        fresh = "size" not in (args.normalize_conf or {})
+        if args.normalize == "training_mvn":
+            args.normalize_conf = {"size": size}
         parts |= {name: build(name) for name in ("specaug", "normalize", "preencoder")}
+        if isinstance(parts["normalize"], TrainingMVN) and fresh:
+            parts["normalize"].set_moments(training_features(args))
         if parts["preencoder"] is not None:
             size = parts["preencoder"].output_size()
         parts["encoder"] = encoder = build("encoder", input_size=size)

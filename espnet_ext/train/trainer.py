@@ -40,6 +40,7 @@ from espnet_ext.train.checkpoint import (
     set_aside,
 )
 from espnet_ext.train.record import TrainingRecord, open_record, this_machine
+from espnet_ext.train.schedule import describe_misfit
 from espnet_ext.train.validation import (
     check_finite,
     concatenate,
@@ -177,6 +178,13 @@ class SERTrainer(Trainer):
                 dist.barrier()
             done = completed_epochs(output_dir)
         options.no_stop_until = _no_stop_until(options, schedulers, train_iter_factory)
+        misfit = describe_misfit(
+            _warmup_steps(schedulers),
+            len(train_iter_factory.build_iter(1)),  # type: ignore[arg-type]
+            options.max_epoch,
+        )
+        if misfit is not None:
+            logging.warning(misfit)
         options.arm_early_stopping(done)
         if options.batch_norm_statistics == "train" and batch_norms(model.encoder):
             options.statistics = TrainingStatistics(
@@ -331,7 +339,7 @@ def _no_stop_until(
     one. Forbidding that up to (end of warm-up + patience) is to count from the end of
     the warm-up at the earliest.
     """
-    warmup_steps = max((getattr(s, "warmup_steps", 0) for s in schedulers), default=0)
+    warmup_steps = _warmup_steps(schedulers)
     patience = options.full_patience
     if patience is None or not options.patience_after_warmup or not warmup_steps:
         return 0
@@ -342,3 +350,7 @@ def _no_stop_until(
         "counts from there"
     )
     return warmup_epochs + patience
+
+
+def _warmup_steps(schedulers: Sequence[Any]) -> int:
+    return max((getattr(s, "warmup_steps", 0) for s in schedulers), default=0)

@@ -173,3 +173,19 @@ def test_ser_sh_shows_the_stages_of_the_plan(recipe):
     head = text.partition("# Stage 1")[0]
     for name, value in re.findall(r"--(\w+) (\d+|false|data|dump|exp)[ ,]", head):
         assert str(get_parser().get_default(name)).lower() == value
+
+
+def test_classical_baseline_has_no_training_and_takes_no_overlay(recipe):
+    models = {"classical": CONF / "train_classical.yaml", **recipe.models}
+    plan = build_plan(replace(recipe, models=models))
+    fitted = [step for step in plan if step.module.endswith("ser_classical")]
+    assert [step.stage for step in fitted] == [6]
+    assert fitted[0].output == recipe.run("classical") / "test"
+    ((path, text),) = fitted[0].files
+    assert yaml.safe_load(text) == read_config(CONF / "train_classical.yaml")
+    assert str(path) in fitted[0].args
+    assert len([s for s in plan if s.stage == 5]) == len(recipe.models)
+    words = plan[-1].args  # no training log and no attention of it
+    assert [w for w in words if w.startswith("classical=")] == [
+        f"classical={fitted[0].output / 'predictions.csv'}"
+    ]

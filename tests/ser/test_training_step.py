@@ -17,8 +17,9 @@ from espnet_ext.tasks.config import merge_configs
 from espnet_ext.tasks.ser import SERTask
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+NETWORKS = {*CONF.glob("train_*.yaml")} - {CONF / "train_classical.yaml"}
 VARIANTS = {
-    **{path.stem: [path] for path in sorted(CONF.glob("train_*.yaml"))},
+    **{path.stem: [path] for path in sorted(NETWORKS)},
     **{
         "_".join(path.relative_to(CONF).with_suffix("").parts): [path]
         for path in sorted(CONF.glob("released/*/train_*.yaml"))

@@ -28,6 +28,7 @@ MODELS = [
 ]
 OVERLAYS = sorted((CONF / "tuning").glob("*.yaml"))
 RELEASED = sorted((CONF / "released").glob("*/train_*.yaml"))
+SMALL = sorted((CONF / "small").glob("train_*.yaml"))
 
 
 def write(folder, name, text):
@@ -62,6 +63,15 @@ def test_every_model_file_is_valid_and_complete(path):
         assert config[key]
     for key in ("batch_bins", "max_epoch", "best_model_criterion"):
         assert key in config
+
+
+@pytest.mark.parametrize("path", SMALL, ids=lambda path: path.stem)
+def test_preset_small_differs_from_the_papers_models_in_its_base_alone(path):
+    check_config(read_config(path), [path])
+    paper = read_config(path.parents[1] / path.name)
+    own = read_config(path)
+    for key in ("branches", "hierarchy"):
+        assert own["decoder_conf"][key] == paper["decoder_conf"][key]
 
 
 # What the configs of the authors say (DavidLBick/espnet-1, branch emo_rec): corpus,

@@ -1,0 +1,140 @@
+"""Support vector machines on functionals: classes, and each attribute by itself.
+
+Functionals are brought to mean 0 and variance 1 of the training set. What a machine
+leaves open (its C, the width of its kernel) is chosen by the validation set alone: UAR
+for classes, CCC for an attribute. The machine is then the one that was fitted on the
+training set; the validation set is never trained on, as with the neural models.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from espnet_ext.errors import UserError
+
+KERNELS = ("rbf", "linear")
+# Times 1 / (number of functionals), scikit-learn's "scale" of standardized ones.
+WIDTHS = (0.1, 0.3, 1.0, 3.0)
+PENALTIES = {
+    "rbf": (0.1, 1.0, 3.0, 10.0, 30.0, 100.0),
+    "linear": (1e-4, 1e-3, 0.01, 0.1, 1.0),
+}
+
+Floats = NDArray[np.float64]
+Score = Callable[[NDArray, NDArray], float]
+
+
+@dataclass(frozen=True)
+class ClassicalConfig:
+    """What conf/train_classical.yaml holds.
+
+    Attributes:
+        functionals: One of `functionals.KINDS`.
+        kernel: ``rbf`` or ``linear``.
+        class_weight: ``balanced`` (each class weighs alike) or None.
+    """
+
+    functionals: str = "mfcc"
+    kernel: str = "rbf"
+    class_weight: str | None = "balanced"
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            UserError: Names the key.
+        """
+        if self.kernel not in KERNELS:
+            raise UserError(f"kernel is {self.kernel!r}; choose from {KERNELS}")
+        if self.class_weight not in ("balanced", None):
+            raise UserError(f"class_weight is {self.class_weight!r}: balanced or null")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A machine and what was chosen for it.
+
+    Attributes:
+        machine: Fitted on the training set; standardizes, too.
+        chosen: Parameter -> value.
+        score: On the validation set.
+    """
+
+    machine: Any
+    chosen: dict[str, float] = field(default_factory=dict)
+    score: float = float("nan")
+
+
+def fit_classes(
+    config: ClassicalConfig,
+    train: tuple[Floats, NDArray],
+    valid: tuple[Floats, NDArray],
+) -> Fitted:
+    """Fit a classifier.
+
+    Args:
+        config: What to fit.
+        train: Functionals (N, F) and class names (N,).
+        valid: The same of the validation set.
+
+    Raises:
+        UserError: Training has fewer than two classes.
+    """
+    from sklearn.metrics import recall_score
+    from sklearn.svm import SVC
+
+    if len(set(train[1])) < 2:
+        raise UserError(f"training rows have one class only: {sorted(set(train[1]))}")
+
+    def uar(truth: NDArray, predicted: NDArray) -> float:
+        present = sorted(set(truth))
+        return recall_score(truth, predicted, labels=present, average="macro")
+
+    return _choose(
+        SVC, config.kernel, {"class_weight": config.class_weight}, train, valid, uar
+    )
+
+
+def fit_attribute(
+    config: ClassicalConfig, train: tuple[Floats, Floats], valid: tuple[Floats, Floats]
+) -> Fitted:
+    """Fit a regression of one attribute; arguments as in `fit_classes`."""
+    from sklearn.svm import SVR
+
+    return _choose(SVR, config.kernel, {}, train, valid, concordance)
+
+
+def concordance(truth: NDArray, predicted: NDArray) -> float:
+    """Return the concordance correlation coefficient, 0 where it is undefined."""
+    spread = truth.var() + predicted.var() + (truth.mean() - predicted.mean()) ** 2
+    covariance = ((truth - truth.mean()) * (predicted - predicted.mean())).mean()
+    return float(2 * covariance / spread) if spread > 0 else 0.0
+
+
+def _choose(
+    machine: Any,
+    kernel: str,
+    options: dict[str, Any],
+    train: tuple[Floats, NDArray],
+    valid: tuple[Floats, NDArray],
+    score: Score,
+) -> Fitted:
+    """Return the machine with the best validation score; of equal ones the first."""
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    widths: Sequence[float] = WIDTHS if kernel == "rbf" else (1.0,)
+    best = Fitted(None)
+    for penalty, width in itertools.product(PENALTIES[kernel], widths):
+        gamma = width / train[0].shape[1]
+        fitted = make_pipeline(
+            StandardScaler(), machine(kernel=kernel, C=penalty, gamma=gamma, **options)
+        ).fit(*train)
+        reached = score(valid[1], fitted.predict(valid[0])) if len(valid[1]) else 0.0
+        if best.machine is None or reached > best.score:
+            best = Fitted(fitted, {"C": penalty, "width": width}, reached)
+    return best
