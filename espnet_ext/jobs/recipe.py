@@ -24,7 +24,7 @@ import yaml
 
 from espnet_ext.classical import is_classical
 from espnet_ext.errors import UserError
-from espnet_ext.jobs.stages import MODELS
+from espnet_ext.jobs.stages import CLASSICAL, MODELS
 from espnet_ext.jobs.step import (
     RECORD,
     Evidence,
@@ -434,12 +434,12 @@ def score_step(recipe: Recipe, configs: Mapping[str, Mapping[str, Any]]) -> Step
     """Score this recipe's models, and beside them those that were finished before."""
     output, test = recipe.runs / "results", recipe.sets / "test"
     runs = {name: recipe.run(name) for name in scored_models(recipe, configs)}
-    trained = [n for n in runs if n not in configs or not is_classical(configs[n])]
+    fitted = {CLASSICAL, *(n for n, config in configs.items() if is_classical(config))}
     return Step(
         name=f"score {recipe.split}",
         stage=7,
         module="espnet_ext.bin.ser_score",
-        args=score_command(recipe, runs, trained, output),
+        args=score_command(recipe, runs, runs.keys() - fitted, output),
         output=output,
         products=("RESULTS.md", "scores.json"),
         # The record tells which code made the predictions, and so do the results.
@@ -485,8 +485,7 @@ def score_command(
 def scored_models(recipe: Recipe, models: Iterable[str]) -> Sequence[str]:
     """List the models that the results show, in the paper's order.
 
-    These are the recipe's own and, beside them, the ones whose predictions of the same
-    test set were finished before.
+    The recipe's own, and those that have predicted the same test set before.
     """
     own = list(models)
     test = recipe.sets / "test"
@@ -496,5 +495,5 @@ def scored_models(recipe: Recipe, models: Iterable[str]) -> Sequence[str]:
         recorded = recorded_inputs(recipe.run(model) / "test").get(str(test))
         return recorded is not None and recorded == today
 
-    names = dict.fromkeys([*MODELS, *own])
+    names = dict.fromkeys([*MODELS, CLASSICAL, *own])
     return [name for name in names if name in own or predicted_before(name)]

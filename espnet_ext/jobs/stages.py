@@ -21,3 +21,6 @@ MODELS = (
     "hierarchical_dc",
     "hierarchical_cd",
 )
+CLASSICAL = (
+    "classical"  # the baseline that needs no training (conf/train_classical.yaml)
+)
