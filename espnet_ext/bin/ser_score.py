@@ -140,10 +140,10 @@ def score_set(args: argparse.Namespace) -> None:
         _pairs(args.compare),
         {
             # Which code made its training and its predictions, if a recipe did.
-            name: " ".join(
-                map(recorded_code, (path.parent.parent, path.parent))
-            ).strip()
+            # (The classical baseline has no training, and is another program anyway.)
+            name: " ".join(codes) if all(codes) else ""
             for name, [path] in files.items()
+            for codes in [[*map(recorded_code, (path.parent.parent, path.parent))]]
         },
         {name: paths[-1] for name, paths in logs.items()},
     )
