@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from espnet_ext.corpora.manifest import ManifestOptions, read_manifest
+from espnet_ext.corpora.manifest.reader import ManifestOptions, read_manifest
 
 EMOTIONS = ("neutral", "angry", "happy", "sad", "disgust", "fear", "surprise", "other")
 SPEAKERS = 3000

@@ -71,7 +71,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     print(f"written to {args.output}")
     if args.write_manifest is not None:
         from espnet_ext.corpora.datadir import read_data_dir
-        from espnet_ext.corpora.manifest_corpus import write_manifest
+        from espnet_ext.corpora.manifest.corpus import write_manifest
 
         how = write_manifest(read_data_dir(args.output), args.write_manifest)
         print(f"manifest written; read it again with {how}")
@@ -122,8 +122,8 @@ def corpus_of(args: argparse.Namespace) -> tuple[Corpus, Path]:
             raise UserError(f"where is {args.corpus}? Give its folder with --root")
         root = args.root.absolute()
     else:
-        from espnet_ext.corpora.manifest_corpus import manifest_corpus
-        from espnet_ext.corpora.manifest_options import manifest_options
+        from espnet_ext.corpora.manifest.corpus import manifest_corpus
+        from espnet_ext.corpora.manifest.options import manifest_options
 
         corpus = manifest_corpus(args.manifest, args.corpus, manifest_options(args))
         root = args.manifest.absolute().parent

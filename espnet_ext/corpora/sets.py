@@ -16,7 +16,7 @@ from typing import Any
 
 from espnet_ext.corpora.datadir import DataDir, combine, replaced_dir, write_data_files
 from espnet_ext.corpora.labels import ClassMap
-from espnet_ext.corpora.manifest_folds import own_scheme
+from espnet_ext.corpora.manifest.folds import own_scheme
 from espnet_ext.corpora.registry import CORPORA, get_scheme
 from espnet_ext.corpora.splits import Scheme, SplitOptions, make_split, shared_speakers
 from espnet_ext.corpora.textio import write_text

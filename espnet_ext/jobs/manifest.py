@@ -21,10 +21,10 @@ def complete_manifest(args: argparse.Namespace) -> None:
         UserError: The manifest is malformed, or options contradict it.
     """
     # Late: --help must not wait for them.
-    from espnet_ext.corpora.manifest import read_manifest
-    from espnet_ext.corpora.manifest_corpus import classes_of, write_class_map
-    from espnet_ext.corpora.manifest_rows import parse_columns
-    from espnet_ext.corpora.manifest_table import ManifestOptions
+    from espnet_ext.corpora.manifest.corpus import classes_of, write_class_map
+    from espnet_ext.corpora.manifest.reader import read_manifest
+    from espnet_ext.corpora.manifest.rows import parse_columns
+    from espnet_ext.corpora.manifest.table import ManifestOptions
 
     if args.table is not None:
         raise UserError(f"--manifest {args.manifest}: a table names its corpora itself")

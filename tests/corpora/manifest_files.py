@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from espnet_ext.corpora.manifest import Manifest, ManifestOptions, read_manifest
+from espnet_ext.corpora.manifest.reader import Manifest, ManifestOptions, read_manifest
 
 Rows = Sequence[Mapping[str, object]]
 

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from espnet_ext.corpora.manifest import ManifestOptions, read_manifest
-from espnet_ext.corpora.manifest_columns import COLUMNS, PARTS
-from espnet_ext.corpora.manifest_folds import own_scheme
-from espnet_ext.corpora.manifest_rows import parse_columns
+from espnet_ext.corpora.manifest.columns import COLUMNS, PARTS
+from espnet_ext.corpora.manifest.folds import own_scheme
+from espnet_ext.corpora.manifest.reader import ManifestOptions, read_manifest
+from espnet_ext.corpora.manifest.rows import parse_columns
 from espnet_ext.corpora.splits import SplitOptions, make_split
 from espnet_ext.errors import UserError
 

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from espnet_ext.corpora.manifest import ManifestOptions
-from espnet_ext.corpora.manifest_corpus import manifest_corpus
+from espnet_ext.corpora.manifest.corpus import manifest_corpus
+from espnet_ext.corpora.manifest.reader import ManifestOptions
 from espnet_ext.errors import UserError
 
 from .manifest_files import read, speech_rows, write_csv, write_jsonl

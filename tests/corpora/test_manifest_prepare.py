@@ -11,8 +11,8 @@ from espnet_ext.corpora.audio import load_waveform, measure_seconds
 from espnet_ext.corpora.audio_check import check_file
 from espnet_ext.corpora.datadir import read_data_dir
 from espnet_ext.corpora.labels import load_class_map
-from espnet_ext.corpora.manifest import read_manifest
-from espnet_ext.corpora.manifest_corpus import write_class_map
+from espnet_ext.corpora.manifest.corpus import write_class_map
+from espnet_ext.corpora.manifest.reader import read_manifest
 from espnet_ext.corpora.pieces import part_piece, piece_path
 from espnet_ext.corpora.utterance import Utterance
 from espnet_ext.errors import UserError

@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from espnet_ext.corpora.manifest_folds import (
+from espnet_ext.corpora.manifest.folds import (
     FOLDS,
     choose_groups,
     draw_folds,
     draw_valid,
     fold_name,
 )
-from espnet_ext.corpora.manifest_table import (
+from espnet_ext.corpora.manifest.table import (
     Faults,
     ManifestOptions,
     Table,

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from espnet_ext.attributes import ATTRIBUTES
-from espnet_ext.corpora.manifest_rows import Row, Rows
+from espnet_ext.corpora.manifest.rows import Row, Rows
 from espnet_ext.corpora.textio import read_lines
 from espnet_ext.errors import UserError
 
@@ -140,7 +140,7 @@ def _scale(path: Path) -> tuple[float, float] | None:
 
 
 def _are_parts(values: object) -> bool:
-    from espnet_ext.corpora.manifest_columns import PARTS, UNUSED_PARTS, is_missing
+    from espnet_ext.corpora.manifest.columns import PARTS, UNUSED_PARTS, is_missing
 
     return all(
         is_missing(v) or v.lower() in PARTS or v.lower() in UNUSED_PARTS

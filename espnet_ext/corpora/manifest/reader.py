@@ -1,7 +1,7 @@
 """A corpus as a file: a manifest with a row for each recording.
 
 A csv, tsv or jsonl file (or a folder that `formats` reads) becomes a `Corpus` at run
-time. `manifest_columns` says which columns there are and what else they may be called;
+time. `columns` says which columns there are and what else they may be called;
 only the path is required. What is wrong is told by line, all of it at once.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.corpora.corpus import LeftOut, Reading
-from espnet_ext.corpora.manifest_columns import (
+from espnet_ext.corpora.manifest.columns import (
     PARTS,
     UNUSED_PARTS,
     as_gender,
@@ -24,9 +24,9 @@ from espnet_ext.corpora.manifest_columns import (
     is_missing,
     parse_number,
 )
-from espnet_ext.corpora.manifest_rows import Row, Rows, read_rows
-from espnet_ext.corpora.manifest_split import split_table
-from espnet_ext.corpora.manifest_table import (
+from espnet_ext.corpora.manifest.rows import Row, Rows, read_rows
+from espnet_ext.corpora.manifest.split import split_table
+from espnet_ext.corpora.manifest.table import (
     Faults,
     ManifestOptions,
     Table,
@@ -97,7 +97,7 @@ def open_manifest(path: Path, columns: Mapping[str, str]) -> Rows:
         UserError: There is no such file, or nothing that can be read.
     """
     if path.is_dir():
-        from espnet_ext.corpora.formats import open_folder
+        from espnet_ext.corpora.manifest.formats import open_folder
 
         return open_folder(path, columns)
     return read_rows(path, columns)

@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from espnet_ext.corpora.manifest_rows import Row, Rows, read_json_line
+from espnet_ext.corpora.manifest.rows import Row, Rows, read_json_line
 from espnet_ext.corpora.textio import read_lines
 from espnet_ext.errors import UserError
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from espnet_ext.corpora.manifest_rows import Rows, read_rows
+from espnet_ext.corpora.manifest.rows import Rows, read_rows
 from espnet_ext.errors import UserError
 
 
@@ -25,15 +25,15 @@ def open_folder(path: Path, columns: Mapping[str, str]) -> Rows:
         UserError: It is none of these.
     """
     if (path / "wav.scp").exists():
-        from espnet_ext.corpora.formats.kaldi import read_kaldi
+        from espnet_ext.corpora.manifest.formats.kaldi import read_kaldi
 
         return read_kaldi(path)
     if (path / "fold_1").is_dir():
-        from espnet_ext.corpora.formats.emobox import read_emobox
+        from espnet_ext.corpora.manifest.formats.emobox import read_emobox
 
         return read_emobox(path)
     if (path / "db.yaml").exists():
-        from espnet_ext.corpora.formats.audformat_db import read_audformat
+        from espnet_ext.corpora.manifest.formats.audformat_db import read_audformat
 
         return read_audformat(path, columns)
     for name in ("metadata.csv", "metadata.jsonl"):

@@ -2,9 +2,9 @@
 
 import argparse
 
-from espnet_ext.corpora.manifest_corpus import classes_of
-from espnet_ext.corpora.manifest_rows import parse_columns
-from espnet_ext.corpora.manifest_table import ManifestOptions
+from espnet_ext.corpora.manifest.corpus import classes_of
+from espnet_ext.corpora.manifest.rows import parse_columns
+from espnet_ext.corpora.manifest.table import ManifestOptions
 from espnet_ext.errors import UserError
 
 

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from espnet_ext.corpora.manifest_columns import (
+from espnet_ext.corpora.manifest.columns import (
     COLUMNS,
     largest_share,
     match_columns,

@@ -12,8 +12,8 @@ from pathlib import Path
 from espnet_ext.corpora.corpus import Corpus
 from espnet_ext.corpora.datadir import DataDir
 from espnet_ext.corpora.labels import load_class_map
-from espnet_ext.corpora.manifest import Manifest, ManifestOptions, read_manifest
-from espnet_ext.corpora.manifest_columns import PARTS, UNUSED_PARTS
+from espnet_ext.corpora.manifest.columns import PARTS, UNUSED_PARTS
+from espnet_ext.corpora.manifest.reader import Manifest, ManifestOptions, read_manifest
 from espnet_ext.corpora.pieces import part_piece
 from espnet_ext.corpora.utterance import UNKNOWN
 from espnet_ext.errors import UserError

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from espnet_ext.attributes import ATTRIBUTES
-from espnet_ext.corpora.manifest_columns import PARTS, match_columns
-from espnet_ext.corpora.manifest_rows import Row, Rows
+from espnet_ext.corpora.manifest.columns import PARTS, match_columns
+from espnet_ext.corpora.manifest.rows import Row, Rows
 from espnet_ext.errors import UserError
 
 

@@ -1,0 +1,1 @@
+"""A corpus as a file: manifests of recordings, read, checked, split and written."""
