@@ -42,7 +42,7 @@ EXTRAS = {
     # openSMILE's descriptors (conf/features/egemaps.yaml). Its licence is audEERING's
     # research licence: not free for commercial use, so never a requirement.
     "egemaps": ["opensmile"],
-    # Databases of audEERING's format as corpora (corpora/manifest/formats/audformat_db.py).
+    # Databases of audEERING as corpora (corpora/manifest/formats/audformat_db.py).
     "audformat": ["audformat"],
     # ser serve
     "serve": ["fastapi", "starlette", "uvicorn", "python-multipart"],
