@@ -21,7 +21,7 @@ from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.corpora.audio import RATE
 from espnet_ext.errors import UserError
 from espnet_ext.features.frontend import OnlineUpstream
-from espnet_ext.inference.info import describe_experiment, read_info
+from espnet_ext.inference.info import ModelInfo, describe_experiment, read_info
 from espnet_ext.inference.package import model_files
 from espnet_ext.inference.results import EmotionResult, Failure
 from espnet_ext.inference.sources import Source, name_of, open_source
@@ -262,7 +262,7 @@ class SpeechEmotion:
             },
             scale=self.scale if attributes is not None else None,
             speech=speech,
-            warnings=(*self.notes, *self._doubts(len(wave) / RATE, speech)),
+            warnings=(*self.notes, *_doubts(self.info, len(wave) / RATE, speech)),
             attention=prediction.attention,
             embeddings=prediction.embeddings if embeddings else None,
         )
@@ -274,39 +274,11 @@ class SpeechEmotion:
             result, scores=scores, label=max(scores, key=lambda name: scores[name])
         )
 
-    def _doubts(self, seconds: float, speech: float) -> Iterator[str]:
-        """Say what makes an answer doubtful."""
-        if speech == 0:
-            yield "no speech: nothing is loud enough; the answer means nothing"
-        elif speech < 0.1:
-            yield f"hardly any speech ({speech:.0%} of the time)"
-        if self.info.clips is None:
-            return
-        shortest, longest = self.info.clips
-        if seconds < shortest:
-            yield f"shorter than any training clip ({seconds:.2f} s < {shortest:.2f} s)"
-        if seconds > longest:
-            yield (
-                f"longer than any training clip ({seconds:.1f} s > {longest:.1f} s); "
-                "see timeline"
-            )
-
     def _predict_windows(
         self, windows: Iterator[tuple[int, np.ndarray]]
     ) -> Iterator[tuple[int, UtterancePrediction]]:
         """Predict windows, some at a time."""
-        batch: list[tuple[int, np.ndarray]] = []
-        for window in windows:
-            batch.append(window)
-            if len(batch) == BATCH or len(batch[0][1]) > 30 * RATE:
-                yield from self._predict_batch(batch)
-                batch = []
-        yield from self._predict_batch(batch)
-
-    def _predict_batch(
-        self, batch: Sequence[tuple[int, np.ndarray]]
-    ) -> Iterator[tuple[int, UtterancePrediction]]:
-        if batch:
+        for batch in _batches(windows):
             answers = self._predict([wave for _, wave in batch])
             yield from zip((number for number, _ in batch), answers, strict=True)
 
@@ -319,7 +291,7 @@ class SpeechEmotion:
                 self._model, dict(zip(names, speech, strict=True)), [names], self.device
             )
             answers = list(found)
-        return [self._calibrated(answer) for answer in answers]
+        return [_calibrated(answer, self.temperature) for answer in answers]
 
     def _states(self, waves: Sequence[np.ndarray]) -> list[Any]:
         """Compute the upstream's states (T, L, D) or (T, D) of waveforms."""
@@ -329,11 +301,43 @@ class SpeechEmotion:
             row[: len(wave)] = torch.from_numpy(np.array(wave, dtype=np.float32))
         return self._online.states(padded, lengths)[0]
 
-    def _calibrated(self, answer: UtterancePrediction) -> UtterancePrediction:
-        if self.temperature == 1.0 or answer.probabilities is None:
-            return answer
-        powers = answer.probabilities ** (1 / self.temperature)
-        return replace(answer, probabilities=powers / powers.sum())
+
+def _doubts(info: ModelInfo, seconds: float, speech: float) -> Iterator[str]:
+    """Say what makes an answer doubtful."""
+    if speech == 0:
+        yield "no speech: nothing is loud enough; the answer means nothing"
+    elif speech < 0.1:
+        yield f"hardly any speech ({speech:.0%} of the time)"
+    if info.clips is None:
+        return
+    shortest, longest = info.clips
+    if seconds < shortest:
+        yield f"shorter than any training clip ({seconds:.2f} s < {shortest:.2f} s)"
+    if seconds > longest:
+        yield (
+            f"longer than any training clip ({seconds:.1f} s > {longest:.1f} s); "
+            "see timeline"
+        )
+
+
+def _batches(
+    windows: Iterator[tuple[int, np.ndarray]],
+) -> Iterator[list[tuple[int, np.ndarray]]]:
+    batch: list[tuple[int, np.ndarray]] = []
+    for window in windows:
+        batch.append(window)
+        if len(batch) == BATCH or len(batch[0][1]) > 30 * RATE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _calibrated(answer: UtterancePrediction, temperature: float) -> UtterancePrediction:
+    if temperature == 1.0 or answer.probabilities is None:
+        return answer
+    powers = answer.probabilities ** (1 / temperature)
+    return replace(answer, probabilities=powers / powers.sum())
 
 
 def _build_model(config: dict[str, Any], path: Path) -> ESPnetSERModel:
