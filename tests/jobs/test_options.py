@@ -242,7 +242,7 @@ def test_places_of_a_table_add_up():
         ),
         (
             ("--features=x",),
-            "no conf/features/x.yaml; conf/features has hubert_",
+            "no conf/features/x.yaml; conf/features has egemaps, fbank, hubert_",
         ),
         (("--skip_train", "--force=5"), "--force 5: --stage 1 --stop_stage 7 leave"),
     ],
