@@ -58,6 +58,7 @@ def results(folder):
     return [path.read_bytes() for path in paths]
 
 
+@pytest.mark.slow  # a minute and a half
 def test_a_table_on_slurm_is_the_one_made_here(slurm, tmp_path):
     """Submitted by a driver that is killed; nobody is there when it ends."""
     overlay = yaml.safe_load((ROOT / "conf" / "mini.yaml").read_text())
