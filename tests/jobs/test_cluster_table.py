@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from one_machine_slurm import wait_until
 from toy_plan import tasks_of
