@@ -188,12 +188,13 @@ class SpeechEmotion:
         Raises:
             UserError: The recording cannot be used.
         """
-        size, step = round(window * RATE), round(hop * RATE)
-        if size > LONGEST * RATE or not MIN_SAMPLES <= step <= size:
+        # Seconds are compared before they are rounded: NaN has no whole number.
+        if not MIN_SAMPLES / RATE <= hop <= window <= LONGEST:
             raise UserError(
                 f"window {window:g} s and hop {hop:g} s: 0.025 <= hop <= window "
                 f"<= {LONGEST}"
             )
+        size, step = round(window * RATE), round(hop * RATE)
         with open_source(audio, sampling_rate) as source:
             levels, total = _measure(source.blocks())
             if total < MIN_SAMPLES:
