@@ -30,6 +30,7 @@ from espnet_ext.inference.timeline import Timeline, Windows, make_timeline
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.tasks.config import check_config, read_config
 from espnet_ext.tasks.ser import SERTask, load_parameters
+from espnet_ext.train.checkpoint import UNREADABLE
 from espnet_ext.train.inference import UtterancePrediction, predict_utterances
 
 MIN_SAMPLES = 400  # one frame of the features
@@ -348,7 +349,7 @@ def _build_model(config: dict[str, Any], path: Path) -> ESPnetSERModel:
     try:
         with _quiet():
             return SERTask.build_model(argparse.Namespace(**values))
-    except (TypeError, AttributeError, KeyError, ValueError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: no model can be built of it ({error})") from error
 
 
