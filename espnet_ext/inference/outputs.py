@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.errors import UserError
@@ -16,7 +16,7 @@ from espnet_ext.utils.atomic import atomic_write_text
 FORMATS = ("table", "jsonl", "csv")
 
 
-def open_output(path: Path, mode: str) -> TextIO:
+def open_output(path: Path, mode: Literal["w", "a"]) -> TextIO:
     """Open a file for rows; names that are no UTF-8 keep their bytes."""
     return open(path, mode, encoding="utf-8", errors="surrogateescape", newline="")
 
