@@ -75,7 +75,7 @@ def _vectors(
         return read_functionals(config.functionals, ids, audio)
     if store is None:
         raise UserError("--store is missing; functionals: store reads features")
-    from espnet_ext.features.joint import open_store
+    from espnet_ext.features.joint_store import open_store
 
     features = open_store(store)
     return read_functionals("store", ids, {u: features[u] for u in ids})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from espnet_ext.errors import UserError
 from espnet_ext.inference.inputs import Recording, find_recordings
-from espnet_ext.inference.outputs import ResultWriter
+from espnet_ext.inference.outputs import ResultWriter, csv_line, open_output
 from espnet_ext.utils.atomic import atomic_file
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def timeline(args: argparse.Namespace) -> int:
     with place as temporary:
         stream = sys.stdout
         if temporary is not None:
-            stream = open(temporary, "w", encoding="utf-8")  # noqa: SIM115
+            stream = open_output(temporary, "w")
 
         def follow(recording: Recording) -> None:
             nonlocal is_first
@@ -54,9 +54,7 @@ def timeline(args: argparse.Namespace) -> int:
                 values = {**found.to_dict(), "source": recording.id}
                 text = json.dumps(values, ensure_ascii=False) + "\n"
             elif args.format == "csv":
-                frame = found.to_frame()
-                frame.insert(0, "id", recording.id)
-                text = frame.to_csv(index=False, header=is_first, float_format="%.6f")
+                text = _steps_as_csv(recording.id, found, header=is_first)
             else:
                 text = _segments_for_people(recording.id, found)
             stream.write(text)
@@ -81,7 +79,9 @@ def embed(args: argparse.Namespace) -> int:
     def one(recording: Recording) -> None:
         result = ser(recording.audio(), embeddings=True)
         for branch, vector in result.embeddings.items():
-            arrays[f"{recording.id}/{branch}"] = vector
+            # Members of a zip have UTF-8 names; those of files may be any bytes.
+            name = recording.id.encode("utf-8", "backslashreplace").decode()
+            arrays[f"{name}/{branch}"] = vector
 
     failed = _for_each(recordings, one, None)
     with atomic_file(args.output) as temporary, open(temporary, "wb") as stream:
@@ -105,6 +105,7 @@ def pack(args: argparse.Namespace) -> int:
     """Make a package of a trained model."""
     from espnet_ext.inference.pack import pack_experiment
 
+    _import_quietly()
     pack_experiment(
         args.experiment, args.output, licence="yes" if args.licence_ack else "no"
     )
@@ -165,12 +166,16 @@ def _interval(score: Any) -> str:
 
 
 def _load(args: argparse.Namespace, scores: Any = "raw") -> "SpeechEmotion":
-    with redirect_stderr(io.StringIO()):  # ESPnet prints what it lacks and we need not
-        from espnet_ext.inference.emotion import SpeechEmotion
-
-    return SpeechEmotion.from_pretrained(
+    return _import_quietly().from_pretrained(
         args.model, args.device, args.upstream, scores=scores
     )
+
+
+def _import_quietly() -> type["SpeechEmotion"]:
+    """Import without what ESPnet prints about things that are not needed here."""
+    with redirect_stderr(io.StringIO()):
+        from espnet_ext.inference.emotion import SpeechEmotion
+    return SpeechEmotion
 
 
 def _for_each(
@@ -201,6 +206,16 @@ def _progress(recordings: list[Recording]) -> Iterator[Recording]:
 
     hidden = len(recordings) < 10 or not sys.stderr.isatty()
     yield from tqdm(recordings, unit="file", disable=hidden)
+
+
+def _steps_as_csv(name: str, found: "Timeline", *, header: bool) -> str:
+    table = found.to_frame().to_csv(index=False, header=header, float_format="%.6f")
+    # Joined here, for pandas takes no names that are no UTF-8.
+    first = csv_line([name]).rstrip("\n")
+    rows = [f"{first},{row}\n" for row in table.splitlines()]
+    if header:
+        rows[0] = f"id,{table.splitlines()[0]}\n"
+    return "".join(rows)
 
 
 def _segments_for_people(name: str, found: "Timeline") -> str:

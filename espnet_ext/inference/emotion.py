@@ -30,6 +30,7 @@ from espnet_ext.inference.timeline import Timeline, Windows, make_timeline
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.tasks.config import check_config, read_config
 from espnet_ext.tasks.ser import SERTask, load_parameters
+from espnet_ext.train.checkpoint import UNREADABLE
 from espnet_ext.train.inference import UtterancePrediction, predict_utterances
 
 MIN_SAMPLES = 400  # one frame of the features
@@ -188,12 +189,13 @@ class SpeechEmotion:
         Raises:
             UserError: The recording cannot be used.
         """
-        size, step = round(window * RATE), round(hop * RATE)
-        if size > LONGEST * RATE or not MIN_SAMPLES <= step <= size:
+        # Seconds are compared before they are rounded: NaN has no whole number.
+        if not MIN_SAMPLES / RATE <= hop <= window <= LONGEST:
             raise UserError(
                 f"window {window:g} s and hop {hop:g} s: 0.025 <= hop <= window "
                 f"<= {LONGEST}"
             )
+        size, step = round(window * RATE), round(hop * RATE)
         with open_source(audio, sampling_rate) as source:
             levels, total = _measure(source.blocks())
             if total < MIN_SAMPLES:
@@ -347,7 +349,7 @@ def _build_model(config: dict[str, Any], path: Path) -> ESPnetSERModel:
     try:
         with _quiet():
             return SERTask.build_model(argparse.Namespace(**values))
-    except (TypeError, AttributeError, KeyError, ValueError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: no model can be built of it ({error})") from error
 
 

@@ -95,6 +95,13 @@ def read_info(path: Path | str) -> ModelInfo:
         pair = getattr(info, key)
         if pair is not None and (len(pair) != 2 or not pair[0] <= pair[1]):
             raise UserError(f"{path}: {key} must be two numbers, the lower one first")
+    if not isinstance(info.features.get("upstream"), dict):
+        raise UserError(f"{path}: features: upstream must be a mapping")
+    for key, score in info.results.items():
+        values = score.values() if isinstance(score, dict) else [score]
+        numbers = all(v is None or isinstance(v, int | float) for v in values)
+        if not numbers or (isinstance(score, dict) and score.get("estimate") is None):
+            raise UserError(f"{path}: results: {key}: expected numbers, not {score!r}")
     return info
 
 

@@ -1,6 +1,7 @@
 """Which recordings a command line names: files, folders, lists, standard input."""
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -98,19 +99,21 @@ def _read(path: Path) -> Iterator[tuple[str, str]]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8 text; is it a list?") from None
+    if "\0" in text:
+        raise UserError(f"{path}: has zero bytes; is it a list?")
     yield from _READERS[path.suffix](path, text)
 
 
 def _read_scp(path: Path, text: str) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(text.splitlines(), 1):
-        id_, _, file = line.strip().partition(" ")
+        id_, *rest = line.split(maxsplit=1) or [""]
         if not id_:
             continue
-        if not file.strip() or file.rstrip().endswith("|"):
+        if not rest or rest[0].rstrip().endswith("|"):
             raise UserError(
                 f"{path}:{number}: expected 'id path'; commands ('... |') are not run"
             )
-        yield id_, file.strip()
+        yield id_, rest[0].strip()
 
 
 def _read_lines(path: Path, text: str) -> Iterator[tuple[str, str]]:
@@ -121,8 +124,16 @@ def _read_lines(path: Path, text: str) -> Iterator[tuple[str, str]]:
 
 def _read_table(path: Path, text: str) -> Iterator[tuple[str, str]]:
     delimiter = "\t" if path.suffix == ".tsv" else ","
-    for row in csv.DictReader(text.splitlines(), delimiter=delimiter):
-        yield _from_row(row, path)
+    lines = io.StringIO(text, newline="")
+    # Strict, or an open quote would swallow all rows behind it.
+    reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            yield _from_row(row, path)
+    except csv.Error as error:
+        raise UserError(
+            f"{path}:{reader.reader.line_num}: no table ({error})"
+        ) from None
 
 
 def _read_json_lines(path: Path, text: str) -> Iterator[tuple[str, str]]:

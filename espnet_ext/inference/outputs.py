@@ -7,13 +7,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.errors import UserError
 from espnet_ext.utils.atomic import atomic_write_text
 
 FORMATS = ("table", "jsonl", "csv")
+
+
+def open_output(path: Path, mode: Literal["w", "a"]) -> TextIO:
+    """Open a file for rows; names that are no UTF-8 keep their bytes."""
+    return open(path, mode, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 class ResultWriter:
@@ -52,7 +57,7 @@ class ResultWriter:
             self._keep_good_rows(output)
         else:
             atomic_write_text(output, "")
-        self._stream = open(output, "a", encoding="utf-8", newline="")  # noqa: SIM115
+        self._stream = open_output(output, "a")
         self._is_new = not self.finished
 
     def __enter__(self) -> "ResultWriter":
@@ -79,7 +84,7 @@ class ResultWriter:
 
     def _header(self) -> str:
         if self.form == "csv":
-            return _csv_line(self.columns)
+            return csv_line(self.columns)
         return (
             f"{'label':<12}{'score':>6}"
             + "".join(f"{name:>11}" for name in ATTRIBUTES)
@@ -92,7 +97,7 @@ class ResultWriter:
         flat |= {f"{k}_unit": v for k, v in (row.get("unit") or {}).items()}
         flat |= {k: row.get(k) for k in ("seconds", "speech")}
         flat["warnings"] = "; ".join(row.get("warnings") or ())
-        return _csv_line([_text(flat.get(column)) for column in self.columns])
+        return csv_line([_text(flat.get(column)) for column in self.columns])
 
     def _for_people(self, row: Mapping[str, Any]) -> str:
         if row.get("error"):
@@ -111,11 +116,14 @@ class ResultWriter:
 
     def _keep_good_rows(self, output: Path) -> None:
         """Drop failures, which are tried again, and a line that was cut by a kill."""
-        text = output.read_text(encoding="utf-8", errors="replace")
+        with open(
+            output, encoding="utf-8", errors="surrogateescape", newline=""
+        ) as file:
+            text = file.read()
         whole = text[: text.rfind("\n") + 1]
         good: dict[str, str] = {}
         if self.form == "jsonl":
-            for line in whole.splitlines(keepends=True):
+            for line in io.StringIO(whole, newline="\n"):
                 with suppress(ValueError, KeyError, TypeError):
                     row = json.loads(line)
                     if "error" not in row:
@@ -128,10 +136,10 @@ class ResultWriter:
                     f"{output}: its columns are those of another model or command; "
                     "choose another --output"
                 )
-            head = _csv_line(self.columns)
+            head = csv_line(self.columns)
             for values in rows[1:]:
                 if len(values) == len(self.columns) and not values[-1]:
-                    good[values[0]] = _csv_line(values)
+                    good[values[0]] = csv_line(values)
         if not good and whole and self.form == "jsonl" and '"error"' not in whole:
             raise UserError(f"{output}: not made by this command; choose another")
         atomic_write_text(output, (head if good else "") + "".join(good.values()))
@@ -144,7 +152,8 @@ def _text(value: Any) -> str:
     return f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
-def _csv_line(values: Sequence[str]) -> str:
+def csv_line(values: Sequence[str]) -> str:
+    """Write a row with the quotes that it needs."""
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerow(values)
     return stream.getvalue()

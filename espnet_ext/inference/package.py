@@ -6,8 +6,10 @@ out of it, links and unknown keys are refused, and parameters are read as plain 
 """
 
 import stat
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -23,6 +25,11 @@ _NEEDED = KEYS[:3]
 _META_KEYS = ("files", "yaml_files", "timestamp", "python", "torch", "espnet")
 _MOST_BYTES = 20 << 30  # an unpacked package; HuBERT-xlarge has 4 GB
 _MOST_RATIO = 200  # unpacked to packed: a trained model hardly shrinks
+# What zipfile raises for a damaged archive; zlib's and struct's own among them.
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError),
+    *(NotImplementedError, RuntimeError, ValueError, NotADirectoryError),
+)
 
 type Files = dict[str, str]
 
@@ -76,7 +83,7 @@ def unpack(archive: Path, folder: Path) -> None:
             if sum(m.file_size for m in members) > _MOST_BYTES:
                 raise UserError(f"{archive}: unpacks to more than 20 GB")
             stream.extractall(folder)  # compares checksums
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise UserError(
             f"{archive}: no package, or a cut one ({error}); copy it again"
         ) from None
@@ -84,7 +91,8 @@ def unpack(archive: Path, folder: Path) -> None:
 
 def _check_member(archive: Path, member: zipfile.ZipInfo) -> None:
     name = PurePosixPath(member.filename.replace("\\", "/"))
-    if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+    # "./" has no parts; zipfile refuses it itself.
+    if name.is_absolute() or ".." in name.parts or ":" in "".join(name.parts[:1]):
         raise UserError(
             f"{archive}: member {member.filename!r} would be written outside of its "
             "folder; do not use this package"
@@ -122,7 +130,10 @@ def _read_meta(folder: Path) -> Files:
             raise unknown_key(key, _META_KEYS, path)
     files: Files = {}
     for group in ("yaml_files", "files"):
-        for key, name in (meta.get(group) or {}).items():
+        named = meta.get(group) or {}
+        if not isinstance(named, dict):
+            raise UserError(f"{path}: {group} must be a mapping of names to files")
+        for key, name in named.items():
             if key not in KEYS:
                 raise unknown_key(key, KEYS, f"{path}: {group}")
             # Not resolved: a downloaded snapshot is made of links.

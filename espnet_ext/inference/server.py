@@ -34,6 +34,11 @@ class Limits:
     max_seconds: float = 3600
     max_waiting: int = 16
 
+    def __post_init__(self) -> None:
+        for name in ("max_mb", "max_seconds", "max_waiting"):
+            if not 0 < getattr(self, name) < 1e9:
+                raise UserError(f"{name} must be positive, not {getattr(self, name)}")
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -139,6 +144,8 @@ def make_app(ser: "SpeechEmotion", limits: Limits) -> "FastAPI":
 
 def run(ser: "SpeechEmotion", limits: Limits, host: str, port: int) -> None:
     """Serve until interrupted."""
+    if not 0 <= port < 65536:
+        raise UserError(f"port is {port}; from 0 to 65535")
     app = make_app(ser, limits)
     import uvicorn
 

@@ -222,7 +222,7 @@ def _to_mono_16k(samples: np.ndarray, rate: int) -> np.ndarray:
 
 def _read_blocks(path: str) -> Iterator[np.ndarray]:
     try:
-        with sf.SoundFile(path) as stream:
+        with sf.SoundFile(os.fsencode(path)) as stream:
             resampler = None
             if stream.samplerate != RATE:
                 resampler = soxr.ResampleStream(

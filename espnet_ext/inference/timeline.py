@@ -62,18 +62,25 @@ class Timeline:
         seconds: Its length.
         steps: One after the other, all of it.
         segments: Neighbors of one label joined.
+        labels: Names of the model's classes.
     """
 
     source: str
     seconds: float
     steps: tuple[Segment, ...]
     segments: tuple[Segment, ...]
+    labels: tuple[str, ...]
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return the steps as a table: start, end, label, prob_*, attributes."""
+        """Return the steps as a table: start, end, label, prob_*, attributes, speech.
+
+        The columns are the same for all recordings, also for one without speech.
+        """
         import pandas as pd
 
-        return pd.DataFrame([flat(step) for step in self.steps])
+        names = [f"prob_{label}" for label in self.labels]
+        columns = ["start", "end", "label", *names, *ATTRIBUTES, "speech"]
+        return pd.DataFrame([_flat(step) for step in self.steps], columns=columns)
 
     def to_rttm(self) -> str:
         """Return the segments that hold speech as RTTM lines; the name is the label."""
@@ -204,10 +211,10 @@ def make_timeline(
         else:
             segments.append([step])
     joined = tuple(_join(parts) for parts in segments)
-    return Timeline(source, plan.total / RATE, tuple(steps), joined)
+    return Timeline(source, plan.total / RATE, tuple(steps), joined, tuple(labels))
 
 
-def flat(segment: Segment) -> dict[str, Any]:
+def _flat(segment: Segment) -> dict[str, Any]:
     """Return a segment as one row of a table."""
     row: dict[str, Any] = {
         "start": segment.start,

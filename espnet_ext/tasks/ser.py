@@ -324,7 +324,7 @@ def load_parameters(model: nn.Module, model_file: Path | str) -> None:
         raise UserError(f"{model_file} cannot be read: {error}") from error
     try:
         model.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise UserError(
             f"{model_file} does not fit its configuration: {error}"
         ) from None

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from features import test_store
 from sklearn.metrics import recall_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -90,6 +91,17 @@ def test_predicts_classes_and_attributes(sets, capsys):
     )
     assert concordance_corrcoef(torch.tensor(predicted), torch.tensor(truth)) > 0.5
     assert "emotion: C " in capsys.readouterr().out
+
+
+def test_features_of_a_store_do_as_well(sets, monkeypatch):
+    ids = [f"s{seed}u{number:02}" for seed in range(3) for number in range(12)]
+    monkeypatch.setattr(test_store, "FRAMES", dict.fromkeys(ids, 9))
+    test_store.fill(sets / "store", ids=ids)
+    words = command(sets, store=sets / "store")
+    (sets / "c.yaml").write_text("functionals: store\n")
+    main(words)
+    reference = read_reference(sets / "test")
+    assert read_predictions(sets / "out/predictions.csv", reference).predicts_classes
 
 
 def test_attributes_that_nobody_annotated_are_left_out(tmp_path):

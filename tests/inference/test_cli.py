@@ -157,6 +157,30 @@ def test_other_files_are_not_resumed(tmp_path):
         assert path.read_text() == text
 
 
+@pytest.mark.parametrize("form", ["jsonl", "csv", "table"])
+def test_names_of_any_bytes(wav, model, tmp_path, form, capsys):
+    folder = os.fsencode(tmp_path / "in")
+    os.mkdir(folder)
+    names = [b"\xff\xfe.wav", b"a\xe2\x80\xa8b.wav"]  # Latin-1; U+2028
+    for name in names:
+        with open(os.path.join(folder, name), "wb") as stream:
+            stream.write(wav.read_bytes())
+    output = tmp_path / f"out.{form}"
+    arguments = (*model, tmp_path / "in", "--format", form, "--output", output)
+    assert run("predict", *arguments) == 0
+    content = output.read_bytes()
+    assert all(name in content for name in names)
+    if form != "table":
+        assert run("predict", *arguments, "--resume", "true") == 0
+        assert output.read_bytes() == content
+        assert "2 finished before" in capsys.readouterr().err
+    assert run("timeline", *arguments) == 0
+    assert all(name in output.read_bytes() for name in names)
+    assert run("embed", *model, tmp_path / "in", "--output", tmp_path / "e.npz") == 0
+    with np.load(tmp_path / "e.npz") as arrays:
+        assert any("\\udcff" in name for name in arrays)
+
+
 def test_standard_input(recipe, ser, wav, model, monkeypatch, capsys):
     stdin = argparse.Namespace(buffer=io.BytesIO(wav.read_bytes()))
     monkeypatch.setattr("sys.stdin", stdin)
@@ -173,6 +197,7 @@ def test_lists_of_recordings(tmp_path):
     assert found == [str(audio / "a.FLAC"), str(audio / "b.wav")]
     texts = {
         "wav.scp": f"id1 {audio}/b.wav\nid2 {audio}/a.FLAC\n",
+        "tabs.scp": f"id1\t{audio}/b.wav\r\nid2  {audio}/a.FLAC \n",
         "l.csv": "id,path\nid1,deep/b.wav\nid2,deep/a.FLAC\n",
         "l.tsv": "path\tid\ndeep/b.wav\tid1\ndeep/a.FLAC\tid2\n",
         "l.jsonl": '{"audio_filepath": "deep/b.wav", "id": "id1"}\n\n'
@@ -193,6 +218,9 @@ def test_lists_of_recordings(tmp_path):
         ("e.scp", "id1\n", r"e.scp:1"),
         ("e.jsonl", "{\n", r"e.jsonl:1: no JSON"),
         ("e.csv", "a,b\n1,2\n", "no column"),
+        ("e.tsv", 'path\ttext\na.wav\t"Oh\nb.wav\tno\n', r"e.tsv:3: no table"),
+        ("e.csv", f"path,text\na.wav,{'x' * 200_000}\n", r"e.csv:2: no table"),
+        ("e.txt", "a\0.wav\n", "e.txt: has zero bytes"),
     ]:
         (tmp_path / name).write_text(text)
         with pytest.raises(UserError, match=reason):

@@ -1,3 +1,4 @@
+import io
 import zipfile
 
 import pytest
@@ -32,6 +33,12 @@ def edit(name, change):
         members[name] = yaml.safe_dump(content).encode()
 
     return apply
+
+
+def saved(content):
+    stream = io.BytesIO()
+    torch.save(content, stream)
+    return stream.getvalue()
 
 
 def test_a_package_answers_as_its_training(ser, package, wav, tmp_path):
@@ -167,6 +174,35 @@ BAD = {
         "outside of its folder",
     ),
     "an absolute member": (lambda m: m.update({"/tmp/ser_slip": b""}), "outside"),
+    "files in a list": (
+        edit("meta.yaml", lambda m: m.update(files=["model.pth"])),
+        "files must be a mapping",
+    ),
+    "an upstream that is a word": (
+        edit("ser_info.yaml", lambda c: c["features"].update(upstream="hubert")),
+        "upstream must be a mapping",
+    ),
+    "scores that are words": (
+        edit("ser_info.yaml", lambda c: c.update(results={"ccc": "good"})),
+        "results: ccc: expected numbers",
+    ),
+    "scores without an estimate": (
+        edit("ser_info.yaml", lambda c: c.update(results={"ccc": {"low": 1}})),
+        "results: ccc: expected numbers",
+    ),
+    "a size that torch refuses": (
+        edit("config.yaml", lambda c: c["encoder_conf"].update(output_size=63)),
+        "no model can be built",
+    ),
+    "a file that is a folder too": (
+        lambda m: m.update({"config.yaml/x": b""}),
+        "no package",
+    ),
+    "a member without a name": (lambda m: m.update({"./": b""}), "no package"),
+    "parameters in a list": (
+        lambda m: m.update({"model.pth": saved([1, 2])}),
+        "does not fit",
+    ),
     "cut parameters": (
         lambda m: m.update({"model.pth": m["model.pth"][:5000]}),
         "cannot be read",
@@ -209,12 +245,18 @@ def test_links_bombs_and_cut_zips_are_refused(package, tmp_path):
         archive.writestr(link, "/etc")
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("zeros", bytes(50_000_000))
+    with zipfile.ZipFile(package) as archive:
+        place = archive.getinfo("config.yaml").header_offset
+    damaged = bytearray(package.read_bytes())
+    damaged[place + 41 : place + 61] = b"\xff" * 20  # where its content begins
+    (tmp_path / "damaged.zip").write_bytes(damaged)
     (tmp_path / "cut.zip").write_bytes(package.read_bytes()[:-5000])
     (tmp_path / "text.zip").write_text("not a zip")
     for name, reason in [
         ("link", "is a link"),
         ("bomb", "unpacks to too much"),
         ("cut", "cut"),
+        ("damaged", "cut"),
         ("text", "no package"),
     ]:
         with pytest.raises(UserError, match=reason):

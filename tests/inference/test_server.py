@@ -14,7 +14,8 @@ import pytest
 import soundfile
 import uvicorn
 
-from espnet_ext.inference.server import Limits, make_app
+from espnet_ext.errors import UserError
+from espnet_ext.inference.server import Limits, make_app, run
 
 
 class Service:
@@ -60,6 +61,18 @@ def service(ser):
     made = Service(ser, Limits(max_mb=1, max_seconds=10))
     yield made
     made.stop()
+
+
+@pytest.mark.parametrize("name", ["max_mb", "max_seconds", "max_waiting"])
+@pytest.mark.parametrize("value", [0, -1, float("nan")])
+def test_limits_that_cannot_be(name, value):
+    with pytest.raises(UserError, match=f"{name} must be positive"):
+        Limits(**{name: value})
+
+
+def test_a_port_that_cannot_be(ser):
+    with pytest.raises(UserError, match="port is 99999"):
+        run(ser, Limits(), "127.0.0.1", 99999)
 
 
 def expected(ser, wav):

@@ -73,6 +73,19 @@ def test_silence_is_no_emotion(ser, tmp_path):
     assert {s.label for s in nothing.segments} == {"no_speech"}
 
 
+def test_tables_of_all_recordings_have_the_same_columns(ser):
+    silence, speech = np.zeros(32000), voice(np.random.default_rng(1), 2)
+    waves = [silence, speech, np.concatenate([silence, speech])]
+    tables = [ser.timeline(w, 1, 1, sampling_rate=16000).to_frame() for w in waves]
+    expected = [
+        *("start", "end", "label", *(f"prob_{label}" for label in ser.labels)),
+        *(*ATTRIBUTES, "speech"),
+    ]
+    for table in tables:
+        assert list(table.columns) == expected
+    assert tables[0].valence.isna().all()
+
+
 def test_models_without_a_branch(recipe):
     from espnet_ext import SpeechEmotion
 
@@ -120,7 +133,13 @@ def test_levels():
     ]
 
 
-@pytest.mark.parametrize(("window", "hop"), [(1, 2), (4, 0), (4000, 1), (4, -1)])
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("window", "hop"),
+    [(1, 2), (4, 0), (4000, 1), (4, -1), (NAN, 1), (4, NAN), (INF, 1), (INF, INF)],
+)
 def test_windows_that_cannot_be(ser, wav, window, hop):
     with pytest.raises(UserError, match="window"):
         ser.timeline(wav, window, hop)
