@@ -284,7 +284,10 @@ def _raise_empty(path: Path, table: Table, options: ManifestOptions) -> None:
     wav = first.utterance.wav if first.utterance else ""
     hint = "add a column emotion, or valence, arousal and dominance"
     if first.reason == "missing file":
-        hint = f"there is no {wav}; say with --root what paths are relative to"
+        hint = (
+            f"there is no {wav}; say with --corpus_root (ser_prepare: --root) what "
+            "paths are relative to"
+        )
     raise UserError(f"{first.where}: no row can be used ({first.reason}): {hint}")
 
 
