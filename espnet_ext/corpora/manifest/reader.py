@@ -108,7 +108,10 @@ def check_name(corpus: str) -> None:
     from espnet_ext.corpora.registry import CORPORA
 
     if not _NAME.fullmatch(corpus):
-        raise UserError(f"--corpus {corpus!r}: write letters, digits, _, . and -")
+        raise UserError(
+            f"--corpus {corpus!r}: name the manifest's corpus with letters, digits, _, "
+            ". and - (by default it has the name of the file)"
+        )
     if corpus in CORPORA:
         raise UserError(
             f"--corpus {corpus}: this corpus has a reader of its own; give your "
