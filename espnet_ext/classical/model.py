@@ -88,7 +88,11 @@ def fit_classes(
     from sklearn.svm import SVC
 
     if len(set(train[1])) < 2:
-        raise UserError(f"training rows have one class only: {sorted(set(train[1]))}")
+        only = "".join(map(str, set(train[1])))
+        raise UserError(
+            f"every utterance of the training set is {only or 'without a class'}; "
+            "a classifier needs two classes"
+        )
 
     def uar(truth: NDArray, predicted: NDArray) -> float:
         present = sorted(set(truth))

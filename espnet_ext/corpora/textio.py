@@ -52,13 +52,15 @@ def read_lines(path: Path | str, errors: str = "strict") -> Iterator[tuple[int, 
                 text = text.removeprefix("\ufeff")
             if not text.isprintable() and not _CONTROL.isdisjoint(text):
                 raise UserError(
-                    f"{path}:{number}: binary data in a text file (or UTF-16 text); "
-                    "unpack the corpus again"
+                    f"{path}:{number}: binary data in a text file; save it as UTF-8 "
+                    "(in a spreadsheet: 'CSV UTF-8'), or unpack the corpus again"
                 )
             empty = empty and not text.strip()
             yield number, text
     if empty:
-        raise UserError(f"{path}:1: the file is empty; unpack the corpus again")
+        raise UserError(
+            f"{path}:1: the file is empty; write it, or unpack the corpus again"
+        )
 
 
 def table_rows(

@@ -79,7 +79,7 @@ def find_recipe(corpus: str) -> Path:
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise UserError(
             f"--corpus {corpus}: there is no such recipe{hint}; choose one of: "
-            f"{' '.join(sorted(recipes))}"
+            f"{' '.join(sorted(recipes))}; a corpus of your own needs --manifest FILE"
         )
     for name in LINKS:
         check_link(recipes[corpus] / name)

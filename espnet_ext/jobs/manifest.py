@@ -1,6 +1,7 @@
 """A recipe on a corpus that is a manifest: what follows from what the file holds."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ def complete_manifest(args: argparse.Namespace) -> None:
     if not args.manifest.exists():
         raise UserError(f"--manifest {args.manifest}: there is no such file")
     name = args.corpus = args.corpus or args.manifest.stem
+    if args.attribute_scale and args.attribute_scale[0] >= args.attribute_scale[1]:
+        raise UserError("--attribute_scale: the lowest value comes first")
     default = "labels" not in args.given
     labels = args.datadir / f"{name}.yaml"
     if not default:
@@ -65,6 +68,24 @@ def complete_manifest(args: argparse.Namespace) -> None:
             args.model = ["baseline_c"]
         elif found.attribute_scale is None:
             args.model = ["baseline_d"]
+    labelled = {
+        "discrete": bool(found.labels),
+        "continuous": found.attribute_scale is not None,
+    }
+    for path in args.train_config or [Path(f"conf/train_{m}.yaml") for m in args.model]:
+        _check_labels(path, labelled)
+
+
+def _check_labels(path: Path, labelled: Mapping[str, bool]) -> None:
+    """Raise UserError if nothing that a model predicts has labels."""
+    from espnet_ext.tasks.config import read_config
+
+    # Missing files are named later, with those that there are.
+    config = read_config(path) if path.is_file() else {}
+    branches = (config.get("decoder_conf") or {}).get("branches") or list(labelled)
+    if not any(labelled.get(branch, True) for branch in branches):
+        kind = "emotion" if "discrete" in branches else "valence, arousal or dominance"
+        raise UserError(f"{path}: the manifest has no {kind}, its target")
 
 
 def manifest_options(args: argparse.Namespace) -> dict[str, Any]:

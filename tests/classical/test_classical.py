@@ -164,3 +164,6 @@ def test_faults_are_named(sets):
         ClassicalConfig(kernel="poly")
     with pytest.raises(UserError, match="of u are not finite"):
         read_functionals("store", ["u"], {"u": np.full((3, 2), np.nan)})
+    one = (np.zeros((2, 1)), np.array(["ang", "ang"]))
+    with pytest.raises(UserError, match=r"of the training set is ang; .* two classes"):
+        fit_classes(ClassicalConfig(), one, one)

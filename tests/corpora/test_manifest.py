@@ -257,7 +257,7 @@ def test_attributes_need_their_scale(tmp_path):
 def test_missing_files_are_left_out_by_line_and_all_of_them_are_an_error(tmp_path):
     rows = speech_rows()
     path = write_csv(tmp_path / "my.csv", rows)
-    with pytest.raises(UserError, match=r"my.csv:2: .*missing file.*--root"):
+    with pytest.raises(UserError, match=r"my.csv:2: .*missing file.*--corpus_root \("):
         read_manifest(path, "my", ManifestOptions())
     write_wavs(tmp_path / "wav", rows[1:])
     found = read_manifest(path, "my", ManifestOptions(root=tmp_path / "wav"))
@@ -265,6 +265,20 @@ def test_missing_files_are_left_out_by_line_and_all_of_them_are_an_error(tmp_pat
     assert (lost.name, lost.reason) == ("s0_angry", "missing file")
     assert lost.where == f"{path}:2"
     assert len(found.reading.utterances) == 11
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "1: the file is empty; write it"),
+        (b"path,emotion\na\x03b,sad\n", "2: binary data .* 'CSV UTF-8'"),
+    ],
+)
+def test_unreadable_files_say_what_to_do_with_a_table(tmp_path, content, message):
+    path = tmp_path / "my.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"my.csv:{message}"):
+        read_manifest(path, "my", ManifestOptions())
 
 
 @pytest.mark.parametrize(("name", "message"), [("a b", "letters"), ("emodb", "reader")])

@@ -70,6 +70,27 @@ def test_the_labels_say_which_models_can_be_trained(folder):
     assert completed(folder, *scale, "--model", "baseline_d").model == ["baseline_d"]
 
 
+@pytest.mark.parametrize(
+    ("labels", "branch", "other", "kind"),
+    [
+        ({"emotion": True}, "continuous", "discrete", "valence, arousal or dominance"),
+        ({"valence": True}, "discrete", "continuous", "emotion"),
+    ],
+)
+def test_models_of_labels_that_are_not_there_are_refused(
+    folder, labels, branch, other, kind
+):
+    write(folder, **labels)
+    config = folder / "mine.yaml"
+    words = ("--train_config", str(config), "--attribute_scale", "0", "1")
+    words = words[:2] if "emotion" in labels else words
+    config.write_text(f"decoder_conf: {{branches: [{branch}]}}\n")
+    with pytest.raises(UserError, match=f"mine.yaml: the manifest has no {kind}"):
+        completed(folder, *words)
+    config.write_text(f"decoder_conf: {{branches: [{branch}, {other}]}}\n")
+    completed(folder, *words)
+
+
 def test_a_class_map_of_ones_own(folder):
     path = folder / "mine.yaml"
     path.write_text("classes: [x]\nown:\n  my: {a: x, b: null}\n")
@@ -114,6 +135,8 @@ def test_steps_depend_on_the_manifest_and_not_on_its_folder(folder, monkeypatch)
         (("--manifest", "none.csv"), "there is no such file"),
         (("--table", "1"), "a table names its corpora itself"),
         (("--corpus", "emodb"), "has a reader of its own"),
+        (("--attribute_scale", "7", "1"), "the lowest value comes first"),
+        (("--corpus", "my speech"), "name of the file"),
     ],
 )
 def test_what_cannot_be_is_refused(folder, words, message):

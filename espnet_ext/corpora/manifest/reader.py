@@ -108,7 +108,10 @@ def check_name(corpus: str) -> None:
     from espnet_ext.corpora.registry import CORPORA
 
     if not _NAME.fullmatch(corpus):
-        raise UserError(f"--corpus {corpus!r}: write letters, digits, _, . and -")
+        raise UserError(
+            f"--corpus {corpus!r}: name the manifest's corpus with letters, digits, _, "
+            ". and - (by default it has the name of the file)"
+        )
     if corpus in CORPORA:
         raise UserError(
             f"--corpus {corpus}: this corpus has a reader of its own; give your "
@@ -284,7 +287,10 @@ def _raise_empty(path: Path, table: Table, options: ManifestOptions) -> None:
     wav = first.utterance.wav if first.utterance else ""
     hint = "add a column emotion, or valence, arousal and dominance"
     if first.reason == "missing file":
-        hint = f"there is no {wav}; say with --root what paths are relative to"
+        hint = (
+            f"there is no {wav}; say with --corpus_root (ser_prepare: --root) what "
+            "paths are relative to"
+        )
     raise UserError(f"{first.where}: no row can be used ({first.reason}): {hint}")
 
 
