@@ -161,6 +161,7 @@ def test_a_killed_training_goes_on_to_the_same_predictions(finished, tmp_path):
     assert workspace.predictions() == finished[0].predictions()
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_predictions(finished):
     workspace, _ = finished
     result = workspace.run("--seed", "1", "--stop_stage", "6")
@@ -170,6 +171,7 @@ def test_another_seed_gives_other_predictions(finished):
         assert first[model] != second[model]
 
 
+@pytest.mark.slow
 def test_a_gpu_that_nobody_asked_for_changes_nothing(finished, tmp_path, pretended_gpu):
     workspace = copy_up_to_features(finished, tmp_path)
     result = workspace.run(environment=pretended_gpu)

@@ -81,6 +81,7 @@ def infer_command(folder):
     ]
 
 
+@pytest.mark.slow
 def test_a_minute_among_short_clips(tmp_path):
     """With whole score matrices the training alone takes 3.4 GB."""
     make_long(tmp_path, frames=3000, layers=2, dim=16)
