@@ -12,8 +12,8 @@ import time
 
 import numpy as np
 
+from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.scoring import bootstrap
-from espnet_ext.scoring.metrics import ATTRIBUTES
 from espnet_ext.scoring.predictions import Predictions
 from espnet_ext.scoring.runs import RunKey
 from espnet_ext.scoring.scores import score_table

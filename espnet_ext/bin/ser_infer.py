@@ -78,7 +78,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
     import numpy as np
 
     from espnet_ext.corpora.datadir import read_data_dir
-    from espnet_ext.scoring.predictions import FILE, read_reference, write_predictions
+    from espnet_ext.scoring.predictions import FILE, write_predictions
+    from espnet_ext.scoring.reference import read_reference
 
     data, labels = read_data_dir(args.set), read_reference(args.set)
     model, frontend = load_model(args.train_config, args.model_file)

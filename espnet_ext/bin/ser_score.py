@@ -118,7 +118,8 @@ def score_set(args: argparse.Namespace) -> None:
     from espnet_ext.jobs.step import recorded_code
     from espnet_ext.scoring import one_set
     from espnet_ext.scoring.folds import ANY_CORPUS, align, select_corpus
-    from espnet_ext.scoring.predictions import read_predictions, read_reference
+    from espnet_ext.scoring.predictions import read_predictions
+    from espnet_ext.scoring.reference import read_reference
 
     reference = read_reference(args.reference) if args.reference else None
     read = {name: read_predictions(path, reference) for name, [path] in files.items()}

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from espnet_ext.corpora.audio import RATE
 from espnet_ext.errors import UserError
 from espnet_ext.features.egemaps import load_opensmile
 
 KINDS = ("mfcc", "egemaps", "store")
 PERCENTILES = (10, 50, 90)
-SAMPLE_RATE = 16000
 
 Floats = NDArray[np.float64]
 
@@ -54,7 +54,7 @@ def read_functionals(
         raise UserError(f"functionals is {kind!r}; choose from {', '.join(KINDS)}")
     if kind == "egemaps":
         smile = load_opensmile("Functionals")
-        made = {u: smile.process_signal(speech[u], SAMPLE_RATE).values[0] for u in ids}
+        made = {u: smile.process_signal(speech[u], RATE).values[0] for u in ids}
     elif kind == "mfcc":
         import torch
 

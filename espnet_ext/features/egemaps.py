@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from espnet_ext.corpora.audio import RATE
 from espnet_ext.errors import UserError
 
 NAMES = ("eGeMAPSv02",)
-SAMPLE_RATE = 16000
 
 
 def load_opensmile(level: str) -> Any:
@@ -79,7 +79,7 @@ class OpenSmileUpstream:
         """Compute descriptors; see `upstream.Upstream.extract`."""
         result = []
         for wave in waves:
-            table = self.smile.process_signal(wave.cpu().numpy(), SAMPLE_RATE)
+            table = self.smile.process_signal(wave.cpu().numpy(), RATE)
             values = torch.from_numpy(table.to_numpy("float32", copy=True))  # (T, 25)
             result.append(values[None].to(wave.device, dtype))  # (1, T, 25)
         return result

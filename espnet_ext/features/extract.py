@@ -20,7 +20,7 @@ from zlib import crc32
 import numpy as np
 from tqdm import tqdm
 
-from espnet_ext.corpora.audio import load_waveform, measure_seconds
+from espnet_ext.corpora.audio import RATE, load_waveform, measure_seconds
 from espnet_ext.corpora.datadir import read_data_dir
 from espnet_ext.corpora.labels import load_class_map
 from espnet_ext.corpora.pieces import part_piece
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
     from espnet_ext.features.upstream import Upstream
 
-RATE = 16000
 # Weights folders are recognized by their files' sizes and times before they are read.
 _WEIGHT_SUFFIXES = (".json", ".safetensors", ".bin", ".pt")
 _PROGRESS = (

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from espnet_ext.corpora.audio import RATE
 from espnet_ext.errors import UserError
 
 NAMES = ("mfcc",)
-SAMPLE_RATE = 16000
 
 
 def mfcc_frames(wave: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def mfcc_frames(wave: Tensor) -> Tensor:
 
     cepstra = kaldi.mfcc(
         wave[None].float(),
-        sample_frequency=SAMPLE_RATE,
+        sample_frequency=RATE,
         num_ceps=20,
         num_mel_bins=80,
         snip_edges=False,

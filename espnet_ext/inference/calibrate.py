@@ -5,7 +5,9 @@ Guo et al. 2017, "On calibration of modern neural networks".
 
 import numpy as np
 
-BINS = 15
+from espnet_ext.scoring.metrics import calibration
+
+BINS = 15  # of equally many rows
 
 
 def fit_temperature(probabilities: np.ndarray, classes: np.ndarray) -> float:
@@ -39,15 +41,11 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
 
 
 def calibration_error(probabilities: np.ndarray, classes: np.ndarray) -> float:
-    """Expected calibration error of the best class, in 15 bins of equal width.
+    """Expected calibration error of the best class (`scoring.metrics.calibration`).
 
     Args:
         probabilities: (N, K).
         classes: (N,) true classes.
     """
-    confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == classes
-    # (low, high] as in the paper
-    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    gaps = np.bincount(place, right - confidence, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(classes))
+    return calibration(right, probabilities.max(axis=1), BINS).ece

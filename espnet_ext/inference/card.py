@@ -1,9 +1,8 @@
 """The model card (``README.md``) of a package."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from espnet_ext.inference.info import ModelInfo
+from espnet_ext.inference.info import ModelInfo, format_score
 
 _LANGUAGES = {
     "iemocap": "English",
@@ -92,14 +91,15 @@ def _results(info: ModelInfo) -> str:
     lines = []
     if info.results:
         lines += ["## Scores on the test set of its split\n", "| metric | |", "|-|-|"]
-        lines += [f"| {k} | {_score(v)} |" for k, v in info.results.items()]
+        lines += [f"| {k} | {format_score(v)} |" for k, v in info.results.items()]
         lines.append("\nIn brackets: 95 % bootstrap interval.\n")
     if info.calibration is not None:
         c = info.calibration
         lines += [
             "## Meaning of the probabilities\n",
             f"Temperature {c.temperature:.3f}, fitted on {c.utterances} validation "
-            'clips (`scores="calibrated"`). Expected calibration error (15 bins):\n',
+            'clips (`scores="calibrated"`). Expected calibration error, in 15 bins of '
+            "equally many clips:\n",
             "| set | as it is | with the temperature |\n|-|-|-|",
             f"| validation | {c.ece_before:.3f} | {c.ece_after:.3f} |",
         ]
@@ -107,15 +107,6 @@ def _results(info: ModelInfo) -> str:
             before, after = c.test["ece_before"], c.test["ece_after"]
             lines.append(f"| test | {before:.3f} | {after:.3f} |")
     return "\n".join(lines)
-
-
-def _score(value: Any) -> str:
-    if not isinstance(value, dict):
-        return f"{value:.3f}"
-    text = f"{value['estimate']:.3f}"
-    if value.get("low") is None:
-        return text
-    return f"{text} [{value['low']:.3f}, {value['high']:.3f}]"
 
 
 def _licenses(info: ModelInfo) -> str:

@@ -24,8 +24,9 @@ def predict(args: argparse.Namespace) -> int:
         raise UserError("--resume true needs --output, and --format jsonl or csv")
     recordings = find_recordings(args.inputs)
     ser = _load(args, scores=args.scores)
-    resume = "yes" if args.resume else "no"
-    with ResultWriter(args.format, args.output, ser.labels, resume) as writer:
+    with ResultWriter(
+        args.format, args.output, ser.labels, resume=args.resume
+    ) as writer:
         rest = [r for r in recordings if r.id not in writer.finished]
         if len(rest) < len(recordings):
             print(f"{len(recordings) - len(rest)} finished before", file=sys.stderr)
@@ -106,9 +107,7 @@ def pack(args: argparse.Namespace) -> int:
     from espnet_ext.inference.pack import pack_experiment
 
     _import_quietly()
-    pack_experiment(
-        args.experiment, args.output, licence="yes" if args.licence_ack else "no"
-    )
+    pack_experiment(args.experiment, args.output, licence_ack=args.licence_ack)
     size = args.output.stat().st_size / 1e6
     print(f"{args.output}: {size:.1f} MB; ser info --model {args.output}")
     return 0
@@ -125,6 +124,8 @@ def serve(args: argparse.Namespace) -> int:
 
 def describe(ser: "SpeechEmotion") -> str:
     """Say for people what a model was made of."""
+    from espnet_ext.inference.info import format_score
+
     about = ser.info
     lines = [f"model       {about.name}"]
     if about.builtin:
@@ -146,7 +147,7 @@ def describe(ser: "SpeechEmotion") -> str:
     lines.append(f"upstream    {upstream['name']} ({upstream['source']})")
     lines.append(f"weights     {about.weights or 'not known'}")
     for name, score in about.results.items():
-        lines.append(f"test        {name} {_interval(score)}")
+        lines.append(f"test        {name} {format_score(score)}")
     if about.calibration is not None:
         c = about.calibration
         lines.append(
@@ -154,15 +155,6 @@ def describe(ser: "SpeechEmotion") -> str:
             f"before, {c.ece_after:.3f} after ({c.utterances} validation clips)"
         )
     return "\n".join(lines)
-
-
-def _interval(score: Any) -> str:
-    if not isinstance(score, dict):
-        return f"{score:.3f}"
-    text = f"{score['estimate']:.3f}"
-    if score.get("low") is None:
-        return text
-    return f"{text} [{score['low']:.3f}, {score['high']:.3f}]"
 
 
 def _load(args: argparse.Namespace, scores: Any = "raw") -> "SpeechEmotion":

@@ -21,6 +21,7 @@ from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.corpora.audio import RATE
 from espnet_ext.errors import UserError
 from espnet_ext.features.frontend import OnlineUpstream
+from espnet_ext.inference.calibrate import apply_temperature
 from espnet_ext.inference.info import ModelInfo, describe_experiment, read_info
 from espnet_ext.inference.package import model_files
 from espnet_ext.inference.results import EmotionResult, Failure
@@ -121,8 +122,7 @@ class SpeechEmotion:
         Raises:
             UserError: It is none of these, or damaged.
         """
-        local = "yes" if local_files_only else "no"
-        with model_files(model, revision, local_files_only=local) as files:
+        with model_files(model, revision, local_files_only=local_files_only) as files:
             if upstream is not None:
                 files["upstream"] = str(upstream)
             return cls(**files, device=device, scores=scores)
@@ -338,8 +338,8 @@ def _batches(
 def _calibrated(answer: UtterancePrediction, temperature: float) -> UtterancePrediction:
     if temperature == 1.0 or answer.probabilities is None:
         return answer
-    powers = answer.probabilities ** (1 / temperature)
-    return replace(answer, probabilities=powers / powers.sum())
+    mended = apply_temperature(answer.probabilities, temperature)
+    return replace(answer, probabilities=mended)
 
 
 def _build_model(config: dict[str, Any], path: Path) -> ESPnetSERModel:

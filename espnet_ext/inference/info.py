@@ -25,7 +25,7 @@ class Calibration:
     Attributes:
         temperature: What the logits are divided by for calibrated scores.
         utterances: Validation utterances it was fitted on.
-        ece_before: Expected calibration error there (15 bins), as the model is.
+        ece_before: Expected calibration error there, as the model is.
         ece_after: The same with the temperature.
         test: The two errors on the test set, which the fit has not seen.
     """
@@ -103,6 +103,16 @@ def read_info(path: Path | str) -> ModelInfo:
         if not numbers or (isinstance(score, dict) and score.get("estimate") is None):
             raise UserError(f"{path}: results: {key}: expected numbers, not {score!r}")
     return info
+
+
+def format_score(score: Any) -> str:
+    """Write one of `ModelInfo.results`, with its interval if there is one."""
+    if not isinstance(score, dict):
+        return f"{score:.3f}"
+    text = f"{score['estimate']:.3f}"
+    if score.get("low") is None:
+        return text
+    return f"{text} [{score['low']:.3f}, {score['high']:.3f}]"
 
 
 def find_data(

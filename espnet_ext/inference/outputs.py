@@ -28,14 +28,19 @@ class ResultWriter:
         form: ``table`` for people, ``jsonl`` or ``csv``.
         output: File; None writes to standard output.
         labels: Names of the model's classes.
-        resume: ``yes`` keeps the good rows that `output` holds.
+        resume: Keep the good rows that `output` holds.
 
     Attributes:
         finished: Ids that `output` held already.
     """
 
     def __init__(
-        self, form: str, output: Path | None, labels: Sequence[str], resume: str = "no"
+        self,
+        form: str,
+        output: Path | None,
+        labels: Sequence[str],
+        *,
+        resume: bool = False,
     ) -> None:
         self.form = form
         self.columns = [
@@ -53,7 +58,7 @@ class ResultWriter:
             return
         if output.is_dir():
             raise UserError(f"--output {output} is a folder; name a file")
-        if resume == "yes" and output.is_file():
+        if resume and output.is_file():
             self._keep_good_rows(output)
         else:
             atomic_write_text(output, "")

@@ -52,13 +52,15 @@ _TRAINING_KEYS = (
 )
 
 
-def pack_experiment(experiment: Path, output: Path, licence: str = "no") -> None:
+def pack_experiment(
+    experiment: Path, output: Path, *, licence_ack: bool = False
+) -> None:
     """Write the package of a finished training.
 
     Args:
         experiment: Folder of the training.
         output: The zip.
-        licence: ``yes``: the licenses of its corpora allow to hand out the model.
+        licence_ack: The licenses of its corpora allow to hand out the model.
 
     Raises:
         UserError: The training is not finished, its data are gone, or the licenses
@@ -71,7 +73,7 @@ def pack_experiment(experiment: Path, output: Path, licence: str = "no") -> None
     if not (experiment / CONFIG).is_file():
         raise UserError(f"{experiment}: no folder of a training ({CONFIG} is missing)")
     ser = SpeechEmotion.from_pretrained(experiment, device="cpu")
-    if not ser.info.builtin and licence != "yes":
+    if not ser.info.builtin and not licence_ack:
         corpora = ", ".join(ser.info.corpora) or "its corpora"
         raise UserError(
             f"this model was trained on {corpora}. Read their license terms: may a "
@@ -79,11 +81,6 @@ def pack_experiment(experiment: Path, output: Path, licence: str = "no") -> None
             "--licence_ack true"
         )
     config = read_config(experiment / CONFIG)
-    if config.get("normalize") == "global_mvn":
-        raise UserError(
-            f"{experiment}: normalize: global_mvn reads a file and cannot be packed; "
-            "use utterance_mvn"
-        )
     folder = Path(ser.info.features["upstream"]["name"])
     calibration = _calibrate(ser, config, experiment)
     info = _without_paths(replace(ser.info, calibration=calibration))

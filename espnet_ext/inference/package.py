@@ -36,7 +36,7 @@ type Files = dict[str, str]
 
 @contextmanager
 def model_files(
-    model: Path | str, revision: str | None = None, *, local_files_only: str = "no"
+    model: Path | str, revision: str | None = None, *, local_files_only: bool = False
 ) -> Iterator[Files]:
     """Find the files of a model, as arguments of `SpeechEmotion`.
 
@@ -45,7 +45,7 @@ def model_files(
     Args:
         model: Folder of a training, package (zip or folder), or Hugging Face tag.
         revision: Of the tag.
-        local_files_only: ``yes`` never asks the network.
+        local_files_only: Never ask the network.
 
     Raises:
         UserError: It is none of these, or damaged.
@@ -66,7 +66,9 @@ def model_files(
             f"{model}: no such folder or package (nor a tag, which is OWNER/NAME)"
         )
     else:
-        yield _read_meta(_download(str(model), revision, local_files_only))
+        yield _read_meta(
+            _download(str(model), revision, local_files_only=local_files_only)
+        )
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -149,14 +151,12 @@ def _read_meta(folder: Path) -> Files:
     return files
 
 
-def _download(tag: str, revision: str | None, local_files_only: str) -> Path:
+def _download(tag: str, revision: str | None, *, local_files_only: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
         return Path(
-            snapshot_download(
-                tag, revision=revision, local_files_only=local_files_only == "yes"
-            )
+            snapshot_download(tag, revision=revision, local_files_only=local_files_only)
         )
     except Exception as error:  # its errors share no base class
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -23,7 +23,6 @@ from espnet_ext.corpora.utterance import UNKNOWN
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.names import class_name
 from espnet_ext.scoring.reference import Reference, check_utterances, listed
-from espnet_ext.scoring.reference import read_reference as read_reference
 from espnet_ext.utils.atomic import atomic_file
 
 FILE = "predictions.csv"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from espnet_ext.scoring.metrics import ATTRIBUTES
+from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.scoring.predictions import Predictions
 from espnet_ext.scoring.runs import RunKey
 from espnet_ext.scoring.scores import TableResult, score_table

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.errors import UserError
-from espnet_ext.scoring.metrics import ATTRIBUTES
 from espnet_ext.scoring.spec import Column, Kind, Pair, load_table
 from scoring.table_data import TABLE
 

@@ -12,7 +12,7 @@ from espnet_ext.errors import UserError
 COLUMNS: dict[str, tuple[str, ...]] = {
     "path": (
         *("file", "file_name", "filename", "wav", "audio", "file_path", "filepath"),
-        *("audio_path", "wav_path", "audio_file", "wav_file"),
+        *("audio_path", "audio_filepath", "wav_path", "audio_file", "wav_file"),
     ),
     "id": ("key", "utt", "utt_id", "utterance", "utterance_id"),
     "speaker": ("spk", "spkrid", "spkr_id", "speaker_id", "spk_id", "actor"),

@@ -35,7 +35,7 @@ def read_kaldi(folder: Path) -> Rows:
     Raises:
         UserError: ``wav.scp`` has a pipe, or a line is malformed; by file and line.
     """
-    recordings = _wav_scp(folder / "wav.scp")
+    recordings = read_recordings(folder / "wav.scp")
     columns = {
         column: table
         for column, names in _COLUMNS.items()
@@ -69,8 +69,12 @@ def read_kaldi(folder: Path) -> Rows:
     )
 
 
-def _wav_scp(path: Path) -> dict[str, tuple[str, str]]:
-    """Return where each recording is named, and its file."""
+def read_recordings(path: Path) -> dict[str, tuple[str, str]]:
+    """Return where each recording of a ``wav.scp`` is named, and its file.
+
+    Raises:
+        UserError: A line has no file, a command, or an id once more.
+    """
     found = {}
     for where, id_, value in _lines(path):
         if value.endswith("|") or value.startswith("|"):
