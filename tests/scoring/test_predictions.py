@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from espnet_ext.errors import UserError
-from espnet_ext.scoring.predictions import read_predictions, read_reference
+from espnet_ext.scoring.predictions import read_predictions
+from espnet_ext.scoring.reference import read_reference
 
 from .conftest import HEADER, ROWS
 
