@@ -46,11 +46,21 @@ EXTRAS = {
     "audformat": ["audformat"],
     # ser serve
     "serve": ["fastapi", "starlette", "uvicorn", "python-multipart"],
+    # ser demo, the page
+    "demo": ["gradio"],
+    # ser export writes one ONNX graph; running it needs "onnx" alone, and no torch.
+    "export": ["onnx", "onnxscript", "onnxruntime"],
+    "onnx": ["onnxruntime"],
     "dev": [
         "fastapi",
         "starlette",
         "uvicorn",
         "python-multipart",
+        "gradio",
+        "onnx",
+        "onnxscript",
+        "onnxruntime",
+        "playwright",
         "pytest",
         "ruff",
         "mypy",
