@@ -314,15 +314,18 @@ def compare(
 
 
 def over_trainings(
-    first: ArrayLike, second: ArrayLike, error: float
+    first: ArrayLike, second: ArrayLike, error: float, shared: float, freedom: float
 ) -> Comparison | None:
     """Test of no difference between two ways to train, not two trained models.
 
-    The variance of the difference of means over seeds is that of the test utterances
-    or speakers (by resampling) plus that of the trainings (over the seeds of each
-    model). Student's t has the 2 (S - 1) degrees of freedom of the second, less certain
-    part, which is cautious where the first is the larger one. Scores of each model with
-    each seed are on the whole set, shape (S,); None for fewer than two seeds.
+    The variance of the difference of means over seeds is that of the test utterances or
+    speakers (by resampling, `error` squared) plus that of the trainings (over the seeds
+    of each model). What a seed changes in single utterances is in both; its variance,
+    `shared`, counts once. Student's t has Satterthwaite's degrees of freedom, from the
+    2 (S - 1) of the seeds and `freedom` of the test set.
+
+    Scores of each model with each seed are on the whole set, shape (S,); None for fewer
+    than two seeds.
     """
     one, two = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if one.shape != two.shape:
@@ -330,9 +333,12 @@ def over_trainings(
     seeds = len(one)
     if seeds < 2:
         return None
-    of_trainings = float(np.var(one, ddof=1) + np.var(two, ddof=1)) / seeds
-    total = (error**2 + of_trainings) ** 0.5
-    return compare(float(one.mean() - two.mean()), total, 2 * (seeds - 1))
+    of_trainings = float(one.var(ddof=1) + two.var(ddof=1)) / seeds
+    parts = np.array([of_trainings, max(error**2 - shared, 0.0)])
+    of_parts = float((parts**2 / [2 * (seeds - 1), freedom]).sum())
+    degrees = float(parts.sum() ** 2) / of_parts if of_parts else 1.0
+    difference = float(one.mean() - two.mean())
+    return compare(difference, float(parts.sum()) ** 0.5, degrees)
 
 
 @dataclass(frozen=True, slots=True)

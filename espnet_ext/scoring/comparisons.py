@@ -86,7 +86,13 @@ def compare(scored: Scored, pair: Pair, swaps: Swaps) -> TableComparison | None:
         resampled = drawn_difference(folds, drawn)
         tests[basis] = compare_scores(difference, resampled, freedom, swapped, exact)
         error = tests[basis].error if swapped is None else float(np.std(swapped))
-    trainings = bootstrap.over_trainings(seed_means[0], seed_means[1], error)
+    trainings = bootstrap.over_trainings(
+        seed_means[0],
+        seed_means[1],
+        error,
+        sum(_of_single_seeds(scored, row, folds, drawn, metric, seeds) for row in rows),
+        freedom,
+    )
     if trainings is not None:
         how, tests[Basis.TRAININGS] = STUDENT, trainings
     estimates, pool_drawn = scored.pooled(folds)
@@ -99,6 +105,26 @@ def compare(scored: Scored, pair: Pair, swaps: Swaps) -> TableComparison | None:
         data.freedom(folds, Basis.UTTERANCES),
     )
     return TableComparison(tests, how, 1.0, pair, folds, pooled, by_seed)
+
+
+def _of_single_seeds(
+    scored: Scored,
+    row: str,
+    folds: Sequence[int],
+    drawn: Mapping,
+    metric: str,
+    seeds: Sequence[int],
+) -> float:
+    """Variance, over resamples, of what single seeds add to a row's mean over seeds.
+
+    0 where too few rows of a class leave no resamples: then the test is cautious.
+    """
+    if len(seeds) < 2:
+        return 0.0
+    found = [scored.mean(row, folds, drawn, metric, [s]) for s in seeds]  # S of (B,)
+    apart = np.array(found) - np.mean(found, axis=0)  # (S, B)
+    variance = float(apart.var(axis=1).sum()) / (len(seeds) - 1) / len(seeds)
+    return 0.0 if np.isnan(variance) else variance
 
 
 def _swapped(

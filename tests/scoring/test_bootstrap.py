@@ -303,21 +303,25 @@ def test_smallest_p_of_swaps():
 
 
 def test_over_trainings_by_hand():
-    """Variances: 0.01 of the utterances, (0.02 + 0.01) / 3 of three seeds each."""
+    """Variances: 0.01 of the utterances, (0.02 + 0.01) / 3 of three seeds each.
+
+    Satterthwaite: (0.01 + 0.01)^2 / (0.01^2 / 4 + 0.01^2 / 100) degrees of freedom. Of
+    the 0.015 found by resampling 0.005 are of single seeds.
+    """
     first = 0.5 + np.array([-1, 0, 1]) * 0.02**0.5
     second = 0.1 + np.array([1, 0, -1]) * 0.01**0.5
-    found = bootstrap.over_trainings(first, second, 0.1)
-    error = 0.02**0.5
+    found = bootstrap.over_trainings(first, second, 0.015**0.5, 0.005, 100)
+    error, degrees = 0.02**0.5, 4 / (1 / 4 + 1 / 100)
     assert found.difference == pytest.approx(0.4)
-    assert found.p == pytest.approx(2 * stats.t.sf(0.4 / error, 4))
-    reach = stats.t.ppf(0.975, 4) * error
+    assert found.p == pytest.approx(2 * stats.t.sf(0.4 / error, degrees))
+    reach = stats.t.ppf(0.975, degrees) * error
     assert (found.low, found.high) == pytest.approx((0.4 - reach, 0.4 + reach))
 
 
 def test_over_trainings_of_certain_utterances_is_the_t_test(rng):
     for seeds in (2, 3, 8):
         first, second = rng.normal(0.6, 0.1, seeds), rng.normal(0.5, 0.1, seeds)
-        found = bootstrap.over_trainings(first, second, 0.0)
+        found = bootstrap.over_trainings(first, second, 0.0, 0.0, 300)
         theirs = stats.ttest_ind(first, second)
         assert found.p == pytest.approx(theirs.pvalue)
         ends = theirs.confidence_interval(0.95)
@@ -325,11 +329,11 @@ def test_over_trainings_of_certain_utterances_is_the_t_test(rng):
 
 
 def test_over_trainings_needs_seeds():
-    assert bootstrap.over_trainings([0.5], [0.4], 0.0) is None
-    same = bootstrap.over_trainings([0.2, 0.2], [0.2, 0.2], 0.0)
+    assert bootstrap.over_trainings([0.5], [0.4], 0.0, 0.0, 300) is None
+    same = bootstrap.over_trainings([0.2, 0.2], [0.2, 0.2], 0.0, 0.0, 300)
     assert same.p == 1.0
     with pytest.raises(ValueError, match="2 seeds of one model and 1"):
-        bootstrap.over_trainings([0.2, 0.2], [0.2], 0.0)
+        bootstrap.over_trainings([0.2, 0.2], [0.2], 0.0, 0.0, 300)
 
 
 # ------------------------------------------------------------------------ simulation
