@@ -42,3 +42,11 @@ class Architecture:
         for _, kernel, stride in reversed(self.conv_layers):
             frames = (frames - 1) * stride + kernel
         return frames
+
+
+def measure_frame_shift(samples: int, frames: int) -> int:
+    """Return the samples from a frame to the next: whole milliseconds at 16 kHz.
+
+    The longer the utterance the better: it has a few frames less than it has steps.
+    """
+    return 16 * max(1, round(samples / (16 * frames)))

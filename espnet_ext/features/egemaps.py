@@ -55,6 +55,7 @@ class OpenSmileUpstream:
     """
 
     num_states = 1
+    frame_shift = 160
 
     def __init__(self, name: str) -> None:
         if name not in NAMES:

@@ -31,7 +31,6 @@ from espnet_ext.features.store_files import INDEX_NAME, Audio, ShardWriter
 from espnet_ext.features.store_writer import (
     Claimed,
     StoreWriter,
-    bytes_per_second,
     pack,
     read_description,
 )
@@ -175,9 +174,12 @@ def extract(
     done = {*held, *(unusable if on_bad_audio == "skip" else ())}
     wanted = {u: r.seconds for u, r in recordings.items() if u not in done}
     if wanted:
-        space = _check_space(output, writer.description, sum(wanted.values()))
+        frames = sum(wanted.values()) * RATE / upstream.frame_shift
+        space = _check_space(output, writer.description, sum(wanted.values()), frames)
         print(space, file=sys.stderr)
-    writer.plan(wanted, int(resources.shard_mb * 1e6), resources.shard_seconds)
+    rate = RATE / upstream.frame_shift * _bytes_of_frame(writer.description)
+    shard_seconds = int(resources.shard_mb * 1e6) / rate
+    writer.plan(wanted, shard_seconds, resources.shard_seconds)
     upstream = upstream.to(resources.device)
     _Extraction(writer, recordings, upstream, resources).fill()
     held, unusable = writer.present()
@@ -206,15 +208,22 @@ def _describe(config: FeatureConfig, upstream: "Upstream") -> dict[str, Any]:
     }
 
 
-def _check_space(output: Path, description: Mapping[str, Any], seconds: float) -> str:
-    """Compare the need with the free space, and put both into a line."""
+def _bytes_of_frame(description: Mapping[str, Any]) -> int:
+    width = np.dtype(description["dtype"]).itemsize
+    return len(description["layers"]) * description["dim"] * width
+
+
+def _check_space(
+    output: Path, description: Mapping[str, Any], seconds: float, frames: float
+) -> str:
+    """Compare the need of so much speech with the free space; put both into a line."""
     folder = output.absolute()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    need = bytes_per_second(description) * seconds
-    last = bytes_per_second({**description, "layers": [0]}) * seconds
-    int8 = bytes_per_second({**description, "dtype": "int8"}) * seconds
+    need = frames * _bytes_of_frame(description)
+    last = frames * _bytes_of_frame({**description, "layers": [0]})
+    int8 = frames * _bytes_of_frame({**description, "dtype": "int8"})
     text = (
         f"{seconds / 3600:.2f} h of speech need {_size(need)} in {output}, where "
         f"{_size(free)} are free (the last layer alone: {_size(last)}; "

@@ -120,6 +120,7 @@ class OnlineUpstream(AbsFrontend):
         # In a tuple, so that it is no submodule: not trained, not saved.
         self._upstream = (loaded,)
         self.layers = resolve_layers(self.config.layers, loaded.num_states)
+        self.frame_shift = loaded.frame_shift
         self.reduce = CachedFeatures(loaded.dim, len(self.layers), layer_norm)
 
     def output_size(self) -> int:

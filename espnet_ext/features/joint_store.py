@@ -67,6 +67,11 @@ class JointStore(Mapping[str, np.ndarray]):
         corpus, own = self._place(utterance)
         return self.stores[corpus].num_frames(own)
 
+    @property
+    def frame_shift(self) -> int:
+        """Samples at 16 kHz from a frame to the next."""
+        return next(iter(self.stores.values())).frame_shift
+
     def digest(self, utterances: Iterable[str]) -> str:
         """Digest these utterances' features as `FeatureStore.digest` does."""
         own: dict[str, list[str]] = {}

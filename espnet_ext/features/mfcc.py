@@ -51,6 +51,7 @@ class MfccUpstream:
     num_states = 1
     dim = 60
     min_samples = 400  # a window
+    frame_shift = 160
     # There are no weights; this stands for the settings above.
     weights = hashlib.sha256(b"kaldi mfcc, 80 bins, 20 cepstra, deltas").hexdigest()
 

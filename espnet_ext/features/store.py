@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from espnet_ext.errors import UserError
+from espnet_ext.features.architecture import measure_frame_shift
 from espnet_ext.features.store_files import (
     IDENTITY,
     INDEX_NAME,
@@ -98,6 +99,13 @@ class FeatureStore(Mapping[str, np.ndarray]):
     def num_frames(self, utterance: str) -> int:
         """Frames T of an utterance."""
         return self._value("frames", utterance)
+
+    @property
+    def frame_shift(self) -> int:
+        """Samples at 16 kHz from a frame to the next, by the longest utterance."""
+        longest = self.ids[self._arrays["frames"].argmax()]
+        samples = self._value("samples", longest)
+        return measure_frame_shift(samples, self.num_frames(longest))
 
     def audio(self, utterance: str) -> Audio:
         """What an utterance's features were made from."""

@@ -99,12 +99,12 @@ class StoreWriter:
         return audio, {utt: why for utt, why in unusable.items() if utt not in audio}
 
     def plan(
-        self, seconds: Mapping[str, float], shard_bytes: int, shard_seconds: float
+        self, seconds: Mapping[str, float], shard_seconds: float, block_seconds: float
     ) -> None:
         """Add shards for utterances that no complete or planned shard will hold.
 
         Neighbors in the plan have similar lengths: from the longest to the shortest.
-        A shard has at most `shard_bytes`, a block of them `shard_seconds` of speech.
+        A shard and a block of them have at most so many seconds of speech.
         """
         with _locked(self.path / ".lock"):
             blocks = self._planned()
@@ -118,10 +118,9 @@ class StoreWriter:
             blocks += [[[]] for _ in range(len(planned), max(complete, default=-1) + 1)]
             missing = {u: s for u, s in seconds.items() if u not in covered}
             ordered = dict(sorted(missing.items(), key=lambda x: (-x[1], x[0])))
-            rate = bytes_per_second(self.description)
-            for ids in pack(ordered, shard_seconds):
+            for ids in pack(ordered, block_seconds):
                 chosen = {utterance: ordered[utterance] for utterance in ids}
-                blocks.append(pack(chosen, shard_bytes / rate))
+                blocks.append(pack(chosen, shard_seconds))
             text = json.dumps({"blocks": blocks}, indent=0)
             atomic_write_text(self.path / PLAN_NAME, text)
 
@@ -226,12 +225,6 @@ class StoreWriter:
         except (ValueError, KeyError, TypeError):
             text = f"{path}: damaged; remove it and run ser_extract again"
             raise UserError(text) from None
-
-
-def bytes_per_second(description: Mapping[str, Any]) -> float:
-    """Bytes of features for a second of speech."""
-    width = np.dtype(description["dtype"]).itemsize
-    return 16000 / 320 * len(description["layers"]) * description["dim"] * width
 
 
 def pack(seconds: Mapping[str, float], limit: float) -> list[list[str]]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from espnet_ext.errors import UserError
-from espnet_ext.features.architecture import Architecture
+from espnet_ext.features.architecture import Architecture, measure_frame_shift
 from espnet_ext.features.canonical_weights import (
     Checkpoint,
     from_fairseq,
@@ -58,6 +58,7 @@ class ExactUpstream:
         self.num_states = architecture.layers + 1  # the encoder's input, and each layer
         self.dim = architecture.hidden
         self.min_samples = architecture.samples_of(1)  # that give a frame
+        self.frame_shift = architecture.stride  # samples from a frame to the next
         self.weights = weights_hash(weights)
         self.normalize: bool | None = normalize
 
@@ -104,7 +105,8 @@ class S3prlUpstream:
                 f"s3prl upstream {name}: its hidden states differ in size "
                 f"({', '.join(str(tuple(s.shape)) for s in states)}); choose another"
             )
-        self.dim = states[0].shape[-1]
+        frames, self.dim = states[0].shape
+        self.frame_shift = measure_frame_shift(16000, frames)
         self.weights = weights_hash(expert.state_dict())
 
     def to(self, device: torch.device | str) -> "S3prlUpstream":
