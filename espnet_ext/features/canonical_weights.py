@@ -1,4 +1,4 @@
-"""Weights of Hugging Face, s3prl (fairseq) and torchaudio under one set of names.
+"""Weights of Hugging Face and s3prl (fairseq) under one set of names.
 
 The names are those of Hugging Face's HubertModel, which its Wav2Vec2Model and
 WavLMModel share, with the position embedding's weight norm as ``weight_g`` and
@@ -21,23 +21,23 @@ from espnet_ext.features.architecture import Architecture
 
 HUGGINGFACE_FAMILIES = ("hubert", "wav2vec2", "wavlm")
 
-# Of each size: the key in ``config.json``, HuBERT-base's value, torchaudio's argument.
-_SIZES: dict[str, tuple[str, Any, str]] = {
-    "conv_bias": ("conv_bias", False, "extractor_conv_bias"),
-    "extractor_norm": ("feat_extract_norm", "group", ""),
-    "projection_norm": ("feat_proj_layer_norm", True, ""),
-    "hidden": ("hidden_size", 768, "encoder_embed_dim"),
-    "heads": ("num_attention_heads", 12, "encoder_num_heads"),
-    "ffn": ("intermediate_size", 3072, "encoder_ff_interm_features"),
-    "layers": ("num_hidden_layers", 12, "encoder_num_layers"),
-    "norm_first": ("do_stable_layer_norm", False, "encoder_layer_norm_first"),
-    "pos_kernel": ("num_conv_pos_embeddings", 128, "encoder_pos_conv_kernel"),
-    "pos_groups": ("num_conv_pos_embedding_groups", 16, "encoder_pos_conv_groups"),
-    "eps": ("layer_norm_eps", 1e-5, ""),
+# Of each size: the key in ``config.json``, and HuBERT-base's value.
+_SIZES: dict[str, tuple[str, Any]] = {
+    "conv_bias": ("conv_bias", False),
+    "extractor_norm": ("feat_extract_norm", "group"),
+    "projection_norm": ("feat_proj_layer_norm", True),
+    "hidden": ("hidden_size", 768),
+    "heads": ("num_attention_heads", 12),
+    "ffn": ("intermediate_size", 3072),
+    "layers": ("num_hidden_layers", 12),
+    "norm_first": ("do_stable_layer_norm", False),
+    "pos_kernel": ("num_conv_pos_embeddings", 128),
+    "pos_groups": ("num_conv_pos_embedding_groups", 16),
+    "eps": ("layer_norm_eps", 1e-5),
 }
-_WAVLM_SIZES: dict[str, tuple[str, Any, str]] = {
-    "buckets": ("num_buckets", 320, "encoder_num_buckets"),
-    "max_distance": ("max_bucket_distance", 800, "encoder_max_distance"),
+_WAVLM_SIZES: dict[str, tuple[str, Any]] = {
+    "buckets": ("num_buckets", 320),
+    "max_distance": ("max_bucket_distance", 800),
 }
 _CONV_SIZES = {
     "conv_dim": (512,) * 7,
@@ -68,11 +68,6 @@ _FAIRSEQ_NAMES = (
     (r"\.fc1\.", ".feed_forward.intermediate_dense."),
     (r"\.fc2\.", ".feed_forward.output_dense."),
 )
-_TORCHAUDIO_NAMES = (
-    (r"^encoder\.transformer\.", "encoder."),
-    (r"^encoder\.feature_projection\.", "feature_projection."),
-    (r"\.attention\.attention\.", ".attention."),
-)
 _WEIGHT_NORM_NAMES = (  # torch's newer ones
     (r"parametrizations\.weight\.original0$", "weight_g"),
     (r"parametrizations\.weight\.original1$", "weight_v"),
@@ -91,7 +86,7 @@ class Checkpoint:
 def from_huggingface(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str
 ) -> tuple[Architecture, dict[str, Tensor]]:
-    """Convert a Hugging Face checkpoint (``config.json``, tensors) from a folder.
+    """Convert a Hugging Face checkpoint: ``config.json`` and tensors.
 
     Raises:
         UserError: Another kind of model, or a tensor is missing.
@@ -113,7 +108,7 @@ def from_huggingface(
         conv = [config.get(key, default) for key, default in _CONV_SIZES.items()]
         architecture = Architecture(
             conv_layers=tuple(zip(*conv, strict=True)),
-            **{x: config.get(key, default) for x, (key, default, _) in sizes.items()},
+            **{x: config.get(key, default) for x, (key, default) in sizes.items()},
         )
         canonical_shapes(architecture)
     except (TypeError, ValueError, ZeroDivisionError) as error:
@@ -133,7 +128,7 @@ def to_huggingface_config(architecture: Architecture) -> dict[str, Any]:
         "model_type": "wavlm" if architecture.buckets else "hubert",
         **dict(zip(_CONV_SIZES, conv, strict=True)),
         "num_feat_extract_layers": len(architecture.conv_layers),
-        **{key: getattr(architecture, x) for x, (key, _, _) in sizes.items()},
+        **{key: getattr(architecture, x) for x, (key, _) in sizes.items()},
     }
 
 
@@ -181,33 +176,6 @@ def from_fairseq(
         tensors["post_extract_proj.weight"] = torch.eye(architecture.hidden)
         tensors["post_extract_proj.bias"] = torch.zeros(architecture.hidden)
     return architecture, _collect(architecture, tensors, _FAIRSEQ_NAMES, where)
-
-
-def from_torchaudio(
-    params: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str
-) -> tuple[Architecture, dict[str, Tensor]]:
-    """Convert a model of torchaudio from its state dict.
-
-    `params` are arguments of ``torchaudio.models.wav2vec2_model`` or ``wavlm_model``.
-    """
-    sizes = _SIZES | (_WAVLM_SIZES if "encoder_num_buckets" in params else {})
-    conv = params["extractor_conv_layer_config"]  # None: the usual ones
-    if conv is None:
-        conv = zip(*_CONV_SIZES.values(), strict=True)
-    architecture = Architecture(
-        conv_layers=tuple(map(tuple, conv)),
-        extractor_norm=params["extractor_mode"].removesuffix("_norm"),
-        **{x: params[argument] for x, (_, _, argument) in sizes.items() if argument},
-    )
-    split: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        stem, joined, kind = name.partition("in_proj_")
-        if joined:  # WavLM's attention has the three projections in one tensor
-            pieces = zip("qkv", tensor.chunk(3), strict=True)
-            split |= {f"{stem}{part}_proj.{kind}": piece for part, piece in pieces}
-        else:
-            split[name] = tensor
-    return architecture, _collect(architecture, split, _TORCHAUDIO_NAMES, where)
 
 
 def canonical_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:

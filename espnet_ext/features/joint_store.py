@@ -25,10 +25,9 @@ from espnet_ext.utils.atomic import atomic_write_text
 
 
 class JointStore(Mapping[str, np.ndarray]):
-    """Several corpora's open stores behind one set of ids.
+    """Several corpora's open stores: ``store["CORPUS-ID"]`` is CORPUS' ID.
 
-    ``store["CORPUS-ID"]`` is what the store of CORPUS has under ID. A UserError says
-    that they differ in their layers or their width.
+    A UserError says that they differ in their layers or their width.
     """
 
     def __init__(self, stores: Mapping[str, FeatureStore]) -> None:

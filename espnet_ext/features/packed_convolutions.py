@@ -9,6 +9,7 @@ A convolution is one matrix product on a view of its windows: frames are (time,
 channels), so that a window is a contiguous piece.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,9 +54,9 @@ class PackedConvolutions(nn.Module):
         stride = self.architecture.stride
         frames = [self.architecture.num_frames(len(wave)) for wave in waves]
         used = [self.architecture.samples_of(count) for count in frames]
-        slots = [-(-samples // stride) for samples in used]
-        starts = [sum(slots[:i]) for i in range(len(slots))]  # in frames
-        stream = waves[0].new_zeros(sum(slots) * stride)
+        ends = list(itertools.accumulate(-(-samples // stride) for samples in used))
+        starts = [0, *ends[:-1]]  # in frames
+        stream = waves[0].new_zeros(ends[-1] * stride)
         for wave, count, start in zip(waves, used, starts, strict=True):
             stream[start * stride : start * stride + count] = wave[:count]
         x = self._convolve(stream, waves, starts)  # (N + some, C)
@@ -198,12 +199,10 @@ class PositionEmbedding(nn.Module):
         total = len(x) + gap * len(lengths)  # outputs, gaps included
         blocks = -(-total // hop)
         stream = x.new_zeros((blocks * hop + self.taps - 1, x.shape[1]))
-        starts = []
-        start = 0
-        for part in x.split(list(lengths)):
-            starts.append(start)  # of the outputs; the inputs are `gap` later
+        # Of the outputs; the inputs are `gap` later.
+        starts = [0, *itertools.accumulate(gap + n for n in lengths)][:-1]
+        for start, part in zip(starts, x.split(list(lengths)), strict=True):
             stream[start + gap : start + gap + len(part)] = part
-            start += gap + len(part)
         y = self._correlate(stream, hop)  # (blocks * hop, D)
         parts = [y[s : s + n] for s, n in zip(starts, lengths, strict=True)]
         return F.gelu(torch.cat(parts) + self.bias)

@@ -5,7 +5,6 @@ what the store's precision costs on them.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -64,10 +63,8 @@ def recompute(
         raise UserError(f"{store.path}: has none of these utterances")
     count = min(count, len(ids))
     chosen = [ids[(2 * i + 1) * len(ids) // (2 * count)] for i in range(count)]
-    values = store.description["request"]["config"]
-    config = replace(parse_feature_config(values, str(store.path)), compute="float32")
-    if upstream_name is not None:
-        config = replace(config, upstream=replace(config.upstream, name=upstream_name))
+    values = {**store.description["request"]["config"], "compute": "float32"}
+    config = parse_feature_config(values, str(store.path), upstream_name)
     upstream = load_upstream(config).to(device)
     if upstream.weights != store.description["weights"]:
         raise UserError(

@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -26,34 +27,25 @@ from espnet_ext.utils.packages import DISTRIBUTIONS, find_packages
 
 
 def this_machine(ngpu: int) -> dict[str, Any]:
-    """Describe what this process, with so many GPUs, runs on.
-
-    Returns:
-        ``host``, ``cpu`` (model), ``cores`` (logical ones that the process may use),
-        ``threads`` (of torch for one operation) and ``gpus`` (names).
-    """
+    """Describe what this process, with so many GPUs, runs on."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on every system
     devices = [torch.cuda.current_device()] if ngpu == 1 else range(ngpu)
     return {
         "host": socket.gethostname(),
         "cpu": processor_name(),
-        "cores": len(affinity(0)) if affinity else 0,
-        "threads": torch.get_num_threads(),
+        "cores": len(affinity(0)) if affinity else 0,  # that the process may use
+        "threads": torch.get_num_threads(),  # for one operation
         "gpus": [torch.cuda.get_device_name(device) for device in devices],
     }
 
 
 @dataclass(slots=True)
 class TrainingRecord:
-    """The record of one start of a training; earlier starts are kept before it.
-
-    Of it are `machines`, one a rank as `this_machine` describes it, and `packages`:
-    version and folder of each package that this process has imported.
-    """
+    """The record of one start of a training; earlier starts are kept before it."""
 
     folder: Path
-    machines: Sequence[dict[str, Any]]
-    packages: dict[str, dict[str, Any]]
+    machines: Sequence[dict[str, Any]]  # of each rank: `this_machine`
+    packages: dict[str, dict[str, Any]]  # imported ones: version and folder
     earlier: Sequence[dict[str, Any]] = ()
     _began: float = field(default_factory=time.perf_counter)
     _date: datetime = field(default_factory=lambda: datetime.now().astimezone())
@@ -95,10 +87,9 @@ def open_record(
     """Begin the record of a start; with `resume` what it took before counts."""
     for leftover in folder.glob(f".tmp-{FILE}-*"):  # of a kill inside of a save
         leftover.unlink(missing_ok=True)
-    try:
+    earlier = []
+    with suppress(UserError):  # what took the file's place must not stop a training
         earlier = read_starts(folder) if resume else []
-    except UserError:  # what took the file's place is no reason to refuse a training
-        earlier = []
     found = find_packages(name for name in DISTRIBUTIONS if name in sys.modules)
     packages = {name: package.record() for name, package in found.items()}
     return TrainingRecord(folder, machines, packages, earlier)
