@@ -9,7 +9,7 @@ names; their hash (`weights_hash`) is therefore the same whatever the source.
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -21,29 +21,8 @@ from espnet_ext.features.architecture import Architecture
 
 HUGGINGFACE_FAMILIES = ("hubert", "wav2vec2", "wavlm")
 
-# Of each size: the key in ``config.json``, and HuBERT-base's value.
-_SIZES: dict[str, tuple[str, Any]] = {
-    "conv_bias": ("conv_bias", False),
-    "extractor_norm": ("feat_extract_norm", "group"),
-    "projection_norm": ("feat_proj_layer_norm", True),
-    "hidden": ("hidden_size", 768),
-    "heads": ("num_attention_heads", 12),
-    "ffn": ("intermediate_size", 3072),
-    "layers": ("num_hidden_layers", 12),
-    "norm_first": ("do_stable_layer_norm", False),
-    "pos_kernel": ("num_conv_pos_embeddings", 128),
-    "pos_groups": ("num_conv_pos_embedding_groups", 16),
-    "eps": ("layer_norm_eps", 1e-5),
-}
-_WAVLM_SIZES: dict[str, tuple[str, Any]] = {
-    "buckets": ("num_buckets", 320),
-    "max_distance": ("max_bucket_distance", 800),
-}
-_CONV_SIZES = {
-    "conv_dim": (512,) * 7,
-    "conv_kernel": (10, 3, 3, 3, 3, 2, 2),
-    "conv_stride": (5, 2, 2, 2, 2, 2, 2),
-}
+# WavLM's own defaults.
+_RELATIVE = {"num_buckets": 320, "max_bucket_distance": 800}
 # What the exact path computes of a ``config.json``'s variants.
 _SUPPORTED = {
     "conv_pos_batch_norm": False,
@@ -103,33 +82,28 @@ def from_huggingface(
                 f"{where}: config.json has {key}: {config[key]!r}, which the exact "
                 f"path does not compute (it knows {plain!r})"
             )
-    sizes = _SIZES | (_WAVLM_SIZES if family == "wavlm" else {})
+    sizes = {f.name: config.get(f.name, f.default) for f in fields(Architecture)}
+    for key, default in _RELATIVE.items():
+        sizes[key] = config.get(key, default) if family == "wavlm" else 0
+    architecture = Architecture(**sizes)
     try:
-        conv = [config.get(key, default) for key, default in _CONV_SIZES.items()]
-        architecture = Architecture(
-            conv_layers=tuple(zip(*conv, strict=True)),
-            **{x: config.get(key, default) for x, (key, default) in sizes.items()},
-        )
         canonical_shapes(architecture)
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(
             f"{where}: config.json has sizes that do not go together ({error}); "
             "download it again"
         ) from None
-    names = ((rf"^{family}\.", ""),)
-    return architecture, _collect(architecture, tensors, names, where)
+    prefix = ((rf"^{family}\.", ""),)
+    return architecture, _collect(architecture, tensors, prefix, where)
 
 
 def to_huggingface_config(architecture: Architecture) -> dict[str, Any]:
     """Describe an architecture as ``config.json`` does; see `from_huggingface`."""
-    sizes = _SIZES | (_WAVLM_SIZES if architecture.buckets else {})
-    conv = zip(*architecture.conv_layers, strict=True)
-    return {
-        "model_type": "wavlm" if architecture.buckets else "hubert",
-        **dict(zip(_CONV_SIZES, conv, strict=True)),
-        "num_feat_extract_layers": len(architecture.conv_layers),
-        **{key: getattr(architecture, x) for x, (key, _) in sizes.items()},
-    }
+    values = {**asdict(architecture), "model_type": "wavlm"}
+    if not architecture.num_buckets:
+        values = {key: x for key, x in values.items() if key not in _RELATIVE}
+        values["model_type"] = "hubert"
+    return {**values, "num_feat_extract_layers": len(architecture.conv_dim)}
 
 
 def from_fairseq(
@@ -157,24 +131,24 @@ def from_fairseq(
     tensors = dict(model.state_dict())
     convs = [block[0] for block in parts.feature_extractor.conv_layers]
     architecture = Architecture(
-        conv_layers=tuple(
-            (conv.out_channels, conv.kernel_size[0], conv.stride[0]) for conv in convs
-        ),
+        conv_dim=tuple(conv.out_channels for conv in convs),
+        conv_kernel=tuple(conv.kernel_size[0] for conv in convs),
+        conv_stride=tuple(conv.stride[0] for conv in convs),
         conv_bias=convs[0].bias is not None,
-        extractor_norm="layer" if f"{_CONV}1.2.1.weight" in tensors else "group",
-        hidden=encoder.embedding_dim,
-        heads=layer.self_attn.num_heads,
-        ffn=layer.fc1.out_features,
-        layers=len(encoder.layers),
-        norm_first=encoder.layer_norm_first,
-        pos_kernel=encoder.pos_conv[0].kernel_size[0],
-        pos_groups=encoder.pos_conv[0].groups,
-        buckets=encoder.num_buckets if relative else 0,
-        max_distance=encoder.max_distance if relative else 0,
+        feat_extract_norm="layer" if f"{_CONV}1.2.1.weight" in tensors else "group",
+        hidden_size=encoder.embedding_dim,
+        num_attention_heads=layer.self_attn.num_heads,
+        intermediate_size=layer.fc1.out_features,
+        num_hidden_layers=len(encoder.layers),
+        do_stable_layer_norm=encoder.layer_norm_first,
+        num_conv_pos_embeddings=encoder.pos_conv[0].kernel_size[0],
+        num_conv_pos_embedding_groups=encoder.pos_conv[0].groups,
+        num_buckets=encoder.num_buckets if relative else 0,
+        max_bucket_distance=encoder.max_distance if relative else 0,
     )
     if parts.post_extract_proj is None:  # left out where the widths agree
-        tensors["post_extract_proj.weight"] = torch.eye(architecture.hidden)
-        tensors["post_extract_proj.bias"] = torch.zeros(architecture.hidden)
+        tensors["post_extract_proj.weight"] = torch.eye(architecture.hidden_size)
+        tensors["post_extract_proj.bias"] = torch.zeros(architecture.hidden_size)
     return architecture, _collect(architecture, tensors, _FAIRSEQ_NAMES, where)
 
 
@@ -192,22 +166,30 @@ def canonical_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
         add(f"{name}conv", channels, inputs, kernel)
         if not architecture.conv_bias:
             del shapes[f"{name}conv.bias"]
-        if i == 0 or architecture.extractor_norm == "layer":
+        if i == 0 or architecture.feat_extract_norm == "layer":
             add(f"{name}layer_norm", channels)
         inputs = channels
-    if architecture.projection_norm:
+    if architecture.feat_proj_layer_norm:
         add("feature_projection.layer_norm", inputs)
-    hidden, ffn, heads = architecture.hidden, architecture.ffn, architecture.heads
+    hidden, ffn = architecture.hidden_size, architecture.intermediate_size
+    heads = architecture.num_attention_heads
     add("feature_projection.projection", hidden, inputs)
-    position, taps = "encoder.pos_conv_embed.conv.", architecture.pos_kernel
+    position, taps = (
+        "encoder.pos_conv_embed.conv.",
+        architecture.num_conv_pos_embeddings,
+    )
     shapes[f"{position}weight_g"] = (1, 1, taps)
-    shapes[f"{position}weight_v"] = (hidden, hidden // architecture.pos_groups, taps)
+    shapes[f"{position}weight_v"] = (
+        hidden,
+        hidden // architecture.num_conv_pos_embedding_groups,
+        taps,
+    )
     shapes[f"{position}bias"] = (hidden,)
     add("encoder.layer_norm", hidden)
-    if architecture.buckets:
+    if architecture.num_buckets:
         embedding = "encoder.layers.0.attention.rel_attn_embed.weight"
-        shapes[embedding] = (architecture.buckets, heads)
-    for i in range(architecture.layers):
+        shapes[embedding] = (architecture.num_buckets, heads)
+    for i in range(architecture.num_hidden_layers):
         name = f"encoder.layers.{i}."
         for part in ("q", "k", "v", "out"):
             add(f"{name}attention.{part}_proj", hidden, hidden)
@@ -215,7 +197,7 @@ def canonical_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
         add(f"{name}final_layer_norm", hidden)
         add(f"{name}feed_forward.intermediate_dense", ffn, hidden)
         add(f"{name}feed_forward.output_dense", hidden, ffn)
-        if architecture.buckets:
+        if architecture.num_buckets:
             add(f"{name}attention.gru_rel_pos_linear", 8, hidden // heads)
             shapes[f"{name}attention.gru_rel_pos_const"] = (1, heads, 1, 1)
     return shapes

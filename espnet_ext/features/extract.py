@@ -292,7 +292,7 @@ class _Extraction:
                             if u not in self.recordings:
                                 writer.refuse(u, "planned with another data directory")
                                 continue
-                            seconds = _write(u, results, writer)
+                            seconds = self._write(u, results, writer)
                             speech += seconds
                             elapsed = max(bar.format_dict["elapsed"], 1e-3)
                             text = f"{speech / elapsed:.1f} x real time"
@@ -338,12 +338,11 @@ class _Extraction:
 
         from espnet_ext.features.precision import storage_dtype
 
-        least = self.upstream.min_samples
-        items = [_long_enough(future.result(), least) for future in batch]
+        items = [future.result() for future in batch]
         waves = {
             item.utterance: torch.from_numpy(item.wave).to(self.resources.device)
             for item in items
-            if item.wave is not None
+            if item.wave is not None and len(item.wave) >= self.upstream.min_samples
         }
         states: list[torch.Tensor] = []
         if waves:
@@ -354,12 +353,39 @@ class _Extraction:
         for item in items:
             yield item, results.get(item.utterance)
 
+    def _write(
+        self, utterance: str, results: Iterator[_Result], writer: ShardWriter
+    ) -> float:
+        """Add an utterance to its shard, or note why not; return its seconds.
 
-def _long_enough(item: Loaded, least: int) -> Loaded:
-    if item.wave is None or len(item.wave) >= least:
-        return item
-    fault = f"{len(item.wave)} samples at 16 kHz; the upstream needs {least}"
-    return Loaded(item.utterance, fault=fault)
+        Results before the utterance's are of shards that are there. None is kept: each
+        would keep its whole batch in memory while the next one is computed.
+        """
+        from espnet_ext.features.precision import quantize, reads_finite
+
+        item, states = next(x for x in results if x[0].utterance == utterance)
+        if item.wave is None or item.audio is None:
+            writer.refuse(utterance, item.fault)
+            return 0.0
+        if states is None:
+            there, least = len(item.wave), self.upstream.min_samples
+            text = f"{there} samples at 16 kHz; the upstream needs {least}"
+            writer.refuse(utterance, text)
+            return 0.0
+        scale, held = None, writer.dtype.name
+        if held == "int8":
+            states, scale = quantize(states)
+            held = "int8, which is read as float16,"
+        if reads_finite(states, scale):
+            step = None if scale is None else scale.cpu().numpy()
+            writer.add(utterance, states.cpu().numpy(), step, item.audio)
+        else:
+            writer.refuse(
+                utterance,
+                f"its features do not fit into {held} (beyond the range, or no "
+                "numbers); try dtype: float32",
+            )
+        return item.audio.samples / RATE
 
 
 def digest_file(path: str) -> str:
@@ -390,35 +416,6 @@ def _load(utterance: str, path: str) -> Loaded:
     except OSError as error:
         return Loaded(utterance, fault=f"{path}: {error.strerror}")
     return Loaded(utterance, wave, audio)
-
-
-def _write(utterance: str, results: Iterator[_Result], writer: ShardWriter) -> float:
-    """Add an utterance to its shard, or note why not; return its seconds.
-
-    Results before the utterance's are of shards that are there. None is kept: each
-    would keep its whole batch in memory while the next one is computed.
-    """
-    from espnet_ext.features.precision import quantize, reads_finite
-
-    item, states = next(x for x in results if x[0].utterance == utterance)
-    if states is None or item.audio is None:
-        writer.refuse(utterance, item.fault)
-        return 0.0
-    dtype = writer.dtype.name
-    scale = None
-    if dtype == "int8":
-        states, scale = quantize(states)
-    if reads_finite(states, scale):
-        step = None if scale is None else scale.cpu().numpy()
-        writer.add(utterance, states.cpu().numpy(), step, item.audio)
-    else:
-        held = "int8, which is read as float16," if dtype == "int8" else dtype
-        writer.refuse(
-            utterance,
-            f"its features do not fit into {held} (beyond the range, or no numbers); "
-            "try dtype: float32",
-        )
-    return item.audio.samples / RATE
 
 
 def _report_unusable(

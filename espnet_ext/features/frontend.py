@@ -13,10 +13,13 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from espnet_ext.errors import UserError
-from espnet_ext.features.config import parse_feature_config, resolve_layers
+from espnet_ext.features.config import (
+    load_feature_config,
+    parse_feature_config,
+    resolve_layers,
+)
 from espnet_ext.features.layer_sum import weighted_sum
 from espnet_ext.features.precision import dequantize, quantize, storage_dtype
-from espnet_ext.utils.yaml_files import read_yaml
 
 
 class CachedFeatures(AbsFrontend):
@@ -101,10 +104,10 @@ class OnlineUpstream(AbsFrontend):
 
         super().__init__()
         if isinstance(config, str):
-            config, where = read_yaml(config), config
+            self.config = load_feature_config(config, upstream)
         else:
             where = "frontend_conf: config"
-        self.config = parse_feature_config(config, where, upstream)
+            self.config = parse_feature_config(config, where, upstream)
         loaded = load_upstream(self.config)
         if weights_hash is not None and loaded.weights != weights_hash:
             raise UserError(

@@ -49,7 +49,7 @@ def load_folder_or_name(name: str) -> Checkpoint:
     normalize = True if path is None else _read_json(path).get("do_normalize", True)
     # Published group-norm models were trained on plain audio, whatever their
     # preprocessor_config.json says; s3prl, the reference, treats them so.
-    layer = architecture.extractor_norm == "layer"
+    layer = architecture.feat_extract_norm == "layer"
     return Checkpoint(architecture, weights, layer and normalize)
 
 

@@ -44,7 +44,7 @@ class PackedConvolutions(nn.Module):
     ) -> None:
         super().__init__()
         self.architecture = architecture
-        precisions = [torch.float32] + [dtype] * (len(architecture.conv_layers) - 1)
+        precisions = [torch.float32] + [dtype] * (len(architecture.conv_dim) - 1)
         self.layers: Any = nn.ModuleList(
             Convolution(weights, i, architecture, x) for i, x in enumerate(precisions)
         )
@@ -66,10 +66,10 @@ class PackedConvolutions(nn.Module):
         self, stream: Tensor, waves: Sequence[Tensor], starts: Sequence[int]
     ) -> Tensor:
         """Compute all frames of the stream, those between waveforms included."""
-        group = self.architecture.extractor_norm == "group"
+        group = self.architecture.feat_extract_norm == "group"
         scales = [self._group_scale(wave) for wave in waves] if group else None
         total = self.architecture.num_frames(len(stream))
-        out = stream.new_empty(total, self.architecture.conv_layers[-1][0])
+        out = stream.new_empty(total, self.architecture.conv_dim[-1])
         chunk = _chunk_frames(stream)
         for start in range(0, total, chunk):
             stop = min(start + chunk, total)
@@ -97,7 +97,7 @@ class PackedConvolutions(nn.Module):
         the stream, each waveform with that in `starts`; `scales` are factors and
         offsets (C,).
         """
-        rate = self.architecture.stride // self.architecture.conv_layers[0][2]
+        rate = self.architecture.stride // self.architecture.conv_stride[0]
         ends = [*starts[1:], start + len(x)]  # the last one's is beyond the chunk
         for first, end, (factor, offset) in zip(starts, ends, scales, strict=True):
             begin = max((first - start) * rate, 0)
@@ -147,7 +147,7 @@ class Convolution(nn.Module):
         # (out, in, kernel) to (out, kernel * in), as windows lie in memory
         weight = weights[f"{name}conv.weight"].transpose(1, 2).reshape(channels, -1)
         self.product = Linear(weight, weights.get(f"{name}conv.bias"), dtype, False)
-        self.layer = architecture.extractor_norm == "layer"
+        self.layer = architecture.feat_extract_norm == "layer"
         if self.layer or index == 0:
             self.norm = frozen_norm(weights, f"{name}layer_norm", EPS)
 

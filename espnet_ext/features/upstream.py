@@ -55,8 +55,10 @@ class ExactUpstream:
         precisions = PRECISIONS[compute]
         self.model = PackedEncoder(architecture, weights, normalize, *precisions)
         self.architecture = architecture
-        self.num_states = architecture.layers + 1  # the encoder's input, and each layer
-        self.dim = architecture.hidden
+        self.num_states = (
+            architecture.num_hidden_layers + 1
+        )  # the encoder's input, and each layer
+        self.dim = architecture.hidden_size
         self.min_samples = architecture.samples_of(1)  # that give a frame
         self.frame_shift = architecture.stride  # samples from a frame to the next
         self.weights = weights_hash(weights)

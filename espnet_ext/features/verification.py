@@ -7,6 +7,7 @@ what the store's precision costs on them.
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from espnet_ext.errors import UserError
@@ -76,8 +77,8 @@ def recompute(
         wave = torch.from_numpy(load_waveform(paths[utterance])).to(device)
         (expected,) = upstream.extract([wave], store.layers, torch.float32)
         expected = expected.cpu()  # (L, T, D)
-        held = torch.from_numpy(store[utterance].copy()).float()
-        held = (held[:, None] if held.dim() == 2 else held).transpose(0, 1)  # (L, T, D)
+        layers = [store.layer(utterance, number) for number in store.layers]
+        held = torch.from_numpy(np.stack(layers)).float()  # (L, T, D)
         if held.shape != expected.shape:
             raise UserError(
                 f"{store.path}: {utterance} has {held.shape[1]} frames, but "

@@ -80,8 +80,8 @@ def _predict_batch(
                 attention |= zip(names, heads, strict=True)
         found = output.embeddings.items()
         embeddings = {name: e[row].float().cpu().numpy() for name, e in found}
-        shown = (
+        classes, attributes = (
             None if values is None else values[row].double().cpu().numpy()
             for values in (probabilities, output.attributes)
         )
-        yield UtterancePrediction(utt, *shown, embeddings, attention)
+        yield UtterancePrediction(utt, classes, attributes, embeddings, attention)

@@ -104,7 +104,9 @@ class SERIterFactory(AbsIterFactory):
             drawn = Counter(corpora[utt] for batch in batches for utt in batch)
             shares = ", ".join(
                 f"{corpus}: {count} utterances x {drawn[corpus] / count:.2f}"
-                for corpus, count in sorted(Counter(map(corpora.get, lengths)).items())
+                for corpus, count in sorted(
+                    Counter(corpora[u] for u in lengths).items()
+                )
             )
             logging.info(
                 f"[{mode}] corpora are balanced: smaller ones repeat within an epoch "

@@ -81,7 +81,7 @@ def _cut(
             longest = lengths[utt]
         batches[-1].append(utt)
     if len(batches) > 1 and len(batches[-1]) < rule.min_rows:
-        return [*batches[:-2], *_share(*batches[-2:], lengths, rule)]
+        return [*batches[:-2], *_share(batches[-2], batches[-1], lengths, rule)]
     return batches
 
 
@@ -101,7 +101,7 @@ def _share(
     return halves if are_possible(halves) else [before, tail]
 
 
-def far_longer(lengths: Mapping[str, int], at_least: int) -> list[str]:
+def far_longer(lengths: Mapping[str, int], at_least: float) -> list[str]:
     """Return the utterances, longest first, longer than `at_least` and 10 medians."""
     if not lengths:
         return []

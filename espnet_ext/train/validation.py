@@ -63,12 +63,12 @@ def predict_set(
             output = model.predict(**batch)
         labels = batch.get("emotion"), batch.get("attributes")
         classes, targets = model.fill_labels(len(ids), *labels)
-        logits, attributes, truth = (
+        logits, attributes = (
             None if x is None else x.double().cpu().numpy()
-            for x in (output.logits, output.attributes, targets)
+            for x in (output.logits, output.attributes)
         )
-        known = classes.cpu().numpy()
-        parts.append(SetPredictions(list(ids), logits, attributes, known, truth))
+        known = classes.cpu().numpy(), targets.double().cpu().numpy()
+        parts.append(SetPredictions(list(ids), logits, attributes, *known))
     return concatenate(parts)
 
 

@@ -47,7 +47,7 @@ def packed_of(model, normalize=True, **options):
 
 def states_of(upstream, waves):
     """Hidden states of each wave, from one call: [(L, T, D)]."""
-    last = upstream.architecture.layers
+    last = upstream.architecture.num_hidden_layers
     states = torch.stack([x.clone() for x in upstream.states(waves, last)])  # (L, N, D)
     frames = [upstream.architecture.num_frames(len(wave)) for wave in waves]
     return states.split(frames, dim=1)
