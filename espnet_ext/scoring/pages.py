@@ -1,23 +1,27 @@
-"""A report as one page of sections, from which markdown and HTML are rendered."""
+"""RESULTS.md and the HTML page: sections and grids, and the templates they fill."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import base64
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
-from espnet_ext.scoring.claims import LEGEND
+import jinja2
+
+from espnet_ext.scoring.claims import LEGEND, ClaimResult
 from espnet_ext.scoring.comparisons import TableComparison
+from espnet_ext.scoring.runs import RunRecord
 from espnet_ext.scoring.scores import Cell
 from espnet_ext.scoring.spec import Column
 from espnet_ext.scoring.text import (
-    difference_text,
     duration,
-    ends_signed,
-    ends_text,
+    ends,
     p_text,
     printed,
     signed,
-    with_interval,
+    with_ends,
 )
-from espnet_ext.scoring.trainings import Environment
+from espnet_ext.scoring.trainings import HardwareShare, hardware_shares
 from espnet_ext.scoring.verdicts import Basis
 from espnet_ext.scoring.words import (
     TableReport,
@@ -28,19 +32,25 @@ from espnet_ext.scoring.words import (
     how_tested,
     how_to_read,
     limits_of,
-    pair_name,
     paper_lines,
     seed_tests,
     warnings_of,
 )
 
+Images = Mapping[str, tuple[str, bytes]]  # file's stem -> caption and PNG
+
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Heads and rows in markdown; a cell's lines are parted by newlines."""
+    """Heads and rows of a table; in pages, a cell's lines are parted by newlines."""
 
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
+
+
+def tabulate[T](items: Iterable[T], columns: Mapping[str, Callable[[T], str]]) -> Grid:
+    """A row an item; `columns` has what stands below each head."""
+    return Grid([*columns], [[of(item) for of in columns.values()] for item in items])
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +66,32 @@ class Section:
     folded: bool = False  # whether the HTML page shows it only on a click
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """RESULTS.md or the HTML page, figures aside."""
+def fill(template: str, report: TableReport, images: Images) -> str:
+    """Fill ``results.md.j2``, as ESPnet's recipes have it, or ``report.html.j2``."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=template.endswith(".html.j2"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
+    values: dict[str, Any] = {
+        "title": report.result.spec.title,
+        "made_with": asdict(report.environment),
+        "tested": describe_tests(report),
+        "warnings": warnings_of(report),
+        "sections": [s for s in sections_of(report) if s.grid or s.lines],
+    }
+    filled = environment.get_template(template).render(images=images, **values)
+    return filled.strip() + "\n"
 
-    title: str
-    environment: Environment
-    tested: Sequence[str]  # what the models were tested on
-    warnings: Sequence[str]
-    sections: Sequence[Section]
 
-
-def make_page(report: TableReport) -> Page:
+def sections_of(report: TableReport) -> list[Section]:
     """Lay out a table, or models on one test set."""
-    result, spec = report.result, report.result.spec
+    result = report.result
     title = "Mean of folds" if report.several_folds else "Scores"
-    sections = [Section(title, "", score_grid(report), how_to_read(report))]
+    sections = [Section(title, "", _score_grid(report), how_to_read(report))]
     if report.several_folds:
         text = (
             "The predictions of all folds put together and scored once: other numbers "
@@ -80,9 +100,7 @@ def make_page(report: TableReport) -> Page:
         grid = _columns_grid(
             report,
             lambda row, column, cell: (
-                [with_interval(cell.pooled)]
-                if cell
-                else paper_lines(report, row, column)
+                [with_ends(cell.pooled)] if cell else paper_lines(report, row, column)
             ),
         )
         sections.append(Section("Pooled over folds", text, grid, folded=True))
@@ -97,9 +115,7 @@ def make_page(report: TableReport) -> Page:
         grid = _columns_grid(
             report,
             lambda row, column, cell: (
-                [with_interval(cell.over_speakers)]
-                if cell and cell.over_speakers
-                else []
+                [with_ends(cell.over_speakers)] if cell and cell.over_speakers else []
             ),
         )
         sections.append(Section("Intervals over speakers", text, grid))
@@ -108,28 +124,22 @@ def make_page(report: TableReport) -> Page:
         sections.append(Section("Comparisons", text, grid, behind=behind))
     if report.claims:
         sections.append(Section("The paper's claims", LEGEND, _claim_grid(report)))
-    sections.append(Section("Notes", lines=[*limits_of(report), *spec.notes]))
+    notes = [*limits_of(report), *result.spec.notes]
+    sections.append(Section("Notes", lines=notes))
     if report.times:
         text, grid = hardware_total(report), _hardware_grid(report)
         sections.append(Section("Where and how long", text, grid))
-    sections.append(Section("Runs", "", _run_grid(report), folded=True))
-    tested = describe_tests(report)
-    if not report.one_set:
-        tested.append(f"seeds: {', '.join(map(str, report.seeds))}")
-    warnings = warnings_of(report)
-    return Page(spec.title, report.environment, tested, warnings, sections)
+    return [*sections, Section("Runs", "", _run_grid(report), folded=True)]
 
 
-def score_grid(report: TableReport) -> Grid:
+def _score_grid(report: TableReport) -> Grid:
     """The table itself: each cell's score, interval, spread over seeds and paper."""
 
     def lines(row: str, column: Column, cell: Cell | None) -> Iterable[str]:
-        yield "" if cell is None else printed(cell.mean.estimate)
+        yield printed(cell.mean.estimate) if cell else ""
         if cell is not None:
-            ends = ends_text(cell.mean)
-            if cell.runs != cell.expected:
-                ends += f" ({cell.runs} of {cell.expected} runs)"
-            yield ends
+            few = f" ({cell.runs} of {cell.expected} runs)"
+            yield ends(cell.mean) + few * (cell.runs != cell.expected)
             if cell.seed_deviation is not None:
                 yield f"± {cell.seed_deviation:.3f} over seeds"
         yield from paper_lines(report, row, column)
@@ -146,7 +156,7 @@ def _columns_grid(
         cells = [(column, result.cells[key].get(column)) for column in spec.columns]
         rows.append([row.name, *("\n".join(lines(key, *cell)) for cell in cells)])
     rows.append(["chance", *(printed(result.chance.get(c)) for c in spec.columns)])
-    return Grid(["model", *(spec.column_name(c) for c in spec.columns)], rows)
+    return Grid(["model", *map(spec.column_name, spec.columns)], rows)
 
 
 def _fold_grid(report: TableReport) -> Grid:
@@ -165,85 +175,98 @@ def _fold_grid(report: TableReport) -> Grid:
     return Grid(["model", "score", *(f"fold {n}" for n in spec.folds)], rows)
 
 
+def _pair_columns(
+    report: TableReport,
+) -> dict[str, Callable[[TableComparison], str]]:
+    spec = report.result.spec
+    return {
+        "rows": lambda found: spec.pair_name(found.pair),
+        "score": lambda found: spec.column_name(found.pair.column),
+    }
+
+
 def _pair_grid(report: TableReport) -> Grid:
     """One verdict a comparison."""
-    rows = [
-        [
-            pair_name(report, found.pair),
-            report.result.spec.column_name(found.pair.column),
-            difference_text(found.result),
-            p_text(found.p_holm),
-            found.words,
-        ]
-        for found in report.result.comparisons
-    ]
-    return Grid(("rows", "score", "difference", "p (Holm)", "verdict"), rows)
+    columns = {
+        **_pair_columns(report),
+        "difference": lambda found: with_ends(found.result),
+        "p (Holm)": lambda found: p_text(found.p_holm),
+        "verdict": lambda found: found.words,
+    }
+    return tabulate(report.result.comparisons, columns)
 
 
 def _test_grid(report: TableReport) -> Grid:
     """Every test behind the verdicts."""
     comparisons = report.result.comparisons
+
+    def bounds(basis: Basis) -> Callable[[TableComparison], str]:
+        def text(found: TableComparison) -> str:
+            test = found.tests.get(basis)
+            return f"{ends(test, '+.3f')}, p {p_text(test.p)}" if test else "n/a"
+
+        return text
+
     bases = [b for b in Basis if any(b in c.tests for c in comparisons)]
-
-    def bounds(found: TableComparison, basis: Basis) -> str:
-        test = found.tests.get(basis)
-        return "n/a" if test is None else f"{ends_signed(test)}, p {p_text(test.p)}"
-
-    rows = [
-        [
-            pair_name(report, found.pair),
-            report.result.spec.column_name(found.pair.column),
-            f"{found.how}, over {found.basis}",
-            *(bounds(found, basis) for basis in bases),
-            difference_text(found.pooled),
-            seed_tests(found),
-        ]
-        for found in comparisons
-    ]
-    over = [f"over {basis}" for basis in bases]
-    return Grid(["rows", "score", "verdict by", *over, "pooled", "by seed"], rows)
+    columns = {
+        **_pair_columns(report),
+        "verdict by": lambda found: f"{found.how}, over {found.basis}",
+        **{f"over {basis}": bounds(basis) for basis in bases},
+        "pooled": lambda found: with_ends(found.pooled),
+        "by seed": seed_tests,
+    }
+    return tabulate(comparisons, columns)
 
 
 def _claim_grid(report: TableReport) -> Grid:
     """What the paper says, and what became of it."""
-    rows = [
-        [
-            claim.claim.says,
-            f"**{claim.words}**",
-            "\n".join(condition_text(report, found) for found in claim.conditions),
-            "\n".join(signed(found.paper) for found in claim.conditions),
-        ]
-        for claim in report.claims
-    ]
-    return Grid(("claim", "verdict", "differences here", "in the paper"), rows)
+    columns: dict[str, Callable[[ClaimResult], str]] = {
+        "claim": lambda claim: claim.claim.says,
+        "verdict": lambda claim: f"**{claim.words}**",
+        "differences here": lambda claim: "\n".join(
+            condition_text(report, found) for found in claim.conditions
+        ),
+        "in the paper": lambda claim: "\n".join(
+            signed(found.paper) for found in claim.conditions
+        ),
+    }
+    return tabulate(report.claims, columns)
 
 
 def _hardware_grid(report: TableReport) -> Grid:
     """What was trained on which kind of machine."""
-    rows = []
-    for share in report.hardware:
-        hosts = ", ".join(share.hosts[:4])
-        if len(share.hosts) > 4:
-            hosts += f" and {len(share.hosts) - 4} more"
-        numbers = (str(share.trainings), duration(share.seconds))
-        rows.append([share.hardware, share.software, hosts, *numbers])
-    return Grid(("hardware", "software", "machines", "trainings", "wall time"), rows)
+
+    def hosts(share: HardwareShare) -> str:
+        more = len(share.hosts) - 4
+        return ", ".join(share.hosts[:4]) + f" and {more} more" * (more > 0)
+
+    columns: dict[str, Callable[[HardwareShare], str]] = {
+        "hardware": lambda share: share.hardware,
+        "software": lambda share: share.software,
+        "machines": hosts,
+        "trainings": lambda share: str(share.trainings),
+        "wall time": lambda share: duration(share.seconds),
+    }
+    return tabulate(hardware_shares(report.times.values()), columns)
 
 
 def _run_grid(report: TableReport) -> Grid:
     """Each run: what it took, and the files that it is of."""
-    rows = []
-    for record in report.records:
-        time = report.times.get(record.key)
-        took = [duration(time.seconds), str(time.epochs)] if time else ["", ""]
-        hosts = ", ".join(time.hosts) if time else ""
-        files = (record.config, record.training[:16])
-        rows.append(
-            [
-                *(describe_run(report, record.key), *took, hosts),
-                f"`{record.predictions}`" if record.predictions else "**missing**",
-                *(f"`{text}`" if text else "" for text in files),
-            ]
-        )
-    took_heads = ("training took", "epochs", "on")
-    return Grid(("run", *took_heads, "predictions", "config", "training"), rows)
+    times = report.times
+
+    def took(of: Callable[[Any], str]) -> Callable[[RunRecord], str]:
+        return lambda run: of(times[run.key]) if run.key in times else ""
+
+    def quoted(text: object, nothing: str = "") -> str:
+        return f"`{text}`" if text else nothing
+
+    columns: dict[str, Callable[[RunRecord], str]] = {
+        "run": lambda run: describe_run(report, run.key),
+        "training took": took(lambda time: duration(time.seconds)),
+        "epochs": took(lambda time: str(time.epochs)),
+        "on": took(lambda time: ", ".join(time.hosts)),
+        "predictions": lambda run: quoted(run.predictions, "**missing**"),
+        "config": lambda run: quoted(run.config),
+        "training": lambda run: quoted(run.training[:16]),
+    }
+    return tabulate(report.records, columns)

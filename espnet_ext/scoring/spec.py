@@ -132,6 +132,10 @@ class TableSpec:
         several = len(self.corpora) > 1
         return f"{corpus_name(column.corpus)} {metric}" if several else metric
 
+    def pair_name(self, pair: Pair) -> str:
+        """Name the two rows of a pair."""
+        return f"{self.rows[pair.first].name} − {self.rows[pair.second].name}"
+
 
 @dataclass(frozen=True, slots=True)
 class _PairKeys:

@@ -57,6 +57,7 @@ HOW_TESTED = (
     "(Holm) over all {number} tests here, p < {level:g}. CCC: Student's t on the error "
     "of resampling. Accuracy, UAR, macro-F1: the two models' answers swapped at random "
     "({resamples:,} times; of one fold and seed, accuracy by McNemar's mid-p). "
+    "Difference and test are of {statistic}."
 )
 
 

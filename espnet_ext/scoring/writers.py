@@ -1,29 +1,24 @@
-"""A table's results as csv, json, LaTeX and for a terminal."""
+"""A report's files: markdown and HTML from templates, csv, json, LaTeX; a terminal."""
 
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from espnet_ext.scoring.bootstrap import Interval
+from espnet_ext.scoring.bootstrap import Comparison, Interval
 from espnet_ext.scoring.claims import ClaimResult
 from espnet_ext.scoring.comparisons import TableComparison
 from espnet_ext.scoring.folds import ANY_CORPUS
 from espnet_ext.scoring.names import METRIC_NAMES
+from espnet_ext.scoring.pages import Grid, fill, tabulate
 from espnet_ext.scoring.runs import RunRecord
 from espnet_ext.scoring.scores import Cell
 from espnet_ext.scoring.spec import Column, Pair
-from espnet_ext.scoring.text import (
-    ends_signed,
-    ends_text,
-    p_text,
-    plain,
-    printed,
-    signed,
-    six,
-)
+from espnet_ext.scoring.text import ends, p_text, plain, printed, signed, six
+from espnet_ext.scoring.trainings import hardware_shares
 from espnet_ext.scoring.verdicts import Basis
 from espnet_ext.scoring.words import (
     INCOMPARABLE,
@@ -33,87 +28,143 @@ from espnet_ext.scoring.words import (
     limits_of,
     limits_of_sets,
     notes_of,
-    pair_name,
     paper_lines,
     seed_tests,
     warnings_of,
 )
+from espnet_ext.utils.atomic import atomic_dir, atomic_write_text
 
-CELL_COLUMNS = (
-    *("row", "name", "corpus", "metric", "mean", "mean_low", "mean_high"),
-    *("pooled", "pooled_low", "pooled_high", "seed_deviation", "runs", "expected_runs"),
-    *("chance", "paper", "difference", "paper_corrected", "comparable"),
-)
-SET_COLUMNS = ("model", "metric", "score", "low", "high", "speaker_low", "speaker_high")
-PAIR_COLUMNS = (
-    *("first", "second", "corpus", "metric", "difference", "low", "high", "p"),
-    *("p_holm", "verdict", "basis", "test"),
-    *(f"{b.value}_{end}" for b in Basis for end in ("low", "high", "p")),
-    *("pooled_difference", "pooled_low", "pooled_high", "by_seed"),
-)
+if TYPE_CHECKING:  # --plots false must not wait for matplotlib
+    from matplotlib.figure import Figure
+
+# File's stem -> caption and figure.
+Figures = Mapping[str, tuple[str, "Figure"]]
 
 
-def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def write_report(
+    report: TableReport, output: Path, figures: Figures | None
+) -> list[Path]:
+    """Write all files of a table, or of models on one test set, each in one step.
+
+    Returns:
+        The files written, RESULTS.md first.
+    """
+    images = {}
+    if figures:
+        from espnet_ext.scoring.plots import png_of
+
+        images = {name: (text, png_of(f)) for name, (text, f) in figures.items()}
+    if report.one_set:
+        texts = {
+            "scores.json": set_json(report),
+            "scores.csv": set_csv(report),
+            "scores.tex": latex(report),
+        }
+    else:
+        texts = {
+            "report.html": fill("report.html.j2", report, images),
+            "table.csv": table_csv(report),
+            "comparisons.csv": comparisons_csv(report),
+            "table.json": table_json(report),
+            "table.tex": latex(report),
+            "comparisons.tex": comparisons_latex(report),
+        }
+    # Last: whatever it links to is there.
+    texts["RESULTS.md"] = fill("results.md.j2", report, images)
+    output.mkdir(parents=True, exist_ok=True)
+    if images:
+        with atomic_dir(output / "plots") as folder:
+            for name, (_, image) in images.items():
+                (folder / f"{name}.png").write_bytes(image)
+    for name, content in texts.items():
+        atomic_write_text(output / name, content)
+    plots = [f"plots/{name}.png" for name in images]
+    return [output / name for name in ("RESULTS.md", *list(texts)[:-1], *plots)]
+
+
+def _csv(grid: Grid) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([grid.heads, *grid.rows])
     return text.getvalue()
 
 
-def _ends(found: Interval) -> tuple[float, float, float]:
-    return found.estimate, found.low, found.high
-
-
 def table_csv(report: TableReport) -> str:
-    """A line a row and metric, every metric; the columns are `CELL_COLUMNS`."""
-    result, rows = report.result, []
-    for key, described in result.spec.rows.items():
-        for corpus in result.spec.corpora:
-            comparable = "no" if result.incomparable(corpus) else "yes"
-            for column in (Column(corpus, metric) for metric in METRIC_NAMES):
-                cell, paper = result.cells[key].get(column), described.paper.get(column)
-                if cell is None and paper is None:
-                    continue
-                numbers: list[object] = [""] * 9
-                difference = None
-                if cell is not None:
-                    values = (*_ends(cell.mean), *_ends(cell.pooled))
-                    numbers = [*map(six, (*values, cell.seed_deviation))]
-                    numbers += [cell.runs, cell.expected]
-                    difference = None if paper is None else cell.mean.estimate - paper
-                rows.append(
-                    [
-                        *(key, described.name, corpus, column.metric, *numbers),
-                        *map(six, (result.chance.get(column), paper, difference)),
-                        six(described.corrected.get(column)),
-                        comparable if paper is not None else "",
-                    ]
-                )
-    return _csv(CELL_COLUMNS, rows)
+    """A line a row and metric, every metric that is scored or has a paper's value."""
+    result, spec = report.result, report.result.spec
+    found = [
+        (row, column, cell, paper)
+        for row, described in spec.rows.items()
+        for corpus in spec.corpora
+        for column in (Column(corpus, metric) for metric in METRIC_NAMES)
+        for cell in [result.cells[row].get(column)]
+        for paper in [described.paper.get(column)]
+        if cell or paper is not None
+    ]
+
+    def of(get: Callable[[Cell], Any]) -> Callable[[tuple], str]:
+        return lambda line: get(line[2]) if line[2] else ""
+
+    columns: dict[str, Callable[[tuple], Any]] = {
+        "row": lambda line: line[0],
+        "name": lambda line: spec.rows[line[0]].name,
+        "corpus": lambda line: line[1].corpus,
+        "metric": lambda line: line[1].metric,
+        "mean": of(lambda cell: six(cell.mean.estimate)),
+        "mean_low": of(lambda cell: six(cell.mean.low)),
+        "mean_high": of(lambda cell: six(cell.mean.high)),
+        "pooled": of(lambda cell: six(cell.pooled.estimate)),
+        "pooled_low": of(lambda cell: six(cell.pooled.low)),
+        "pooled_high": of(lambda cell: six(cell.pooled.high)),
+        "seed_deviation": of(lambda cell: six(cell.seed_deviation)),
+        "runs": of(lambda cell: cell.runs),
+        "expected_runs": of(lambda cell: cell.expected),
+        "chance": lambda line: six(result.chance.get(line[1])),
+        "paper": lambda line: six(line[3]),
+        "difference": lambda line: (
+            "" if None in line else six(line[2].mean.estimate - line[3])
+        ),
+        "paper_corrected": lambda line: six(spec.rows[line[0]].corrected.get(line[1])),
+        "comparable": lambda line: (
+            ("no" if result.incomparable(line[1].corpus) else "yes")
+            if line[3] is not None
+            else ""
+        ),
+    }
+    return _csv(tabulate(found, columns))
 
 
 def comparisons_csv(report: TableReport) -> str:
-    """A line a comparison; the columns are `PAIR_COLUMNS`."""
-    rows = []
-    for found in report.result.comparisons:
-        pair, result, pooled = found.pair, found.result, found.pooled
-        tests = [found.tests.get(basis) for basis in Basis]
-        rows.append(
-            [
-                *(pair.first, pair.second, pair.column.corpus, pair.column.metric),
-                *map(six, (result.difference, result.low, result.high, result.p)),
-                *(six(found.p_holm), found.finding, found.basis, found.how),
-                *(
-                    six(n)
-                    for t in tests
-                    for n in ((t.low, t.high, t.p) if t else [None] * 3)
-                ),
-                *map(six, (pooled.difference, pooled.low, pooled.high)),
-                seed_tests(found),
-            ]
-        )
-    return _csv(PAIR_COLUMNS, rows)
+    """A line a comparison, with every test behind its verdict."""
+
+    def test_of(basis: Basis, end: str) -> Callable[[TableComparison], str]:
+        return lambda found: six(getattr(found.tests.get(basis), end, None))
+
+    columns: dict[str, Callable[[TableComparison], str]] = {
+        "first": lambda found: found.pair.first,
+        "second": lambda found: found.pair.second,
+        "corpus": lambda found: found.pair.column.corpus,
+        "metric": lambda found: found.pair.column.metric,
+        "difference": lambda found: six(found.result.difference),
+        "low": lambda found: six(found.result.low),
+        "high": lambda found: six(found.result.high),
+        "p": lambda found: six(found.result.p),
+        "p_holm": lambda found: six(found.p_holm),
+        "verdict": lambda found: found.finding,
+        "basis": lambda found: found.basis,
+        "test": lambda found: found.how,
+        **{
+            f"{b}_{end}": test_of(b, end) for b in Basis for end in ("low", "high", "p")
+        },
+        "pooled_difference": lambda found: six(found.pooled.difference),
+        "pooled_low": lambda found: six(found.pooled.low),
+        "pooled_high": lambda found: six(found.pooled.high),
+        "by_seed": seed_tests,
+    }
+    return _csv(tabulate(report.result.comparisons, columns))
+
+
+def _json(content: Any) -> str:
+    return json.dumps(plain(content), indent=2, ensure_ascii=False) + "\n"
 
 
 def table_json(report: TableReport) -> str:
@@ -129,7 +180,7 @@ def table_json(report: TableReport) -> str:
         "limits": limits_of(report),
         "training_seconds": report.training_seconds,
         "training_gpu_seconds": report.gpu_seconds,
-        "hardware": report.hardware,
+        "hardware": hardware_shares(report.times.values()),
         "test_sets": result.test_sets,
         "rows": {
             row: {
@@ -138,34 +189,33 @@ def table_json(report: TableReport) -> str:
                 "train": described.train,
                 "paper": described.paper,
                 "scores": {
-                    c: _cell_json(cell) for c, cell in result.cells[row].items()
+                    column: {
+                        **{
+                            k: v
+                            for k, v in asdict(cell).items()
+                            if k != "over_speakers"
+                        },
+                        "seed_deviation": cell.seed_deviation,
+                    }
+                    for column, cell in result.cells[row].items()
                 },
             }
             for row, described in result.spec.rows.items()
         },
         "chance": result.chance,
         "comparisons": [
-            {**asdict(found), "pair": _names(found.pair), **_verdict(found)}
+            {
+                **asdict(found),
+                "pair": _names(found.pair),
+                "basis": found.basis,
+                "verdict": found.finding,
+            }
             for found in result.comparisons
         ],
         "claims": [_claim_json(claim) for claim in report.claims],
         "runs": [_run_json(report, record) for record in report.records],
     }
     return _json(content)
-
-
-def _json(content: Any) -> str:
-    return json.dumps(plain(content), indent=2, ensure_ascii=False) + "\n"
-
-
-def _cell_json(cell: Cell) -> dict[str, Any]:
-    content = {**asdict(cell), "seed_deviation": cell.seed_deviation}
-    del content["over_speakers"]
-    return content
-
-
-def _verdict(found: TableComparison) -> dict[str, str]:
-    return {"basis": found.basis, "verdict": found.finding}
 
 
 def _names(pair: Pair) -> dict[str, str]:
@@ -208,11 +258,10 @@ def _run_json(report: TableReport, record: RunRecord) -> dict[str, Any]:
 
 def _intervals(report: TableReport, basis: str) -> dict[str, dict[str, Interval]]:
     """Model -> metric -> score with its interval over utterances or speakers."""
-    shown = report.result.spec.columns
     return {
         row: {
             column.metric: interval
-            for column in shown
+            for column in report.result.spec.columns
             if column in cells and (interval := getattr(cells[column], basis))
         }
         for row, cells in report.result.cells.items()
@@ -223,16 +272,6 @@ def set_json(report: TableReport) -> str:
     """Everything of one test set, unrounded."""
     result, tested = report.result, report.result.test_sets[ANY_CORPUS]
     by_speaker = _intervals(report, "over_speakers")
-    pairs = []
-    for found in result.comparisons:
-        pair = found.pair
-        pairs.append(
-            {
-                **{"tests": found.tests, "how": found.how, "p_holm": found.p_holm},
-                **{"first": pair.first, "second": pair.second},
-                **{"metric": pair.column.metric, **_verdict(found)},
-            }
-        )
     content = {
         "environment": report.environment,
         "title": result.spec.title,
@@ -246,7 +285,19 @@ def set_json(report: TableReport) -> str:
         "scores": _intervals(report, "mean"),
         "by_speaker": by_speaker if any(by_speaker.values()) else {},
         "chance": {c.metric: result.chance[c] for c in result.spec.columns},
-        "pairs": pairs,
+        "pairs": [
+            {
+                "tests": found.tests,
+                "how": found.how,
+                "p_holm": found.p_holm,
+                "first": found.pair.first,
+                "second": found.pair.second,
+                "metric": found.pair.column.metric,
+                "basis": found.basis,
+                "verdict": found.finding,
+            }
+            for found in result.comparisons
+        ],
         "notes": notes_of(report),
     }
     return _json(content)
@@ -254,17 +305,19 @@ def set_json(report: TableReport) -> str:
 
 def set_csv(report: TableReport) -> str:
     """A line a model and metric; speaker columns blank where there are too few."""
-    rows = []
+    heads = ("model", "metric", "score", "low", "high", "speaker_low", "speaker_high")
     by_speaker = _intervals(report, "over_speakers")
+    rows = []
     for name, scores in _intervals(report, "mean").items():
         for metric, found in scores.items():
             speaker = by_speaker[name].get(metric)
-            ends = (speaker.low, speaker.high) if speaker else (None, None)
-            rows.append([name, metric, *map(six, (*_ends(found), *ends))])
+            over = (speaker.low, speaker.high) if speaker else (None, None)
+            numbers = (found.estimate, found.low, found.high, *over)
+            rows.append([name, metric, *map(six, numbers)])
     for column in report.result.spec.columns:
         chance = six(report.result.chance[column])
         rows.append(["chance", column.metric, chance, *[""] * 4])
-    return _csv(SET_COLUMNS, rows)
+    return _csv(Grid(heads, rows))
 
 
 def latex(report: TableReport) -> str:
@@ -274,78 +327,63 @@ def latex(report: TableReport) -> str:
     there are several, and one of the paper's values with the difference to them.
     """
     result, spec = report.result, report.result.spec
-    heads = [spec.column_name(column) for column in spec.columns]
-    notes = [*warnings_of(report), *limits_of(report)]
-    if report.one_set:
-        notes = notes_of(report)
-    lines = [
-        _LATEX_COMMENT,
-        *(f"% {note}" for note in notes),
-        r"\begin{tabular}{l" + "c" * len(heads) + "}",
-        r"\toprule",
-        _latex_line("Model", map(_escape, heads)),
-        r"\midrule",
-    ]
+    heads = [_escape(spec.column_name(column)) for column in spec.columns]
     small = r"\scriptsize {}" if report.one_set else _SMALL
+    rows: list[Sequence[str] | None] = [["Model", *heads], None]
     for row, described in spec.rows.items():
         cells = [result.cells[row].get(column) for column in spec.columns]
-        scores = ["--" if c is None else f"{c.mean.estimate:.3f}" for c in cells]
-        ends = ["" if c is None else ends_text(c.mean) for c in cells]
-        over_seeds = [
-            rf"$\pm$ {c.seed_deviation:.3f} over seeds"
-            if c and c.seed_deviation is not None
-            else ""
-            for c in cells
-        ]
-        paper = [
-            "".join(map(_escape, paper_lines(report, row, column)[:1]))
-            for column in spec.columns
-        ]
-        lines.append(_latex_line(described.name, scores))
-        for part in (ends, over_seeds, paper):
+        deviations = [c and c.seed_deviation for c in cells]
+        papers = [paper_lines(report, row, column)[:1] for column in spec.columns]
+        rows.append(
+            [
+                described.name,
+                *(printed(c and c.mean.estimate, nothing="--") for c in cells),
+            ]
+        )
+        for part in (
+            [ends(c.mean) if c else "" for c in cells],
+            [rf"$\pm$ {d:.3f} over seeds" if d is not None else "" for d in deviations],
+            ["".join(map(_escape, paper)) for paper in papers],
+        ):
             if any(part):
-                fine = [text and small.format(text) for text in part]
-                lines.append(_latex_line("", fine))
+                rows.append(["", *(text and small.format(text) for text in part)])
     chance = [printed(result.chance.get(column)) for column in spec.columns]
-    lines += [r"\midrule", _latex_line("Chance", chance), r"\bottomrule"]
     reasons = [r for corpus in spec.corpora if (r := result.incomparable(corpus))]
+    last = ""
     if reasons:
         text = _escape(f"{INCOMPARABLE} not comparable: {'; '.join(reasons)}")
         text = _SMALL.format(text)
-        lines.append(rf"\multicolumn{{{len(heads) + 1}}}{{l}}{{{text}}} \\")
-    return "\n".join([*lines, r"\end{tabular}"]) + "\n"
-
-
-_SMALL = r"{{\scriptsize {}}}"
-_LATEX_COMMENT = r"% Generated by espnet_ext.bin.ser_score; needs \usepackage{booktabs}"
+        last = rf"\multicolumn{{{len(heads) + 1}}}{{l}}{{{text}}} \\" + "\n"
+    notes = [*warnings_of(report), *limits_of(report)]
+    if report.one_set:
+        notes = notes_of(report)
+    rows += [None, ["Chance", *chance]]
+    return _tabular("l" + "c" * len(heads), rows, notes, last)
 
 
 def comparisons_latex(report: TableReport) -> str:
     r"""The comparisons for a paper: a ``tabular`` of the ``booktabs`` package."""
-    lines = [
-        _LATEX_COMMENT,
-        f"% {how_tested(report)}",
-        r"\begin{tabular}{llcrl}",
-        r"\toprule",
-        _latex_line("Models", ["Score", "Difference", r"$p_\mathrm{Holm}$", "Verdict"]),
-        r"\midrule",
+
+    def difference(found: Comparison) -> str:
+        small = _SMALL.format(f"${ends(found, '+.3f')}$")
+        return f"${signed(found.difference)}$ {small}"
+
+    spec = report.result.spec
+    heads = ["Models", "Score", "Difference", r"$p_\mathrm{Holm}$", "Verdict"]
+    rows = [
+        [
+            spec.pair_name(found.pair),
+            _escape(spec.column_name(found.pair.column)),
+            difference(found.result),
+            f"${p_text(found.p_holm)}$",
+            found.words,
+        ]
+        for found in report.result.comparisons
     ]
-    for found in report.result.comparisons:
-        score = _escape(report.result.spec.column_name(found.pair.column))
-        difference = f"${signed(found.result.difference)}$ "
-        difference += _SMALL.format(f"${ends_signed(found.result)}$")
-        cells = [score, difference, f"${p_text(found.p_holm)}$", found.words]
-        lines.append(_latex_line(pair_name(report, found.pair), cells))
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    return _tabular("llcrl", [heads, None, *rows], [how_tested(report)])
 
 
-def _latex_line(name: str, cells: Iterable[str]) -> str:
-    # After \\ a name that begins with [ or * would be read as its argument.
-    first = _escape(name)
-    first = f"{{}}{first}" if first[:1] in ("[", "*") else first
-    return " & ".join([first, *cells]) + r" \\"
-
-
+_SMALL = r"{{\scriptsize {}}}"
 # What LaTeX reads as a command, or its fonts lack.
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -361,7 +399,28 @@ _LATEX = {
 
 
 def _escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    return text.translate(str.maketrans(_LATEX))
+
+
+def _tabular(
+    columns: str,
+    rows: Iterable[Sequence[str] | None],
+    notes: Iterable[str],
+    last: str = "",
+) -> str:
+    """LaTeX of rows, whose first cells are plain text; None is a rule."""
+    comment = r"% Generated by espnet_ext.bin.ser_score; needs \usepackage{booktabs}"
+    lines = [comment, *(f"% {note}" for note in notes)]
+    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+    for row in rows:
+        if row is None:
+            lines.append(r"\midrule")
+            continue
+        name, *cells = row
+        # After \\ a name that begins with [ or * would be read as its argument.
+        first = "{}" * name.startswith(("[", "*")) + _escape(name)
+        lines.append(" & ".join([first, *cells]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", rf"{last}\end{{tabular}}"]) + "\n"
 
 
 def terminal(report: TableReport) -> str:
@@ -369,31 +428,33 @@ def terminal(report: TableReport) -> str:
     result, spec = report.result, report.result.spec
     heads = [spec.column_name(column) for column in spec.columns]
     width = max(15, *(len(head) + 2 for head in heads))
-    names = [row.name for row in spec.rows.values()]
-    label = max(len(name) for name in ("chance", *names)) + 2
+    label = max(len(name) for name in ("chance", *(r.name for r in spec.rows.values())))
 
     def line(name: str, cells: Iterable[str]) -> str:
-        return (name.ljust(label) + "".join(c.ljust(width) for c in cells)).rstrip()
+        text = name.ljust(label + 2) + "".join(cell.ljust(width) for cell in cells)
+        return text.rstrip()
 
-    rule = "-" * (label + width * len(heads) - 2)
+    rule = "-" * (label + width * len(heads))
     title = spec.title + " (mean of folds)" * report.several_folds
     lines = [title, line("", heads), rule]
     for row, described in spec.rows.items():
         cells = [result.cells[row].get(column) for column in spec.columns]
-        paper = []
-        for column in spec.columns:
-            mark = INCOMPARABLE if result.incomparable(column.corpus) else ""
-            value = described.paper.get(column)
-            paper.append("" if value is None else f"{spec.source} {value:.3f}{mark}")
-        scores = [printed(cell.mean.estimate if cell else None) for cell in cells]
-        ends = [ends_text(cell.mean) if cell else "" for cell in cells]
-        lines.append(line(described.name, scores))
-        lines.append(line("", (text.replace("0.", ".") for text in ends)))
-        lines += [line("", paper)] if any(paper) else []
+        intervals = [ends(cell.mean) if cell else "" for cell in cells]
+        paper = [
+            f"{spec.source} {described.paper[column]:.3f}"
+            + INCOMPARABLE * bool(result.incomparable(column.corpus))
+            if column in described.paper
+            else ""
+            for column in spec.columns
+        ]
+        lines += [
+            line(described.name, (printed(c and c.mean.estimate) for c in cells)),
+            line("", (text.replace("0.", ".") for text in intervals)),
+            *([line("", paper)] if any(paper) else []),
+        ]
     chance = [printed(result.chance.get(column)) for column in spec.columns]
-    lines += [rule, line("chance", chance)]
     tested = f"{describe_set(report)}; " if report.one_set else ""
-    lines.append(f"{tested}[95 % bootstrap interval]")
+    lines += [rule, line("chance", chance), f"{tested}[95 % bootstrap interval]"]
     if report.claims:
         lines += ["", f"What the {spec.source} claims, on this data:"]
         lines += [f"{c.words:28} {c.claim.says}" for c in report.claims]
