@@ -8,9 +8,9 @@ from typing import Any
 
 import jinja2
 
-from espnet_ext.scoring.claims import LEGEND, ClaimResult
+from espnet_ext.scoring.bootstrap import Comparison
+from espnet_ext.scoring.claims import LEGEND
 from espnet_ext.scoring.comparisons import TableComparison
-from espnet_ext.scoring.runs import RunRecord
 from espnet_ext.scoring.scores import Cell
 from espnet_ext.scoring.spec import Column
 from espnet_ext.scoring.text import (
@@ -21,7 +21,7 @@ from espnet_ext.scoring.text import (
     signed,
     with_ends,
 )
-from espnet_ext.scoring.trainings import HardwareShare, hardware_shares
+from espnet_ext.scoring.trainings import hardware_shares
 from espnet_ext.scoring.verdicts import Basis
 from espnet_ext.scoring.words import (
     TableReport,
@@ -40,17 +40,7 @@ from espnet_ext.scoring.words import (
 Images = Mapping[str, tuple[str, bytes]]  # file's stem -> caption and PNG
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """Heads and rows of a table; in pages, a cell's lines are parted by newlines."""
-
-    heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-def tabulate[T](items: Iterable[T], columns: Mapping[str, Callable[[T], str]]) -> Grid:
-    """A row an item; `columns` has what stands below each head."""
-    return Grid([*columns], [[of(item) for of in columns.values()] for item in items])
+Rows = Sequence[Mapping[str, str]]  # head -> cell; its lines are parted by newlines
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +49,9 @@ class Section:
 
     title: str
     text: str = ""
-    grid: Grid | None = None
+    grid: Rows = ()
     legend: str = ""  # below the grid
-    behind: Grid | None = None  # every test, folded away
+    behind: Rows = ()  # every test, folded away
     lines: Sequence[str] = ()  # of a list
     folded: bool = False  # whether the HTML page shows it only on a click
 
@@ -120,7 +110,7 @@ def sections_of(report: TableReport) -> list[Section]:
         )
         sections.append(Section("Intervals over speakers", text, grid))
     if result.comparisons:
-        text, grid, behind = how_tested(report), _pair_grid(report), _test_grid(report)
+        text, grid, behind = how_tested(report), pair_grid(report), _test_grid(report)
         sections.append(Section("Comparisons", text, grid, behind=behind))
     if report.claims:
         sections.append(Section("The paper's claims", LEGEND, _claim_grid(report)))
@@ -132,7 +122,7 @@ def sections_of(report: TableReport) -> list[Section]:
     return [*sections, Section("Runs", "", _run_grid(report), folded=True)]
 
 
-def _score_grid(report: TableReport) -> Grid:
+def _score_grid(report: TableReport) -> list[dict[str, str]]:
     """The table itself: each cell's score, interval, spread over seeds and paper."""
 
     def lines(row: str, column: Column, cell: Cell | None) -> Iterable[str]:
@@ -149,124 +139,118 @@ def _score_grid(report: TableReport) -> Grid:
 
 def _columns_grid(
     report: TableReport, lines: Callable[[str, Column, Cell | None], Iterable[str]]
-) -> Grid:
+) -> list[dict[str, str]]:
     spec, result = report.result.spec, report.result
-    rows = []
-    for key, row in spec.rows.items():
-        cells = [(column, result.cells[key].get(column)) for column in spec.columns]
-        rows.append([row.name, *("\n".join(lines(key, *cell)) for cell in cells)])
-    rows.append(["chance", *(printed(result.chance.get(c)) for c in spec.columns)])
-    return Grid(["model", *map(spec.column_name, spec.columns)], rows)
+    names = {column: spec.column_name(column) for column in spec.columns}
+    rows = [
+        {"model": row.name}
+        | {
+            name: "\n".join(lines(key, column, result.cells[key].get(column)))
+            for column, name in names.items()
+        }
+        for key, row in spec.rows.items()
+    ]
+    chance = {name: printed(result.chance.get(c)) for c, name in names.items()}
+    return [*rows, {"model": "chance"} | chance]
 
 
-def _fold_grid(report: TableReport) -> Grid:
+def _fold_grid(report: TableReport) -> list[dict[str, str]]:
     """Each fold's scores."""
     spec, cells = report.result.spec, report.result.cells
-    rows = [
-        [
-            row.name,
-            spec.column_name(column),
-            *(printed(cells[key][column].by_fold.get(n)) for n in spec.folds),
-        ]
+    return [
+        {"model": row.name, "score": spec.column_name(column)}
+        | {f"fold {n}": printed(cells[key][column].by_fold.get(n)) for n in spec.folds}
         for key, row in spec.rows.items()
         for column in spec.columns
         if column in cells[key]
     ]
-    return Grid(["model", "score", *(f"fold {n}" for n in spec.folds)], rows)
 
 
-def _pair_columns(
-    report: TableReport,
-) -> dict[str, Callable[[TableComparison], str]]:
-    spec = report.result.spec
-    return {
-        "rows": lambda found: spec.pair_name(found.pair),
-        "score": lambda found: spec.column_name(found.pair.column),
-    }
-
-
-def _pair_grid(report: TableReport) -> Grid:
+def pair_grid(report: TableReport) -> list[dict[str, str]]:
     """One verdict a comparison."""
-    columns = {
-        **_pair_columns(report),
-        "difference": lambda found: with_ends(found.result),
-        "p (Holm)": lambda found: p_text(found.p_holm),
-        "verdict": lambda found: found.words,
-    }
-    return tabulate(report.result.comparisons, columns)
+    return [
+        _pair_names(report, found)
+        | {
+            "difference": with_ends(found.result),
+            "p (Holm)": p_text(found.p_holm),
+            "verdict": found.words,
+        }
+        for found in report.result.comparisons
+    ]
 
 
-def _test_grid(report: TableReport) -> Grid:
+def _pair_names(report: TableReport, found: TableComparison) -> dict[str, str]:
+    spec, pair = report.result.spec, found.pair
+    return {"rows": spec.pair_name(pair), "score": spec.column_name(pair.column)}
+
+
+def _test_grid(report: TableReport) -> list[dict[str, str]]:
     """Every test behind the verdicts."""
     comparisons = report.result.comparisons
-
-    def bounds(basis: Basis) -> Callable[[TableComparison], str]:
-        def text(found: TableComparison) -> str:
-            test = found.tests.get(basis)
-            return f"{ends(test, '+.3f')}, p {p_text(test.p)}" if test else "n/a"
-
-        return text
-
     bases = [b for b in Basis if any(b in c.tests for c in comparisons)]
-    columns = {
-        **_pair_columns(report),
-        "verdict by": lambda found: f"{found.how}, over {found.basis}",
-        **{f"over {basis}": bounds(basis) for basis in bases},
-        "pooled": lambda found: with_ends(found.pooled),
-        "by seed": seed_tests,
-    }
-    return tabulate(comparisons, columns)
+
+    def text(test: Comparison | None) -> str:
+        return f"{ends(test, '+.3f')}, p {p_text(test.p)}" if test else "n/a"
+
+    return [
+        _pair_names(report, found)
+        | {"verdict by": f"{found.how}, over {found.basis}"}
+        | {f"over {basis}": text(found.tests.get(basis)) for basis in bases}
+        | {"pooled": with_ends(found.pooled), "by seed": seed_tests(found)}
+        for found in comparisons
+    ]
 
 
-def _claim_grid(report: TableReport) -> Grid:
+def _claim_grid(report: TableReport) -> list[dict[str, str]]:
     """What the paper says, and what became of it."""
-    columns: dict[str, Callable[[ClaimResult], str]] = {
-        "claim": lambda claim: claim.claim.says,
-        "verdict": lambda claim: f"**{claim.words}**",
-        "differences here": lambda claim: "\n".join(
-            condition_text(report, found) for found in claim.conditions
-        ),
-        "in the paper": lambda claim: "\n".join(
-            signed(found.paper) for found in claim.conditions
-        ),
-    }
-    return tabulate(report.claims, columns)
+    return [
+        {
+            "claim": claim.claim.says,
+            "verdict": f"**{claim.words}**",
+            "differences here": "\n".join(
+                condition_text(report, found) for found in claim.conditions
+            ),
+            "in the paper": "\n".join(signed(c.paper) for c in claim.conditions),
+        }
+        for claim in report.claims
+    ]
 
 
-def _hardware_grid(report: TableReport) -> Grid:
+def _hardware_grid(report: TableReport) -> list[dict[str, str]]:
     """What was trained on which kind of machine."""
 
-    def hosts(share: HardwareShare) -> str:
-        more = len(share.hosts) - 4
-        return ", ".join(share.hosts[:4]) + f" and {more} more" * (more > 0)
+    def listed(hosts: Sequence[str]) -> str:
+        more = len(hosts) - 4
+        return ", ".join(hosts[:4]) + f" and {more} more" * (more > 0)
 
-    columns: dict[str, Callable[[HardwareShare], str]] = {
-        "hardware": lambda share: share.hardware,
-        "software": lambda share: share.software,
-        "machines": hosts,
-        "trainings": lambda share: str(share.trainings),
-        "wall time": lambda share: duration(share.seconds),
-    }
-    return tabulate(hardware_shares(report.times.values()), columns)
+    return [
+        {
+            "hardware": share.hardware,
+            "software": share.software,
+            "machines": listed(share.hosts),
+            "trainings": str(share.trainings),
+            "wall time": duration(share.seconds),
+        }
+        for share in hardware_shares(report.times.values())
+    ]
 
 
-def _run_grid(report: TableReport) -> Grid:
+def _run_grid(report: TableReport) -> list[dict[str, str]]:
     """Each run: what it took, and the files that it is of."""
-    times = report.times
-
-    def took(of: Callable[[Any], str]) -> Callable[[RunRecord], str]:
-        return lambda run: of(times[run.key]) if run.key in times else ""
-
-    def quoted(text: object, nothing: str = "") -> str:
-        return f"`{text}`" if text else nothing
-
-    columns: dict[str, Callable[[RunRecord], str]] = {
-        "run": lambda run: describe_run(report, run.key),
-        "training took": took(lambda time: duration(time.seconds)),
-        "epochs": took(lambda time: str(time.epochs)),
-        "on": took(lambda time: ", ".join(time.hosts)),
-        "predictions": lambda run: quoted(run.predictions, "**missing**"),
-        "config": lambda run: quoted(run.config),
-        "training": lambda run: quoted(run.training[:16]),
-    }
-    return tabulate(report.records, columns)
+    rows = []
+    for run in report.records:
+        time = report.times.get(run.key)
+        rows.append(
+            {
+                "run": describe_run(report, run.key),
+                "training took": duration(time.seconds) if time else "",
+                "epochs": str(time.epochs) if time else "",
+                "on": ", ".join(time.hosts) if time else "",
+                "predictions": f"`{run.predictions or ''}`",
+                "config": f"`{run.config}`",
+                "training": f"`{run.training[:16]}`",
+            }
+        )
+        rows[-1] |= {head: "" for head, text in rows[-1].items() if text == "``"}
+        rows[-1]["predictions"] = rows[-1]["predictions"] or "**missing**"
+    return rows

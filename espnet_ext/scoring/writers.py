@@ -3,21 +3,20 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from espnet_ext.scoring.bootstrap import Comparison, Interval
+from espnet_ext.scoring.bootstrap import Interval
 from espnet_ext.scoring.claims import ClaimResult
-from espnet_ext.scoring.comparisons import TableComparison
 from espnet_ext.scoring.folds import ANY_CORPUS
 from espnet_ext.scoring.names import METRIC_NAMES
-from espnet_ext.scoring.pages import Grid, fill, tabulate
+from espnet_ext.scoring.pages import fill, pair_grid
 from espnet_ext.scoring.runs import RunRecord
 from espnet_ext.scoring.scores import Cell
 from espnet_ext.scoring.spec import Column, Pair
-from espnet_ext.scoring.text import ends, p_text, plain, printed, signed, six
+from espnet_ext.scoring.text import ends, plain, printed, signed, six
 from espnet_ext.scoring.trainings import hardware_shares
 from espnet_ext.scoring.verdicts import Basis
 from espnet_ext.scoring.words import (
@@ -82,85 +81,67 @@ def write_report(
     return [output / name for name in ("RESULTS.md", *list(texts)[:-1], *plots)]
 
 
-def _csv(grid: Grid) -> str:
+def _csv(rows: Sequence[Mapping[str, object]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([grid.heads, *grid.rows])
+    writer = csv.DictWriter(text, [*rows[0]] if rows else (), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue()
+
+
+def _numbers(found: object, names: Mapping[str, str]) -> dict[str, str]:
+    """Numbers by column, blank where there are none; `names` has each one's field."""
+    return {name: six(getattr(found, of, None)) for name, of in names.items()}
+
+
+def _interval(found: Interval | None, name: str, ends: str) -> dict[str, str]:
+    names = {name: "estimate", f"{ends}low": "low", f"{ends}high": "high"}
+    return _numbers(found, names)
 
 
 def table_csv(report: TableReport) -> str:
     """A line a row and metric, every metric that is scored or has a paper's value."""
-    result, spec = report.result, report.result.spec
-    found = [
-        (row, column, cell, paper)
-        for row, described in spec.rows.items()
-        for corpus in spec.corpora
-        for column in (Column(corpus, metric) for metric in METRIC_NAMES)
-        for cell in [result.cells[row].get(column)]
-        for paper in [described.paper.get(column)]
-        if cell or paper is not None
-    ]
-
-    def of(get: Callable[[Cell], Any]) -> Callable[[tuple], str]:
-        return lambda line: get(line[2]) if line[2] else ""
-
-    columns: dict[str, Callable[[tuple], Any]] = {
-        "row": lambda line: line[0],
-        "name": lambda line: spec.rows[line[0]].name,
-        "corpus": lambda line: line[1].corpus,
-        "metric": lambda line: line[1].metric,
-        "mean": of(lambda cell: six(cell.mean.estimate)),
-        "mean_low": of(lambda cell: six(cell.mean.low)),
-        "mean_high": of(lambda cell: six(cell.mean.high)),
-        "pooled": of(lambda cell: six(cell.pooled.estimate)),
-        "pooled_low": of(lambda cell: six(cell.pooled.low)),
-        "pooled_high": of(lambda cell: six(cell.pooled.high)),
-        "seed_deviation": of(lambda cell: six(cell.seed_deviation)),
-        "runs": of(lambda cell: cell.runs),
-        "expected_runs": of(lambda cell: cell.expected),
-        "chance": lambda line: six(result.chance.get(line[1])),
-        "paper": lambda line: six(line[3]),
-        "difference": lambda line: (
-            "" if None in line else six(line[2].mean.estimate - line[3])
-        ),
-        "paper_corrected": lambda line: six(spec.rows[line[0]].corrected.get(line[1])),
-        "comparable": lambda line: (
-            ("no" if result.incomparable(line[1].corpus) else "yes")
-            if line[3] is not None
-            else ""
-        ),
-    }
-    return _csv(tabulate(found, columns))
+    result, rows = report.result, []
+    for key, described in result.spec.rows.items():
+        for column in (Column(c, m) for c in result.spec.corpora for m in METRIC_NAMES):
+            cell, paper = result.cells[key].get(column), described.paper.get(column)
+            if cell is None and paper is None:
+                continue
+            comparable = "no" if result.incomparable(column.corpus) else "yes"
+            gap = cell.mean.estimate - paper if cell and paper is not None else None
+            rows.append(
+                {"row": key, "name": described.name, **asdict(column)}
+                | _interval(cell and cell.mean, "mean", "mean_")
+                | _interval(cell and cell.pooled, "pooled", "pooled_")
+                | _numbers(cell, {"seed_deviation": "seed_deviation"})
+                | {
+                    "runs": cell.runs if cell else "",
+                    "expected_runs": cell.expected if cell else "",
+                    "chance": six(result.chance.get(column)),
+                    "paper": six(paper),
+                    "difference": six(gap),
+                    "paper_corrected": six(described.corrected.get(column)),
+                    "comparable": comparable if paper is not None else "",
+                }
+            )
+    return _csv(rows)
 
 
 def comparisons_csv(report: TableReport) -> str:
     """A line a comparison, with every test behind its verdict."""
-
-    def test_of(basis: Basis, end: str) -> Callable[[TableComparison], str]:
-        return lambda found: six(getattr(found.tests.get(basis), end, None))
-
-    columns: dict[str, Callable[[TableComparison], str]] = {
-        "first": lambda found: found.pair.first,
-        "second": lambda found: found.pair.second,
-        "corpus": lambda found: found.pair.column.corpus,
-        "metric": lambda found: found.pair.column.metric,
-        "difference": lambda found: six(found.result.difference),
-        "low": lambda found: six(found.result.low),
-        "high": lambda found: six(found.result.high),
-        "p": lambda found: six(found.result.p),
-        "p_holm": lambda found: six(found.p_holm),
-        "verdict": lambda found: found.finding,
-        "basis": lambda found: found.basis,
-        "test": lambda found: found.how,
-        **{
-            f"{b}_{end}": test_of(b, end) for b in Basis for end in ("low", "high", "p")
-        },
-        "pooled_difference": lambda found: six(found.pooled.difference),
-        "pooled_low": lambda found: six(found.pooled.low),
-        "pooled_high": lambda found: six(found.pooled.high),
-        "by_seed": seed_tests,
-    }
-    return _csv(tabulate(report.result.comparisons, columns))
+    rows = []
+    for found in report.result.comparisons:
+        pair, difference = found.pair, ("difference", "low", "high")
+        row = {"first": pair.first, "second": pair.second, **asdict(pair.column)}
+        row |= _numbers(found.result, {name: name for name in (*difference, "p")})
+        row |= {"p_holm": six(found.p_holm), "verdict": found.finding}
+        row |= {"basis": found.basis, "test": found.how}
+        for basis in Basis:
+            names = {f"{basis}_{name}": name for name in ("low", "high", "p")}
+            row |= _numbers(found.tests.get(basis), names)
+        row |= _numbers(found.pooled, {f"pooled_{name}": name for name in difference})
+        rows.append(row | {"by_seed": seed_tests(found)})
+    return _csv(rows)
 
 
 def _json(content: Any) -> str:
@@ -188,17 +169,7 @@ def table_json(report: TableReport) -> str:
                 "config": described.config,
                 "train": described.train,
                 "paper": described.paper,
-                "scores": {
-                    column: {
-                        **{
-                            k: v
-                            for k, v in asdict(cell).items()
-                            if k != "over_speakers"
-                        },
-                        "seed_deviation": cell.seed_deviation,
-                    }
-                    for column, cell in result.cells[row].items()
-                },
+                "scores": {c: _cell_json(x) for c, x in result.cells[row].items()},
             }
             for row, described in result.spec.rows.items()
         },
@@ -216,6 +187,12 @@ def table_json(report: TableReport) -> str:
         "runs": [_run_json(report, record) for record in report.records],
     }
     return _json(content)
+
+
+def _cell_json(cell: Cell) -> dict[str, Any]:
+    content = {**asdict(cell), "seed_deviation": cell.seed_deviation}
+    del content["over_speakers"]
+    return content
 
 
 def _names(pair: Pair) -> dict[str, str]:
@@ -305,19 +282,20 @@ def set_json(report: TableReport) -> str:
 
 def set_csv(report: TableReport) -> str:
     """A line a model and metric; speaker columns blank where there are too few."""
-    heads = ("model", "metric", "score", "low", "high", "speaker_low", "speaker_high")
     by_speaker = _intervals(report, "over_speakers")
-    rows = []
-    for name, scores in _intervals(report, "mean").items():
-        for metric, found in scores.items():
-            speaker = by_speaker[name].get(metric)
-            over = (speaker.low, speaker.high) if speaker else (None, None)
-            numbers = (found.estimate, found.low, found.high, *over)
-            rows.append([name, metric, *map(six, numbers)])
+    rows: list[dict[str, object]] = [
+        {"model": name, "metric": metric}
+        | _interval(found, "score", "")
+        | _numbers(
+            by_speaker[name].get(metric), {"speaker_low": "low", "speaker_high": "high"}
+        )
+        for name, scores in _intervals(report, "mean").items()
+        for metric, found in scores.items()
+    ]
     for column in report.result.spec.columns:
         chance = six(report.result.chance[column])
-        rows.append(["chance", column.metric, chance, *[""] * 4])
-    return _csv(Grid(heads, rows))
+        rows.append({"model": "chance", "metric": column.metric, "score": chance})
+    return _csv(rows)
 
 
 def latex(report: TableReport) -> str:
@@ -363,24 +341,14 @@ def latex(report: TableReport) -> str:
 
 def comparisons_latex(report: TableReport) -> str:
     r"""The comparisons for a paper: a ``tabular`` of the ``booktabs`` package."""
-
-    def difference(found: Comparison) -> str:
-        small = _SMALL.format(f"${ends(found, '+.3f')}$")
-        return f"${signed(found.difference)}$ {small}"
-
-    spec = report.result.spec
     heads = ["Models", "Score", "Difference", r"$p_\mathrm{Holm}$", "Verdict"]
-    rows = [
-        [
-            spec.pair_name(found.pair),
-            _escape(spec.column_name(found.pair.column)),
-            difference(found.result),
-            f"${p_text(found.p_holm)}$",
-            found.words,
-        ]
-        for found in report.result.comparisons
-    ]
-    return _tabular("llcrl", [heads, None, *rows], [how_tested(report)])
+    rows: list[Sequence[str] | None] = [heads, None]
+    for row, found in zip(pair_grid(report), report.result.comparisons, strict=True):
+        small = _SMALL.format(f"${ends(found.result, '+.3f')}$")
+        difference = f"${signed(found.result.difference)}$ {small}"
+        p, verdict = f"${row['p (Holm)']}$", row["verdict"]
+        rows.append([row["rows"], _escape(row["score"]), difference, p, verdict])
+    return _tabular("llcrl", rows, [how_tested(report)])
 
 
 _SMALL = r"{{\scriptsize {}}}"
