@@ -156,9 +156,9 @@ def plot_attention(name: str, examples: Sequence[AttentionExample]) -> Figure:
     Weights are drawn as multiples of the uniform weight 1/T, so that utterances of
     different lengths compare: 1 is plain averaging.
     """
-    figure, drawn = panels(len(examples), 1, (8.0, 1.35), room=(0.0, 1.0))
+    figure, drawn = panels([""] * len(examples), 1, (8.0, 1.35), room=(0.0, 1.0))
     styles: dict[str, tuple[str, str]] = {"uniform weight": (FAINT, ":")}
-    for (axes, _, _), example in zip(drawn, examples, strict=True):
+    for axes, example in zip(drawn, examples, strict=True):
         end = float(max(len(weights) for weights in example.weights.values()))
         if example.waveform is not None:
             end = len(example.waveform) / RATE

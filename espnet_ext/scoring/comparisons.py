@@ -12,20 +12,11 @@ from numpy.typing import NDArray
 
 from espnet_ext.scoring import bootstrap
 from espnet_ext.scoring.bootstrap import Comparison, McNemar
-from espnet_ext.scoring.draws import Floats, classes_of, draw_swaps
 from espnet_ext.scoring.folds import Fold
-from espnet_ext.scoring.names import UAR4
-from espnet_ext.scoring.scored import Scored
+from espnet_ext.scoring.metrics import CLASS_METRICS, Floats
+from espnet_ext.scoring.scored import Scored, classes_of
 from espnet_ext.scoring.spec import Pair
-from espnet_ext.scoring.verdicts import (
-    MCNEMAR,
-    STUDENT,
-    SWAPPED,
-    Basis,
-    Judged,
-    compare_scores,
-    of_classes,
-)
+from espnet_ext.scoring.verdicts import MCNEMAR, STUDENT, SWAPPED, Basis, Judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +68,17 @@ def compare(scored: Scored, pair: Pair, swaps: Swaps) -> TableComparison | None:
     how, tests = STUDENT, {}
     for basis, drawn in scored.drawn.items():
         exact, swapped = None, None
-        if of_classes(metric):
+        if metric in CLASS_METRICS:
             how, swapped = SWAPPED, _swapped(scored, pair, folds, seeds, basis, swaps)
             alone = len(folds) == len(seeds) == 1
+            exact = bootstrap.swap_p(difference, swapped)
             if by_seed and alone and basis is Basis.UTTERANCES:
                 how, exact = MCNEMAR, by_seed[0].result.p_mid
         freedom = data.freedom(folds, basis)
         resampled = drawn_difference(folds, drawn)
-        tests[basis] = compare_scores(difference, resampled, freedom, swapped, exact)
-        error = tests[basis].error if swapped is None else float(np.std(swapped))
+        error = float(np.std(resampled))
+        tests[basis] = bootstrap.compare(difference, error, freedom, exact)
+        error = error if swapped is None else float(np.std(swapped))
     trainings = bootstrap.over_trainings(seed_means[0], seed_means[1], error)
     if trainings is not None:
         how, tests[Basis.TRAININGS] = STUDENT, trainings
@@ -93,11 +86,9 @@ def compare(scored: Scored, pair: Pair, swaps: Swaps) -> TableComparison | None:
     first, second = (
         float(np.mean([estimates[row, seed][metric] for seed in seeds])) for row in rows
     )
-    pooled = compare_scores(
-        first - second,
-        drawn_difference([0], {0: pool_drawn}),
-        data.freedom(folds, Basis.UTTERANCES),
-    )
+    error = float(np.std(drawn_difference([0], {0: pool_drawn})))
+    freedom = data.freedom(folds, Basis.UTTERANCES)
+    pooled = bootstrap.compare(first - second, error, freedom)
     return TableComparison(tests, how, 1.0, pair, folds, pooled, by_seed)
 
 
@@ -110,17 +101,13 @@ def _swapped(
     swaps: Swaps,
 ) -> Floats:
     """First row minus second with answers swapped at random, shape (B,)."""
-    of_usual = pair.column.metric == UAR4
-    rows = (pair.first, pair.second)
-    usual = scored.data.usual if of_usual else None
-    found = []
+    rows, found = (pair.first, pair.second), []
+    usual = CLASS_METRICS[pair.column.metric].usual
     for number in folds:
-        key = (rows, number, tuple(seeds), basis, of_usual)
+        key = (rows, number, tuple(seeds), basis, usual)
         if key not in swaps:
-            swaps[key] = draw_swaps(
-                scored.data, rows, number, seeds, scored.sampling, basis, usual
-            )
-        found.append(swaps[key]["uar" if of_usual else pair.column.metric])
+            swaps[key] = scored.swaps(rows, number, seeds, basis, usual=usual)
+        found.append(swaps[key][pair.column.metric])
     return np.mean(found, axis=0)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from espnet_ext.scoring import words
 from espnet_ext.scoring.bootstrap import Comparison
 from espnet_ext.scoring.claims import LEGEND
 from espnet_ext.scoring.comparisons import TableComparison
@@ -23,19 +24,7 @@ from espnet_ext.scoring.text import (
 )
 from espnet_ext.scoring.trainings import hardware_shares
 from espnet_ext.scoring.verdicts import Basis
-from espnet_ext.scoring.words import (
-    TableReport,
-    condition_text,
-    describe_run,
-    describe_tests,
-    hardware_total,
-    how_tested,
-    how_to_read,
-    limits_of,
-    paper_lines,
-    seed_tests,
-    warnings_of,
-)
+from espnet_ext.scoring.words import TableReport
 
 Images = Mapping[str, tuple[str, bytes]]  # file's stem -> caption and PNG
 
@@ -69,8 +58,8 @@ def fill(template: str, report: TableReport, images: Images) -> str:
     values: dict[str, Any] = {
         "title": report.result.spec.title,
         "made_with": asdict(report.environment),
-        "tested": describe_tests(report),
-        "warnings": warnings_of(report),
+        "tested": words.describe_tests(report),
+        "warnings": words.warnings_of(report),
         "sections": [s for s in sections_of(report) if s.grid or s.lines],
     }
     filled = environment.get_template(template).render(images=images, **values)
@@ -81,7 +70,7 @@ def sections_of(report: TableReport) -> list[Section]:
     """Lay out a table, or models on one test set."""
     result = report.result
     title = "Mean of folds" if report.several_folds else "Scores"
-    sections = [Section(title, "", _score_grid(report), how_to_read(report))]
+    sections = [Section(title, "", _score_grid(report), words.how_to_read(report))]
     if report.several_folds:
         text = (
             "The predictions of all folds put together and scored once: other numbers "
@@ -90,7 +79,9 @@ def sections_of(report: TableReport) -> list[Section]:
         grid = _columns_grid(
             report,
             lambda row, column, cell: (
-                [with_ends(cell.pooled)] if cell else paper_lines(report, row, column)
+                [with_ends(cell.pooled)]
+                if cell
+                else words.paper_lines(report, row, column)
             ),
         )
         sections.append(Section("Pooled over folds", text, grid, folded=True))
@@ -110,14 +101,18 @@ def sections_of(report: TableReport) -> list[Section]:
         )
         sections.append(Section("Intervals over speakers", text, grid))
     if result.comparisons:
-        text, grid, behind = how_tested(report), pair_grid(report), _test_grid(report)
+        text, grid, behind = (
+            words.how_tested(report),
+            pair_grid(report),
+            _test_grid(report),
+        )
         sections.append(Section("Comparisons", text, grid, behind=behind))
     if report.claims:
         sections.append(Section("The paper's claims", LEGEND, _claim_grid(report)))
-    notes = [*limits_of(report), *result.spec.notes]
+    notes = [*words.limits_of(report), *result.spec.notes]
     sections.append(Section("Notes", lines=notes))
     if report.times:
-        text, grid = hardware_total(report), _hardware_grid(report)
+        text, grid = words.hardware_total(report), _hardware_grid(report)
         sections.append(Section("Where and how long", text, grid))
     return [*sections, Section("Runs", "", _run_grid(report), folded=True)]
 
@@ -132,7 +127,7 @@ def _score_grid(report: TableReport) -> list[dict[str, str]]:
             yield ends(cell.mean) + few * (cell.runs != cell.expected)
             if cell.seed_deviation is not None:
                 yield f"± {cell.seed_deviation:.3f} over seeds"
-        yield from paper_lines(report, row, column)
+        yield from words.paper_lines(report, row, column)
 
     return _columns_grid(report, lines)
 
@@ -196,7 +191,7 @@ def _test_grid(report: TableReport) -> list[dict[str, str]]:
         _pair_names(report, found)
         | {"verdict by": f"{found.how}, over {found.basis}"}
         | {f"over {basis}": text(found.tests.get(basis)) for basis in bases}
-        | {"pooled": with_ends(found.pooled), "by seed": seed_tests(found)}
+        | {"pooled": with_ends(found.pooled), "by seed": words.seed_tests(found)}
         for found in comparisons
     ]
 
@@ -208,7 +203,7 @@ def _claim_grid(report: TableReport) -> list[dict[str, str]]:
             "claim": claim.claim.says,
             "verdict": f"**{claim.words}**",
             "differences here": "\n".join(
-                condition_text(report, found) for found in claim.conditions
+                words.condition_text(report, found) for found in claim.conditions
             ),
             "in the paper": "\n".join(signed(c.paper) for c in claim.conditions),
         }
@@ -242,7 +237,7 @@ def _run_grid(report: TableReport) -> list[dict[str, str]]:
         time = report.times.get(run.key)
         rows.append(
             {
-                "run": describe_run(report, run.key),
+                "run": words.describe_run(report, run.key),
                 "training took": duration(time.seconds) if time else "",
                 "epochs": str(time.epochs) if time else "",
                 "on": ", ".join(time.hosts) if time else "",

@@ -61,25 +61,21 @@ def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:
 
 
 def panels(
-    number: int,
+    titles: Sequence[str],
     columns: int,
     size: tuple[float, float],
     room: tuple[float, float] = (0.0, 0.0),
+    labels: tuple[str, str] = ("", ""),
     shared: Literal["none", "all"] = "none",
-) -> tuple[Figure, list[tuple[Axes, bool, bool]]]:
-    """Make a figure with a grid of panels, row by row.
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure with a grid of panels, row by row, each with its title.
 
-    Args:
-        number: Of panels.
-        columns: At most so many beside each other.
-        size: Width and height of a panel in inches.
-        room: What the figure needs beside them.
-        shared: Which panels share their axes.
-
-    Returns:
-        The figure, and of each panel its axes, whether they are the first of their row
-        and the last of their column.
+    At most so many columns of panels of that size (width and height in inches), and
+    what room the figure needs beside them. The labels, x and y, are written below the
+    last panel of a column and before the first of a row; `shared` axes have numbers
+    there only.
     """
+    number = len(titles)
     columns = min(number, columns)
     rows = math.ceil(number / columns)
     inches = (columns * size[0] + room[0], rows * size[1] + room[1])
@@ -87,10 +83,14 @@ def panels(
     grid = figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared)
     for axes in grid.flat[number:]:
         axes.set_visible(False)
-    return figure, [
-        (axes, place % columns == 0, place + columns >= number)
-        for place, axes in enumerate(grid.flat[:number])
-    ]
+    for place, (axes, title) in enumerate(zip(grid.flat, titles, strict=False)):
+        axes.set_title(title, fontsize=11)
+        axes.set_ylabel(labels[1] if place % columns == 0 else "")
+        last = place + columns >= number
+        axes.set_xlabel(labels[0] if last else "")
+        if shared == "all":
+            axes.tick_params(labelbottom=last)
+    return figure, list(grid.flat[:number])
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +108,10 @@ def plot_scores(
 ) -> Figure:
     """Dot plot of a table: a panel a column, 95 % intervals and the paper's values."""
     size = (2.6, 0.8 + 0.32 * len(rows))
-    figure, drawn = panels(len(columns), 4, size, room=(1.6, 0.5))
+    titles = [column.title for column in columns]
+    figure, drawn = panels(titles, 4, size, room=(1.6, 0.5))
     heights = np.arange(len(rows))[::-1]
-    for (axes, first, _), column in zip(drawn, columns, strict=True):
+    for place, (axes, column) in enumerate(zip(drawn, columns, strict=True)):
         _draw_scores(axes, heights, column)
         axes.set_title(column.title, fontsize=10.5)
         axes.set_ylim(-0.7, len(rows) - 0.3)
@@ -118,7 +119,7 @@ def plot_scores(
         axes.grid(axis="x", color=GRID)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         tidy(axes)
-        axes.tick_params(axis="y", length=0, labelleft=first)
+        axes.tick_params(axis="y", length=0, labelleft=place % 4 == 0)
     handles = [Line2D([], [], color=BLUE, marker="o", lw=2.2, label="95 % interval")]
     if paper:
         handles.append(Line2D([], [], **_PAPER, label=paper))
@@ -170,13 +171,10 @@ def plot_confusion(systems: Mapping[str, Predictions]) -> Figure:
     """Confusion matrices: shade = share of the true class, number = share and count."""
     side = max(2.6, 0.72 * len(next(iter(systems.values())).classes))
     columns = 2 if len(systems) == 4 else 3
-    size = (side + 0.6, side + 0.75)
-    figure, drawn = panels(len(systems), columns, size, room=(0.9, 0.0))
-    for (axes, first, last), (name, system) in zip(drawn, systems.items(), strict=True):
+    size, labels = (side + 0.6, side + 0.75), ("predicted", "annotated (utterances)")
+    figure, drawn = panels([*systems], columns, size, (0.9, 0.0), labels)
+    for axes, system in zip(drawn, systems.values(), strict=True):
         image = _draw_confusion(axes, system)
-        axes.set_title(name, fontsize=11)
-        axes.set_ylabel("annotated (utterances)" if first else "")
-        axes.set_xlabel("predicted" if last else "")
     bar = figure.colorbar(image, ax=figure.axes, shrink=0.7, pad=0.02)
     bar.set_label("share of the true class")
     bar.outline.set_visible(False)
@@ -211,8 +209,9 @@ def _draw_confusion(axes: Axes, system: Predictions) -> AxesImage:
 
 def plot_calibration(systems: Mapping[str, Predictions]) -> Figure:
     """Reliability diagrams: share of right classes against confidence, a panel each."""
-    figure, drawn = panels(len(systems), 4, (2.7, 3.0), (0.5, 0.2), shared="all")
-    for (axes, first, last), (name, system) in zip(drawn, systems.items(), strict=True):
+    labels = ("confidence", "share right")
+    figure, drawn = panels([*systems], 4, (2.7, 3.0), (0.5, 0.2), labels, "all")
+    for axes, system in zip(drawn, systems.values(), strict=True):
         assert system.probabilities is not None
         assert system.pred_class is not None
         known = np.flatnonzero(system.true_class >= 0)
@@ -225,13 +224,9 @@ def plot_calibration(systems: Mapping[str, Predictions]) -> Figure:
         axes.plot(x, y, "o-", color=BLUE, lw=1.4, clip_on=False)
         ece = f"ECE {found.ece:.3f}"
         axes.text(0.04, 0.95, ece, transform=axes.transAxes, va="top")
-        axes.set_title(name, fontsize=11)
         axes.set(xlim=(0, 1), ylim=(0, 1), box_aspect=1)
-        axes.set_ylabel("share right" if first else "")
-        axes.set_xlabel("confidence" if last else "")
         axes.grid(color=GRID)
         tidy(axes)
-        axes.tick_params(labelbottom=last)
     return figure
 
 
@@ -258,7 +253,8 @@ def plot_training(curves: Mapping[str, Runs]) -> Figure:
     ]
     if any(title.startswith("UAR") for title, _ in shown):
         shown = [panel for panel in shown if not panel[0].startswith("accuracy")]
-    figure, drawn = panels(max(len(shown), 1), 4, (3.7, 3.4))
+    titles = [title for title, _ in shown] or [""]
+    figure, drawn = panels(titles, 4, (3.7, 3.4))
     styles: list[dict[str, Any]] = [
         {
             "color": _MODEL_COLORS[index % len(_MODEL_COLORS)],
@@ -267,7 +263,7 @@ def plot_training(curves: Mapping[str, Runs]) -> Figure:
         }
         for index in range(len(curves))
     ]
-    for (axes, _, _), (title, names) in zip(drawn, shown, strict=False):
+    for axes, (title, names) in zip(drawn, shown, strict=False):
         for style, runs in zip(styles, curves.values(), strict=True):
             color = style["color"]
             valid, train = _pick(runs, "valid", names), _pick(runs, "train", names)
@@ -278,7 +274,6 @@ def plot_training(curves: Mapping[str, Runs]) -> Figure:
             if valid:
                 epochs, means = _mean_curve(valid)
                 axes.plot(epochs, means, **style, markevery=max(1, len(epochs) // 10))
-        axes.set_title(title, fontsize=11)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(color=GRID)

@@ -12,22 +12,15 @@ from espnet_ext.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The utterances a system had to predict, and their truth where it is given.
+    """The utterances a system had to predict, and their truth where it is given."""
 
-    Attributes:
-        path: Where it was read, for messages.
-        ids: Utterance ids.
-        classes: Class names, None if the reference is a manifest only.
-        emotion: Utterance -> class name; without those that are unknown.
-        attributes: Utterance -> attribute -> value; without those that are unknown.
-        columns: ``speaker``, ``gender``, ``corpus`` -> utterance -> value.
-    """
-
-    path: str
+    path: str  # where it was read, for messages
     ids: tuple[str, ...]
-    classes: tuple[str, ...] | None = None
-    emotion: Mapping[str, str] = field(default_factory=dict)
+    classes: tuple[str, ...] | None = None  # None of a list of ids
+    emotion: Mapping[str, str] = field(default_factory=dict)  # where it is known
+    # Utterance -> attribute -> value, where it is known.
     attributes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    # speaker, gender, corpus -> utterance -> value
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from espnet_ext.errors import UserError
-from espnet_ext.scoring.names import METRIC_NAMES, corpus_name
+from espnet_ext.scoring.metrics import METRIC_NAMES
+from espnet_ext.scoring.names import corpus_name
 from espnet_ext.utils.yaml_files import build, read_yaml, unknown_key
 
 # Labels of a corpus that training may show.

@@ -46,11 +46,6 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
-def plural(number: int, word: str) -> str:
-    """A number and what it counts."""
-    return f"{number} {word}{'' if number == 1 else 's'}"
-
-
 def plain(value: Any) -> Any:
     """Make what JSON has: null in place of nan, objects in place of dataclasses."""
     if isinstance(value, float) and math.isnan(value):

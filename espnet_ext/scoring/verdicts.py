@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from numpy.typing import NDArray
 
 from espnet_ext.scoring import bootstrap
 from espnet_ext.scoring.bootstrap import Comparison
+from espnet_ext.scoring.metrics import CLASS_METRICS, Floats
 from espnet_ext.scoring.names import class_name
 
 LEVEL = 0.05
@@ -98,31 +98,9 @@ class Judged:
         return self.finding + _SHORT_SCOPES[self.basis] * (self.finding != "not tested")
 
 
-def compare_scores(
-    difference: float,
-    drawn: NDArray[np.float64],
-    freedom: float,
-    swapped: NDArray[np.float64] | None = None,
-    p: float | None = None,
-) -> Comparison:
-    """Test a difference of two scores, drawn in each resample, shape (B,).
-
-    P is that of an exact test, or of the differences with answers swapped, shape (B,),
-    or of Student's t.
-    """
-    if p is None and swapped is not None:
-        p = bootstrap.swap_p(difference, swapped)
-    return bootstrap.compare(difference, float(np.std(drawn)), freedom, p)
-
-
-def of_classes(metric: str) -> bool:
-    """Whether a metric scores classes, so that answers may be swapped."""
-    return not metric.startswith("ccc")
-
-
 def without_interval(
-    drawn: Mapping[str, NDArray[np.float64]], class_rows: Iterable[int], rows: int
-) -> dict[str, NDArray[np.float64]]:
+    drawn: Mapping[str, Floats], class_rows: Iterable[int], rows: int
+) -> dict[str, Floats]:
     """Scores of resamples by metric, (B,) or (B, M), nan where there are too few rows.
 
     `class_rows` are the rows of each class, `rows` all that are in the scores.
@@ -130,7 +108,8 @@ def without_interval(
     few = any(0 < count < MIN_CLASS_ROWS for count in class_rows)
     return {
         metric: np.full_like(values, np.nan)
-        if rows < MIN_ROWS or (few and metric in ("uar", "macro_f1"))
+        if rows < MIN_ROWS
+        or (few and metric in CLASS_METRICS and CLASS_METRICS[metric].within)
         else values
         for metric, values in drawn.items()
     }

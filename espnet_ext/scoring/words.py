@@ -3,26 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from espnet_ext.scoring import verdicts
 from espnet_ext.scoring.claims import ClaimResult, ConditionResult
 from espnet_ext.scoring.comparisons import TableComparison
 from espnet_ext.scoring.folds import ANY_CORPUS
-from espnet_ext.scoring.names import class_name, code_notes, corpus_name, listed
+from espnet_ext.scoring.names import class_name, code_notes, corpus_name, listed, plural
 from espnet_ext.scoring.runs import RunKey, RunRecord
 from espnet_ext.scoring.scores import TableResult
 from espnet_ext.scoring.spec import Column
-from espnet_ext.scoring.text import duration, p_text, plural, signed
+from espnet_ext.scoring.text import duration, p_text, signed
 from espnet_ext.scoring.trainings import Environment, TrainingTime
-from espnet_ext.scoring.verdicts import (
-    HOW_TESTED,
-    LEVEL,
-    MIN_ROWS,
-    MIN_SPEAKERS,
-    SCOPES,
-    Basis,
-    describe_few,
-    few_rows_note,
-    too_few_resamples,
-)
 
 # Behind a value of the paper that is no yardstick here.
 INCOMPARABLE = "†"
@@ -95,7 +85,7 @@ def warnings_of(report: TableReport) -> list[str]:
             "scales may differ: --corpus NAME scores one alone."
         )
     found += code_notes({describe_run(report, r.key): r.code for r in report.records})
-    return found + too_few_resamples(result.tests, result.resamples)
+    return found + verdicts.too_few_resamples(result.tests, result.resamples)
 
 
 def limits_of_sets(report: TableReport) -> list[str]:
@@ -104,14 +94,16 @@ def limits_of_sets(report: TableReport) -> list[str]:
     for corpus, tested in report.result.test_sets.items():
         few = []
         for fold, counts in tested.classes_by_fold.items():
-            few += describe_few(counts, f" in fold {fold}" * report.several_folds)
+            few += verdicts.describe_few(
+                counts, f" in fold {fold}" * report.several_folds
+            )
         prefix = "" if report.one_set else f"{corpus_name(corpus)}: "
         if few:
-            found.append(f"{prefix}{few_rows_note(few)}")
-        if min(tested.by_fold.values()) < MIN_ROWS:
+            found.append(f"{prefix}{verdicts.few_rows_note(few)}")
+        if min(tested.by_fold.values()) < verdicts.MIN_ROWS:
             found.append(
-                f"{prefix}a test set of fewer than {MIN_ROWS} utterances has no "
-                "interval that could be trusted."
+                f"{prefix}a test set of fewer than {verdicts.MIN_ROWS} utterances has "
+                "no interval that could be trusted."
             )
     return found
 
@@ -131,7 +123,9 @@ def limits_of(report: TableReport) -> list[str]:
 def notes_of(report: TableReport) -> list[str]:
     """What a reader must know of one test set's intervals and tests."""
     result = report.result
-    return limits_of_sets(report) + too_few_resamples(result.tests, result.resamples)
+    return limits_of_sets(report) + verdicts.too_few_resamples(
+        result.tests, result.resamples
+    )
 
 
 def describe_set(report: TableReport) -> str:
@@ -180,19 +174,19 @@ def how_to_read(report: TableReport) -> str:
 def how_tested(report: TableReport) -> str:
     """The legend of the comparisons."""
     result = report.result
-    text = HOW_TESTED.format(
-        level=LEVEL,
+    text = verdicts.HOW_TESTED.format(
+        level=verdicts.LEVEL,
         number=result.tests,
         resamples=result.resamples,
         statistic="the mean of folds" if report.several_folds else "the test set",
     )
     bases = {found.basis for found in result.comparisons}
-    for basis in (basis for basis in Basis if basis in bases):
-        text += f" A verdict over {basis} is {SCOPES[basis]}."
-    if bases <= {Basis.UTTERANCES}:
+    for basis in (basis for basis in verdicts.Basis if basis in bases):
+        text += f" A verdict over {basis} is {verdicts.SCOPES[basis]}."
+    if bases <= {verdicts.Basis.UTTERANCES}:
         text += (
-            f" For a verdict over speakers, fewer than {MIN_SPEAKERS} in a test set "
-            "are too few."
+            f" For a verdict over speakers, fewer than {verdicts.MIN_SPEAKERS} in a "
+            "test set are too few."
         )
     return text
 

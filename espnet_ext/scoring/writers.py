@@ -8,10 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from espnet_ext.scoring import words
 from espnet_ext.scoring.bootstrap import Interval
 from espnet_ext.scoring.claims import ClaimResult
 from espnet_ext.scoring.folds import ANY_CORPUS
-from espnet_ext.scoring.names import METRIC_NAMES
+from espnet_ext.scoring.metrics import METRIC_NAMES
 from espnet_ext.scoring.pages import fill, pair_grid
 from espnet_ext.scoring.runs import RunRecord
 from espnet_ext.scoring.scores import Cell
@@ -19,18 +20,7 @@ from espnet_ext.scoring.spec import Column, Pair
 from espnet_ext.scoring.text import ends, plain, printed, signed, six
 from espnet_ext.scoring.trainings import hardware_shares
 from espnet_ext.scoring.verdicts import Basis
-from espnet_ext.scoring.words import (
-    INCOMPARABLE,
-    TableReport,
-    describe_set,
-    how_tested,
-    limits_of,
-    limits_of_sets,
-    notes_of,
-    paper_lines,
-    seed_tests,
-    warnings_of,
-)
+from espnet_ext.scoring.words import TableReport
 from espnet_ext.utils.atomic import atomic_dir, atomic_write_text
 
 if TYPE_CHECKING:  # --plots false must not wait for matplotlib
@@ -140,7 +130,7 @@ def comparisons_csv(report: TableReport) -> str:
             names = {f"{basis}_{name}": name for name in ("low", "high", "p")}
             row |= _numbers(found.tests.get(basis), names)
         row |= _numbers(found.pooled, {f"pooled_{name}": name for name in difference})
-        rows.append(row | {"by_seed": seed_tests(found)})
+        rows.append(row | {"by_seed": words.seed_tests(found)})
     return _csv(rows)
 
 
@@ -157,8 +147,8 @@ def table_json(report: TableReport) -> str:
         "environment": report.environment,
         "resamples": result.resamples,
         "seed": result.seed,
-        "warnings": warnings_of(report),
-        "limits": limits_of(report),
+        "warnings": words.warnings_of(report),
+        "limits": words.limits_of(report),
         "training_seconds": report.training_seconds,
         "training_gpu_seconds": report.gpu_seconds,
         "hardware": hardware_shares(report.times.values()),
@@ -275,7 +265,7 @@ def set_json(report: TableReport) -> str:
             }
             for found in result.comparisons
         ],
-        "notes": notes_of(report),
+        "notes": words.notes_of(report),
     }
     return _json(content)
 
@@ -311,7 +301,7 @@ def latex(report: TableReport) -> str:
     for row, described in spec.rows.items():
         cells = [result.cells[row].get(column) for column in spec.columns]
         deviations = [c and c.seed_deviation for c in cells]
-        papers = [paper_lines(report, row, column)[:1] for column in spec.columns]
+        papers = [words.paper_lines(report, row, column)[:1] for column in spec.columns]
         rows.append(
             [
                 described.name,
@@ -329,12 +319,12 @@ def latex(report: TableReport) -> str:
     reasons = [r for corpus in spec.corpora if (r := result.incomparable(corpus))]
     last = ""
     if reasons:
-        text = _escape(f"{INCOMPARABLE} not comparable: {'; '.join(reasons)}")
+        text = _escape(f"{words.INCOMPARABLE} not comparable: {'; '.join(reasons)}")
         text = _SMALL.format(text)
         last = rf"\multicolumn{{{len(heads) + 1}}}{{l}}{{{text}}} \\" + "\n"
-    notes = [*warnings_of(report), *limits_of(report)]
+    notes = [*words.warnings_of(report), *words.limits_of(report)]
     if report.one_set:
-        notes = notes_of(report)
+        notes = words.notes_of(report)
     rows += [None, ["Chance", *chance]]
     return _tabular("l" + "c" * len(heads), rows, notes, last)
 
@@ -348,7 +338,7 @@ def comparisons_latex(report: TableReport) -> str:
         difference = f"${signed(found.result.difference)}$ {small}"
         p, verdict = f"${row['p (Holm)']}$", row["verdict"]
         rows.append([row["rows"], _escape(row["score"]), difference, p, verdict])
-    return _tabular("llcrl", rows, [how_tested(report)])
+    return _tabular("llcrl", rows, [words.how_tested(report)])
 
 
 _SMALL = r"{{\scriptsize {}}}"
@@ -362,7 +352,7 @@ _LATEX = {
     ">": "$>$",
     "−": "$-$",
     "±": r"$\pm$",
-    INCOMPARABLE: r"$^\dagger$",
+    words.INCOMPARABLE: r"$^\dagger$",
 }
 
 
@@ -410,7 +400,7 @@ def terminal(report: TableReport) -> str:
         intervals = [ends(cell.mean) if cell else "" for cell in cells]
         paper = [
             f"{spec.source} {described.paper[column]:.3f}"
-            + INCOMPARABLE * bool(result.incomparable(column.corpus))
+            + words.INCOMPARABLE * bool(result.incomparable(column.corpus))
             if column in described.paper
             else ""
             for column in spec.columns
@@ -421,12 +411,12 @@ def terminal(report: TableReport) -> str:
             *([line("", paper)] if any(paper) else []),
         ]
     chance = [printed(result.chance.get(column)) for column in spec.columns]
-    tested = f"{describe_set(report)}; " if report.one_set else ""
+    tested = f"{words.describe_set(report)}; " if report.one_set else ""
     lines += [rule, line("chance", chance), f"{tested}[95 % bootstrap interval]"]
     if report.claims:
         lines += ["", f"What the {spec.source} claims, on this data:"]
         lines += [f"{c.words:28} {c.claim.says}" for c in report.claims]
-    notes = warnings_of(report)
+    notes = words.warnings_of(report)
     if report.one_set:
-        notes = [*limits_of_sets(report), *notes]
+        notes = [*words.limits_of_sets(report), *notes]
     return "\n".join([*lines, *(f"note: {text}" for text in notes)])
