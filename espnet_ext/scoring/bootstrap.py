@@ -55,18 +55,14 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """First score minus second, its interval and two-sided p value of no difference.
-
-    The ends are nan where the difference's standard error is not known and nan;
-    `freedom` are the degrees of freedom of Student's t.
-    """
+    """First score minus second, its interval and test of no difference."""
 
     difference: float
-    low: float
+    low: float  # nan where the error is
     high: float
-    p: float
-    error: float
-    freedom: float
+    p: float  # two-sided
+    error: float  # standard error; nan where it is not known
+    freedom: float  # degrees of freedom of Student's t
 
     def p_not_above(self, margin: float, sign: float = 1.0) -> float:
         """One-sided p value of a difference of `margin` or more.
@@ -313,16 +309,12 @@ def over_trainings(
 
 @dataclass(frozen=True, slots=True)
 class McNemar:
-    """McNemar's two-sided test of two models' accuracy on the same rows.
+    """McNemar's two-sided test of two models' accuracy on the same rows."""
 
-    `only_first` and `only_second` count the rows that only one model has right. The
-    exact p value is conservative, mid-p closer to its level and the one to report.
-    """
-
-    only_first: int
+    only_first: int  # rows that only this model has right
     only_second: int
-    p_exact: float
-    p_mid: float
+    p_exact: float  # conservative
+    p_mid: float  # closer to its level: the one to report
 
 
 def mcnemar(right_first: ArrayLike, right_second: ArrayLike) -> McNemar:

@@ -243,7 +243,7 @@ def pooled_predictions(
 
 
 def _of_corpus(predictions: Predictions, corpus: str, spec: TableSpec) -> Predictions:
-    """Keep the rows of one corpus."""
+    """Keep the rows of one corpus; all, if the table has one and they name none."""
     unnamed = len(spec.corpora) == 1 and set(predictions.corpus) == {UNKNOWN}
     return predictions if unnamed else select_corpus(predictions, corpus)
 

@@ -151,17 +151,23 @@ def class_counts(true: ArrayLike, pred: ArrayLike) -> tuple[NDArray, NDArray, ND
     return in_truth, in_pred, in_pred & in_truth
 
 
-def class_scores(true: ArrayLike, pred: ArrayLike) -> dict[str, float]:
+def class_scores(
+    true: ArrayLike, pred: ArrayLike, *, usual: bool = False
+) -> dict[str, float]:
     """Accuracy, UAR and macro-F1 of class ids >= 0, shape (N,) each.
 
+    With `usual`, the metrics of the usual four classes, which all rows must be of.
     UAR and macro-F1 are means over the classes present in the truth. They equal
     scikit-learn's ``recall_score`` and ``f1_score`` with ``average="macro",
     labels=np.unique(true), zero_division=0``; without ``labels``, scikit-learn adds a
     zero for every class that is only predicted.
     """
     counts = [c.sum(axis=0) for c in class_counts(*_class_pair(true, pred))]
-    metrics = {name: m for name, m in CLASS_METRICS.items() if not m.usual}
-    return {name: float(metric.score(*counts)) for name, metric in metrics.items()}
+    return {
+        name: float(metric.score(*counts))
+        for name, metric in CLASS_METRICS.items()
+        if metric.usual == usual
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How metrics, corpora, models and classes are written in tables and figures."""
+"""How corpora, models and classes are written in tables and figures."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -14,14 +14,7 @@ from espnet_ext.scoring.claims import LEGEND
 from espnet_ext.scoring.comparisons import TableComparison
 from espnet_ext.scoring.scores import Cell
 from espnet_ext.scoring.spec import Column
-from espnet_ext.scoring.text import (
-    duration,
-    ends,
-    p_text,
-    printed,
-    signed,
-    with_ends,
-)
+from espnet_ext.scoring.text import duration, ends, p_text, printed, signed, with_ends
 from espnet_ext.scoring.trainings import hardware_shares
 from espnet_ext.scoring.verdicts import Basis
 from espnet_ext.scoring.words import TableReport

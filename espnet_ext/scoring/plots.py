@@ -5,6 +5,7 @@ Universal Design", 2008). Figures are built without pyplot: no display is needed
 """
 
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -230,13 +231,13 @@ def plot_calibration(systems: Mapping[str, Predictions]) -> Figure:
     return figure
 
 
-# Title, and a statistic under the names that trainers give it.
-_CURVES = (
-    ("loss", ("loss",)),
-    ("CCC (validation)", ("ccc",)),
-    ("UAR (validation)", ("uar",)),
-    ("accuracy (validation)", ("acc", "accuracy")),
-)
+# Statistics in the log, and the titles of their panels.
+_CURVES = {
+    "loss": "loss",
+    "ccc": "CCC (validation)",
+    "uar": "UAR (validation)",
+    "acc": "accuracy (validation)",
+}
 Runs = Sequence[Mapping[str, Curve]]  # of one model: "<section>/<statistic>" -> curve
 
 
@@ -246,30 +247,27 @@ def plot_training(curves: Mapping[str, Runs]) -> Figure:
     Of several runs of a model each is drawn thin, and their mean thick.
     """
     shown = [
-        (title, names)
-        for title, names in _CURVES
-        if any(_pick(runs, "valid", names) for runs in curves.values())
-        or (title == "loss" and any(_pick(r, "train", names) for r in curves.values()))
+        name
+        for name in _CURVES
+        if any(_pick(runs, f"valid/{name}") for runs in curves.values())
+        or (name == "loss" and any(_pick(r, "train/loss") for r in curves.values()))
     ]
-    if any(title.startswith("UAR") for title, _ in shown):
-        shown = [panel for panel in shown if not panel[0].startswith("accuracy")]
-    titles = [title for title, _ in shown] or [""]
+    if "uar" in shown:
+        shown = [name for name in shown if name != "acc"]
+    titles = [_CURVES[name] for name in shown] or [""]
     figure, drawn = panels(titles, 4, (3.7, 3.4))
+    looks = itertools.cycle(zip(_MODEL_COLORS, _MODEL_MARKERS, strict=True))
     styles: list[dict[str, Any]] = [
-        {
-            "color": _MODEL_COLORS[index % len(_MODEL_COLORS)],
-            "marker": _MODEL_MARKERS[index % len(_MODEL_MARKERS)],
-            **{"ms": 4, "lw": 1.5},
-        }
-        for index in range(len(curves))
+        {"color": color, "marker": marker, "ms": 4, "lw": 1.5}
+        for _, (color, marker) in zip(curves, looks, strict=False)
     ]
-    for axes, (title, names) in zip(drawn, shown, strict=False):
+    for axes, name in zip(drawn, shown, strict=False):
         for style, runs in zip(styles, curves.values(), strict=True):
             color = style["color"]
-            valid, train = _pick(runs, "valid", names), _pick(runs, "train", names)
+            valid, train = _pick(runs, f"valid/{name}"), _pick(runs, f"train/{name}")
             for curve in valid if len(valid) > 1 else ():
                 axes.plot(curve.epochs, curve.values, color=color, lw=0.6, alpha=0.4)
-            if train and title == "loss":
+            if train and name == "loss":
                 axes.plot(*_mean_curve(train), color=color, lw=1, ls=":")
             if valid:
                 epochs, means = _mean_curve(valid)
@@ -287,13 +285,9 @@ def plot_training(curves: Mapping[str, Runs]) -> Figure:
     return figure
 
 
-def _pick(runs: Runs, section: str, names: Sequence[str]) -> list[Curve]:
-    """The curve of each run that has one, under the first name that it has."""
-    found = (
-        next((run[f"{section}/{n}"] for n in names if f"{section}/{n}" in run), None)
-        for run in runs
-    )
-    return [curve for curve in found if curve is not None]
+def _pick(runs: Runs, name: str) -> list[Curve]:
+    """The curve of each run that has one."""
+    return [run[name] for run in runs if name in run]
 
 
 def _mean_curve(runs: Sequence[Curve]) -> tuple[list[int], list[float]]:

@@ -280,13 +280,13 @@ class _Table:
 
         Those that are nan in some rows only are refused: they would go unscored.
         """
-        if all(np.isnan(values).all() for values in columns.values()):
+        blanks = {column: np.isnan(values) for column, values in columns.items()}
+        if all(blank.all() for blank in blanks.values()):
             return False
-        for column, values in columns.items():
-            if np.isnan(values).any():
+        for column, blank in blanks.items():
+            if blank.any():
                 fault = f"{column} is blank here and filled elsewhere: predict every "
-                row = int(np.argmax(np.isnan(values)))
-                raise self.error(row, f"{fault}utterance")
+                raise self.error(int(np.argmax(blank)), f"{fault}utterance")
         return True
 
 
@@ -296,43 +296,40 @@ def _read_table(path: Path) -> _Table:
     try:
         # utf-8-sig: spreadsheets put a byte order mark before the header.
         with open(path, encoding="utf-8-sig", newline="") as stream:
-            return _parse(path, csv.reader(stream, strict=True))
+            reader = csv.reader(stream, strict=True)
+            try:
+                return _parse(path, reader)
+            except csv.Error as fault:
+                raise UserError(f"{path}:{reader.line_num}: {fault}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason})") from None
 
 
 def _parse(path: Path, reader: Any) -> _Table:
     rows: dict[str, tuple[int, list[str]]] = {}  # line and fields by utterance
-
-    def error(text: str) -> UserError:
-        return UserError(f"{path}:{reader.line_num}: {text}")
-
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        if "utterance" not in header:
-            raise UserError(
-                f"{path}:1: no column 'utterance' in the header {','.join(header)!r}"
-            )
-        repeated = sorted({name for name in header if header.count(name) > 1})
-        if repeated:
-            raise UserError(f"{path}:1: column {repeated[0]!r} occurs twice")
-        key = header.index("utterance")
-        for cells in filter(None, reader):
-            if len(cells) != len(header):
-                raise error(f"{len(cells)} fields, but the header has {len(header)}")
-            utterance = cells[key].strip()
-            if not utterance:
-                raise error("no utterance id")
-            if utterance in rows:
-                first = rows[utterance][0]
-                raise error(f"{utterance}: duplicate; first on line {first}")
-            rows[utterance] = reader.line_num, [text.strip() for text in cells]
-    except csv.Error as fault:
-        raise error(str(fault)) from None
+    header = [name.strip() for name in next(reader, [])]
+    if "utterance" not in header:
+        text = f"no column 'utterance' in the header {','.join(header)!r}"
+        raise UserError(f"{path}:1: {text}")
+    if repeated := sorted({name for name in header if header.count(name) > 1}):
+        raise UserError(f"{path}:1: column {repeated[0]!r} occurs twice")
+    for cells in filter(None, reader):
+        where = f"{path}:{reader.line_num}"
+        if len(cells) != len(header):
+            fault = f"{len(cells)} fields, but the header has {len(header)}"
+            raise UserError(f"{where}: {fault}")
+        texts = [text.strip() for text in cells]
+        utterance = texts[header.index("utterance")]
+        if not utterance:
+            raise UserError(f"{where}: no utterance id")
+        if utterance in rows:
+            first = rows[utterance][0]
+            raise UserError(f"{where}: {utterance}: duplicate; first on line {first}")
+        rows[utterance] = reader.line_num, texts
     if not rows:
         raise UserError(f"{path}: no row after the header")
-    lines, texts = zip(*(rows[utt] for utt in sorted(rows)), strict=True)
-    columns = map(list, zip(*texts, strict=True))
+    lines, fields_of = zip(*(rows[utt] for utt in sorted(rows)), strict=True)
+    columns = map(list, zip(*fields_of, strict=True))
     return _Table(path, dict(zip(header, columns, strict=True)), list(lines))
 
 
@@ -413,9 +410,11 @@ def _fill_from_reference(found: Predictions, reference: Reference) -> Prediction
             # The file's own digits stay: a report must not change with --reference.
             elif not abs(true[name][row] - value) <= TRUTH_TOLERANCE:
                 raise contradiction(utterance, name, true[name][row], value)
-    columns: dict[str, Any] = {}
-    for name in ("speaker", "gender", "corpus"):
-        known = reference.columns.get(name, {})
-        pairs = zip(found.ids, getattr(found, name), strict=True)
-        columns[name] = tuple(known.get(u, v) if v == UNKNOWN else v for u, v in pairs)
+    columns: dict[str, Any] = {
+        name: tuple(
+            known.get(utterance, value) if value == UNKNOWN else value
+            for utterance, value in zip(found.ids, getattr(found, name), strict=True)
+        )
+        for name, known in reference.columns.items()
+    }
     return replace(found, true_class=true_class, true=true, **columns)

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.scoring import bootstrap
 from espnet_ext.scoring.folds import Fold, FoldedRuns, RunName
-from espnet_ext.scoring.metrics import CCC_NAMES, CLASS_METRICS, Floats, ccc
+from espnet_ext.scoring.metrics import (
+    CCC_NAMES,
+    CLASS_METRICS,
+    Floats,
+    attribute_scores,
+    class_scores,
+)
 from espnet_ext.scoring.predictions import Predictions
 from espnet_ext.scoring.verdicts import Basis, without_interval
 
@@ -66,6 +72,8 @@ class Scored:
     _pooled: dict[tuple[int, ...], tuple[Estimates, dict[RunName, Draws]]] = field(
         default_factory=dict
     )
+    # Of all metrics, by `swaps`' arguments and whether of the usual classes.
+    _swaps: dict[tuple, Draws] = field(default_factory=dict)
 
     @cached_property
     def estimates(self) -> dict[int, Estimates]:
@@ -150,7 +158,8 @@ class Scored:
 
     def _class_draws(self, fold: Fold, basis: Basis) -> Draws:
         """Metric -> shape (B, M) of the M runs that predict classes."""
-        data, systems, drawn = self.data, _pickers(fold).values(), {}
+        data, systems = self.data, _pickers(fold).values()
+        drawn: Draws = {}
         for within, usual in {(m.within, m.usual) for m in CLASS_METRICS.values()}:
             local = scored_rows(data, fold, usual=usual)
             if not systems or not len(local):
@@ -206,28 +215,33 @@ class Scored:
         self,
         pair: tuple[str, str],
         number: int,
-        seeds: Sequence[int],
+        seeds: tuple[int, ...],
         basis: Basis,
-        *,
-        usual: bool,
-    ) -> Draws:
-        """Differences of two rows' class scores in a fold, answers swapped at random.
+        metric: str,
+    ) -> Floats:
+        """Differences of two rows in a fold, answers swapped at random, shape (B,).
 
-        The answers of all seeds are swapped together, of the usual classes or of all.
+        The answers of all seeds are swapped together.
         """
         data, fold = self.data, self.data.folds[number]
-        rows = scored_rows(data, fold, usual=usual)
-        first, second = (
-            np.stack([classes_of(fold.systems[row, s])[rows] for s in seeds])
-            for row in pair
-        )  # (S, n) each
-        blocks = bootstrap.swap_blocks(
-            data.units(number, basis)[rows],
-            self.sampling.resamples,
-            self.sampling.of_swaps(basis, number),
-        )
-        truth = data.true_class[fold.rows[rows]]
-        return bootstrap.swapped_differences(truth, first, second, blocks)
+        usual = CLASS_METRICS[metric].usual
+        key = (pair, number, seeds, basis, usual)
+        if key not in self._swaps:
+            rows = scored_rows(data, fold, usual=usual)
+            first, second = (
+                np.stack([classes_of(fold.systems[row, s])[rows] for s in seeds])
+                for row in pair
+            )  # (S, n) each
+            blocks = bootstrap.swap_blocks(
+                data.units(number, basis)[rows],
+                self.sampling.resamples,
+                self.sampling.of_swaps(basis, number),
+            )
+            truth = data.true_class[fold.rows[rows]]
+            self._swaps[key] = bootstrap.swapped_differences(
+                truth, first, second, blocks
+            )
+        return self._swaps[key][metric]
 
 
 def classes_of(system: Predictions) -> NDArray[np.int64]:
@@ -265,33 +279,25 @@ def _class_scores(
     data: FoldedRuns, fold: Fold, answer: NDArray[np.int64] | None
 ) -> dict[str, float]:
     """Scores of classes, shape (n,); without an answer, of the most frequent class."""
-    found = {}
-    for name, metric in CLASS_METRICS.items():
-        rows = scored_rows(data, fold, usual=metric.usual)
+    found: dict[str, float] = {}
+    for usual in (False, True):
+        rows = scored_rows(data, fold, usual=usual)
         truth = data.true_class[fold.rows[rows]]
         if len(truth):
-            guess = np.full(len(truth), np.bincount(truth).argmax())
-            scores = bootstrap.class_distribution(
-                truth,
-                (guess if answer is None else answer[rows])[None],
-                [np.ones((1, len(truth)))],
-            )
-            found[name] = float(scores[name][0, 0])
+            frequent = np.full(len(truth), np.bincount(truth).argmax())
+            guess = frequent if answer is None else answer[rows]
+            found |= class_scores(truth, guess, usual=usual)
     return found
 
 
 def estimate(data: FoldedRuns, fold: Fold) -> Estimates:
     """Scores of a fold's test set: of what a run predicts and is annotated."""
-    true = data.true[fold.rows]
+    true = {dim: data.true[fold.rows, i] for i, dim in enumerate(ATTRIBUTES)}
     found: Estimates = {name: {} for name in fold.systems}
     for name, system in _raters(fold).items():
-        scores = found[name]
-        for dim in _rated_dimensions(data, fold):
-            known = ~np.isnan(true[:, dim])
-            pred = system.pred[ATTRIBUTES[dim]][known]
-            scores[f"ccc_{ATTRIBUTES[dim]}"] = ccc(true[known, dim], pred)
-        if len(scores) == len(ATTRIBUTES):
-            scores["ccc"] = float(np.mean(list(scores.values())))
+        found[name] |= attribute_scores(true, system.pred)
+        if len(found[name]) <= len(ATTRIBUTES):  # "ccc" is the mean of all three
+            found[name].pop("ccc", None)
     for name, system in _pickers(fold).items():
         found[name] |= _class_scores(data, fold, classes_of(system))
     return found

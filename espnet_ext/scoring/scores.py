@@ -15,7 +15,7 @@ import numpy as np
 from espnet_ext.corpora.utterance import UNKNOWN
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.bootstrap import Interval, bias_corrected_interval
-from espnet_ext.scoring.comparisons import Swaps, TableComparison, compare
+from espnet_ext.scoring.comparisons import TableComparison, compare
 from espnet_ext.scoring.folds import ANY_CORPUS, gather
 from espnet_ext.scoring.metrics import METRIC_NAMES
 from espnet_ext.scoring.predictions import Predictions
@@ -140,10 +140,9 @@ def score_table(
             speakers=None if UNKNOWN in data.speaker else len(set(data.speaker)),
             fingerprint=data.fingerprint(),
         )
-        swaps: Swaps = {}
         for pair in spec.comparisons:
             if pair.column.corpus == corpus:
-                compared[pair] = compare(scored, pair, swaps)
+                compared[pair] = compare(scored, pair)
     result = TableResult(
         spec=spec,
         cells=cells,

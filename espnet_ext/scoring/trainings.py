@@ -124,9 +124,8 @@ def hardware_shares(times: Iterable[TrainingTime]) -> list[HardwareShare]:
     kinds: dict[tuple[str, str], list[tuple[int, Start]]] = {}
     for number, time in enumerate(times):
         for start in time.starts:
-            kinds.setdefault((start.hardware, start.software), []).append(
-                (number, start)
-            )
+            parts = kinds.setdefault((start.hardware, start.software), [])
+            parts.append((number, start))
     shares = [
         HardwareShare(
             *kind,
@@ -162,7 +161,7 @@ def read_environment(train_logs: Iterable[Path] = ()) -> Environment:
 
     def version(name: str) -> str:
         ran = [packages[name] for packages in trained if name in packages]
-        ran = ran or [here[name]] if name in here else ran
+        ran = ran or [here[n] for n in (name,) if n in here]
         return "; ".join(dict.fromkeys(map(in_words, ran))) or "not installed"
 
     return Environment(

@@ -8,13 +8,11 @@ resampling. README.md has the error rates that were measured.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 
 from espnet_ext.scoring import bootstrap
-from espnet_ext.scoring.bootstrap import Comparison
 from espnet_ext.scoring.metrics import CLASS_METRICS, Floats
 from espnet_ext.scoring.names import class_name
 
@@ -45,7 +43,7 @@ SCOPES = {
     Basis.UTTERANCES: "of these two trained models on these speakers, and not of the "
     "methods, of which another training is a part",
 }
-_SHORT_SCOPES = {
+SHORT_SCOPES = {
     Basis.TRAININGS: "",
     Basis.SPEAKERS: " (these models, other speakers)",
     Basis.UTTERANCES: " (these models, these speakers)",
@@ -59,43 +57,6 @@ HOW_TESTED = (
     "({resamples:,} times; of one fold and seed, accuracy by McNemar's mid-p). "
     "Difference and test are of {statistic}."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A comparison of two models in one score: each test that could be made.
-
-    The strongest is the verdict's; `how` names what gave its p value, and `p_holm` is
-    that value corrected over all tests of the report, nan where there is none.
-    """
-
-    tests: dict[Basis, Comparison]
-    how: str
-    p_holm: float
-
-    @property
-    def basis(self) -> Basis:
-        """What the verdict's test draws."""
-        return next(basis for basis in Basis if basis in self.tests)
-
-    @property
-    def result(self) -> Comparison:
-        """The verdict's test."""
-        return self.tests[self.basis]
-
-    @property
-    def finding(self) -> str:
-        """What the comparison shows, in a word or two."""
-        if np.isnan(self.p_holm):
-            return "not tested"
-        if self.p_holm >= LEVEL:
-            return "not shown"
-        return "higher" if self.result.difference > 0 else "lower"
-
-    @property
-    def words(self) -> str:
-        """The finding, and what it holds for."""
-        return self.finding + _SHORT_SCOPES[self.basis] * (self.finding != "not tested")
 
 
 def without_interval(

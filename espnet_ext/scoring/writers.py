@@ -101,12 +101,12 @@ def table_csv(report: TableReport) -> str:
             gap = cell.mean.estimate - paper if cell and paper is not None else None
             rows.append(
                 {"row": key, "name": described.name, **asdict(column)}
-                | _interval(cell and cell.mean, "mean", "mean_")
-                | _interval(cell and cell.pooled, "pooled", "pooled_")
+                | _interval(cell.mean if cell else None, "mean", "mean_")
+                | _interval(cell.pooled if cell else None, "pooled", "pooled_")
                 | _numbers(cell, {"seed_deviation": "seed_deviation"})
                 | {
-                    "runs": cell.runs if cell else "",
-                    "expected_runs": cell.expected if cell else "",
+                    "runs": str(cell.runs) if cell else "",
+                    "expected_runs": str(cell.expected) if cell else "",
                     "chance": six(result.chance.get(column)),
                     "paper": six(paper),
                     "difference": six(gap),
@@ -273,7 +273,7 @@ def set_json(report: TableReport) -> str:
 def set_csv(report: TableReport) -> str:
     """A line a model and metric; speaker columns blank where there are too few."""
     by_speaker = _intervals(report, "over_speakers")
-    rows: list[dict[str, object]] = [
+    rows = [
         {"model": name, "metric": metric}
         | _interval(found, "score", "")
         | _numbers(
@@ -300,12 +300,12 @@ def latex(report: TableReport) -> str:
     rows: list[Sequence[str] | None] = [["Model", *heads], None]
     for row, described in spec.rows.items():
         cells = [result.cells[row].get(column) for column in spec.columns]
-        deviations = [c and c.seed_deviation for c in cells]
+        deviations = [c.seed_deviation if c else None for c in cells]
         papers = [words.paper_lines(report, row, column)[:1] for column in spec.columns]
         rows.append(
             [
                 described.name,
-                *(printed(c and c.mean.estimate, nothing="--") for c in cells),
+                *(printed(c.mean.estimate if c else None, nothing="--") for c in cells),
             ]
         )
         for part in (
@@ -343,7 +343,7 @@ def comparisons_latex(report: TableReport) -> str:
 
 _SMALL = r"{{\scriptsize {}}}"
 # What LaTeX reads as a command, or its fonts lack.
-_LATEX = {
+_LATEX: dict[str, str | int | None] = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -406,7 +406,9 @@ def terminal(report: TableReport) -> str:
             for column in spec.columns
         ]
         lines += [
-            line(described.name, (printed(c and c.mean.estimate) for c in cells)),
+            line(
+                described.name, (printed(c.mean.estimate if c else None) for c in cells)
+            ),
             line("", (text.replace("0.", ".") for text in intervals)),
             *([line("", paper)] if any(paper) else []),
         ]
