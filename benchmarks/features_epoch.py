@@ -117,9 +117,8 @@ def _write_store(folder, waves, layers):
         "normalize": True,
     }
     filling = StoreWriter(folder, description)
-    filling.plan(
-        {u: len(w) / extraction.RATE for u, w in waves.items()}, 512_000_000, 1800
-    )
+    seconds = {u: len(w) / extraction.RATE for u, w in waves.items()}
+    filling.plan(seconds, 512e6 / (100 * (layers + 1) * 1024), 1800)
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((layers + 1, 1000, 1024)).astype(np.float16)
     claimed = filling.claim(waves.keys())

@@ -83,18 +83,14 @@ def flops(architecture, waves):
             n = (n - kernel) // stride + 1
             total += 2 * n * channels * width * kernel
             width = channels
-        hidden = architecture.hidden
+        hidden = architecture.hidden_size
         total += 2 * n * width * hidden
-        total += (
-            2
-            * n
-            * hidden
-            * hidden
-            // architecture.pos_groups
-            * (architecture.pos_kernel)
-        )
-        layer = 4 * hidden * hidden + 2 * hidden * architecture.ffn + 2 * n * hidden
-        total += 2 * n * layer * architecture.layers
+        groups = architecture.num_conv_pos_embedding_groups
+        taps = architecture.num_conv_pos_embeddings
+        total += 2 * n * hidden * hidden // groups * taps
+        inner = architecture.intermediate_size
+        layer = 4 * hidden * hidden + 2 * hidden * inner + 2 * n * hidden
+        total += 2 * n * layer * architecture.num_hidden_layers
     return total
 
 
@@ -161,7 +157,7 @@ def _make_runs(args, folder):
             batch.append(wave)
             total += len(wave)
             if total > args.batch_seconds * RATE or i + 1 == len(waves):
-                for _ in model.states(batch, architecture.layers):
+                for _ in model.states(batch, architecture.num_hidden_layers):
                     pass
                 batch, total = [], 0
 

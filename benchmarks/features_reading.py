@@ -41,9 +41,8 @@ def _write_store(path, items, layers, dim):
         "normalize": True,
     }
     filling = StoreWriter(path, description)
-    filling.plan(
-        {u: x.shape[1] / 50 for u, x in items.items()}, 512_000_000, float("inf")
-    )
+    seconds = {u: x.shape[1] / 50 for u, x in items.items()}
+    filling.plan(seconds, 512e6 / (100 * layers * dim), float("inf"))
     claimed = filling.claim(items.keys())
     for ids, writer in itertools.chain.from_iterable(claimed):
         with writer:

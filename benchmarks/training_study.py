@@ -1,15 +1,20 @@
-"""What BatchNorm's statistics do to trainings: seeds x folds of one model, both ways.
+"""What BatchNorm's statistics do to trainings: seeds x folds of one model, three ways.
 
-Trains as the recipe does, with the statistics that the last batches leave ("running").
-After each epoch the same weights are validated a second time, with statistics over
-training data ("train", espnet_ext/train/batch_norm.py), and put back: neither way
-changes the training, so one training serves both. Each way then selects and averages
-its own best epochs, "running" with averaged statistics, "train" with new ones.
+Trains as the recipe does. After each epoch the same training is validated
+  running  with the statistics that the last batches leave,
+  train    with statistics over training data (espnet_ext/train/batch_norm.py),
+  ema      with the same, of weights averaged exponentially over the steps (0.98 a step,
+           about an epoch of the built-in corpora).
+No way changes the training, so one training serves all. Each way then selects and
+averages its own best epochs: "running" with averaged statistics, the others with new
+ones. `--norm masked` trains with a BatchNorm that leaves padding out; another norm is
+an overlay (conf/tuning/layer_norm.yaml).
 
 Printed, for each fold and way: mean and standard deviation over seeds of the averaged
 model's scores on the test set, and of the falls: by how much the validation score that
 selects falls from one epoch to the next, the mean over the second half of a training
-(0 if it never falls). Trainings that OUTPUT has already are not repeated.
+(0 if it never falls). The last lines are over all folds: the mean, and the deviation
+over seeds pooled over folds. Trainings that OUTPUT has already are not repeated.
 
     ./run.sh --fold 1 2 3 4 5 --stop_stage 4
     nice python benchmarks/training_study.py --dump egs2/mini/ser1/dump/iemocap \
@@ -29,16 +34,19 @@ import torch
 import yaml
 from espnet2.torch_utils.set_all_random_seed import set_all_random_seed
 from espnet2.train.distributed_utils import DistributedOption
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.tasks.config import merge_configs
 from espnet_ext.tasks.ser import SERTask
-from espnet_ext.train.batch_norm import TrainingStatistics
+from espnet_ext.train.batch_norm import TrainingStatistics, batch_norms
 from espnet_ext.train.trainer import SERTrainer
 from espnet_ext.train.validation import predict_set, summarize
 
 ROOT = Path(__file__).resolve().parents[1]
-WAYS = ("running", "train")
+WAYS = ("running", "train", "ema")
+DECAY = 0.98
 SCORES = ("ccc", "uar", "acc")
 State = dict[str, torch.Tensor]
 
@@ -59,12 +67,22 @@ class Study:
         self.criterion = args.best_model_criterion[0][1]
         self.scores: dict[str, list[float]] = {way: [] for way in WAYS}
         self.states: dict[str, list[State]] = {way: [] for way in WAYS}
+        self.average: AveragedModel | None = None
+
+    def follow(self, model: ESPnetSERModel, optimizer: torch.optim.Optimizer) -> None:
+        """Average the weights from now on, after each step of the optimizer."""
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
+        optimizer.register_step_post_hook(lambda *_: average.update_parameters(model))
+        self.average = average
 
     def validate(self, model: ESPnetSERModel) -> None:
         """Score the present weights both ways; the model stays as it was."""
         before = _copy(model)
         for way in WAYS:
-            if way == "train":
+            if way == "ema":
+                assert self.average is not None
+                model.load_state_dict(self.average.module.state_dict())
+            if way != "running":
                 self.train.set(model)
             self.scores[way].append(self._score(model, "valid")[self.criterion])
             self.states[way].append(_copy(model))
@@ -77,7 +95,7 @@ class Study:
         best = [states[i] for i in order[: self.args.keep_nbest_models]]
         average = {name: _mean([state[name] for state in best]) for name in best[0]}
         model.load_state_dict(average)
-        if way == "train":
+        if way != "running":
             self.train.set(model)
         return self._score(model, "test")
 
@@ -104,16 +122,49 @@ def _mean(tensors: list[torch.Tensor]) -> torch.Tensor:
     return stacked.mean(0) if stacked.is_floating_point() else stacked[0]
 
 
-def train(arguments: list[str]) -> Iterator[dict[str, Any]]:
+class MaskedBatchNorm(nn.BatchNorm1d):
+    """BatchNorm over the real frames of (B, C, T); `lengths` (B,) are set before."""
+
+    lengths: torch.Tensor
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Normalize (B, C, T); padded frames become 0."""
+        frames = values.transpose(1, 2)  # (B, T, C)
+        steps = torch.arange(frames.size(1), device=values.device)
+        real = steps < self.lengths[:, None]  # (B, T)
+        out = torch.zeros_like(frames)
+        out[real] = super().forward(frames[real])
+        return out.transpose(1, 2)
+
+
+def mask_norms(model: ESPnetSERModel) -> None:
+    """Let every BatchNorm of the encoder leave out padding, in training too."""
+    norms = batch_norms(model.encoder)
+    for norm in norms:
+        norm.__class__ = MaskedBatchNorm
+
+    def tell_lengths(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        for norm in norms:
+            norm.lengths = inputs[1]
+
+    model.encoder.register_forward_pre_hook(tell_lengths)
+
+
+def train(arguments: list[str], norm: str) -> Iterator[dict[str, Any]]:
     """Train once; give the scores of each way."""
     studies: list[tuple[Study, ESPnetSERModel]] = []
 
     class StudyTrainer(SERTrainer):
         @classmethod
-        def validate_one_epoch(cls, *, model: Any, **others: Any) -> None:
-            super().validate_one_epoch(model=model, **others)
+        def train_one_epoch(cls, *, model: Any, optimizers: Any, **others: Any) -> bool:
             if not studies:
                 studies.append((Study(StudyTask.args), model))
+                studies[0][0].follow(model, optimizers[0])
+            return super().train_one_epoch(model=model, optimizers=optimizers, **others)
+
+        @classmethod
+        def validate_one_epoch(cls, *, model: Any, **others: Any) -> None:
+            super().validate_one_epoch(model=model, **others)
             studies[0][0].validate(model)
 
     class StudyTask(SERTask):
@@ -124,6 +175,13 @@ def train(arguments: list[str]) -> Iterator[dict[str, Any]]:
         def main_worker(cls, args: argparse.Namespace) -> None:
             cls.args = args
             super().main_worker(args)
+
+        @classmethod
+        def build_model(cls, args: argparse.Namespace) -> ESPnetSERModel:
+            model = super().build_model(args)
+            if norm == "masked":
+                mask_norms(model)
+            return model
 
     StudyTask.main(cmd=arguments)
     study, model = studies[0]
@@ -180,6 +238,22 @@ def report(rows: list[dict[str, Any]]) -> None:
                 for values in [*columns, [falls(row) for row in found]]
             ]
             print(f"| {fold} | {way} | {len(found)} | " + " | ".join(cells) + " |")
+    for way in WAYS:
+        found = [
+            row | {"falls": falls(row)} for row in rows if row["statistics"] == way
+        ]
+        cells = [" ± ".join(spread(found, name)) for name in [*names, "falls"]]
+        print(f"| all | {way} | {len(found)} | " + " | ".join(cells) + " |")
+
+
+def spread(rows: list[dict[str, Any]], name: str) -> tuple[str, str]:
+    """Return the mean, and the deviation over seeds pooled over folds."""
+    folds = {row["fold"] for row in rows}
+    groups = [[float(r[name]) for r in rows if r["fold"] == fold] for fold in folds]
+    squares = sum(sum((x - statistics.fmean(g)) ** 2 for x in g) for g in groups)
+    freedom = sum(len(group) - 1 for group in groups)
+    mean = statistics.fmean(value for group in groups for value in group)
+    return f"{mean:.3f}", f"{(squares / max(freedom, 1)) ** 0.5:.3f}"
 
 
 def main() -> None:
@@ -193,6 +267,7 @@ def main() -> None:
     parser.add_argument(
         "--overlay", type=Path, nargs="*", default=[ROOT / "conf" / "mini.yaml"]
     )
+    parser.add_argument("--norm", choices=("batch", "masked"), default="batch")
     parser.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--output", type=Path, required=True, help="a csv file")
@@ -210,7 +285,7 @@ def main() -> None:
             set_all_random_seed(seed)
             with tempfile.TemporaryDirectory() as folder:
                 arguments = training_arguments(options, fold, seed, folder)
-                rows += [key | row for row in train(arguments)]
+                rows += [key | row for row in train(arguments, options.norm)]
             with options.output.open("w", newline="") as stream:
                 writer = csv.DictWriter(stream, list(rows[0]))
                 writer.writeheader()

@@ -13,6 +13,7 @@ from espnet_ext.utils.atomic import atomic_file
 
 if TYPE_CHECKING:
     import numpy as np
+    from espnet2.asr.frontend.abs_frontend import AbsFrontend
 
     from espnet_ext.corpora.datadir import DataDir
     from espnet_ext.scoring.predictions import Reference
@@ -43,8 +44,8 @@ def get_parser() -> argparse.ArgumentParser:
         "--batch_frames",
         type=int,
         default=20_000,
-        help="Most utterances x longest one at a time, in frames at 50 a second: it "
-        "bounds the memory. A longer utterance goes alone",
+        help="Most utterances x longest one at a time, in frames of the features: "
+        "it bounds the memory. A longer utterance goes alone",
     )
     parser.add_argument("--ngpu", type=int, choices=[0, 1], default=0, help="GPUs")
     for part, meaning in (
@@ -82,14 +83,14 @@ def main(cmd: Sequence[str] | None = None) -> None:
     from espnet_ext.scoring.reference import read_reference
 
     data, labels = read_data_dir(args.set), read_reference(args.set)
-    model, frontend = load_model(args.train_config, args.model_file)
+    model = load_model(args.train_config, args.model_file)
     classes = tuple(model.class_list)
     if labels.classes not in (None, classes):
         raise UserError(
             f"{args.set / 'classes'} has {list(labels.classes)}, but the model was "
             f"trained on {list(classes)}; make the set with the same class map"
         )
-    predictions = predict(model, frontend, args, data)
+    predictions = predict(model, args, data)
     args.output.mkdir(parents=True, exist_ok=True)
     for part in ("attention", "embeddings"):
         if getattr(args, f"dump_{part}"):
@@ -108,8 +109,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
     print(f"{len(predictions)} predictions in {args.output / FILE}")
 
 
-def load_model(train_config: Path, model_file: Path) -> "tuple[ESPnetSERModel, str]":
-    """Build the model from its config.yaml; return it and its frontend's name."""
+def load_model(train_config: Path, model_file: Path) -> "ESPnetSERModel":
+    """Build the model from its config.yaml."""
     from espnet_ext.tasks.config import read_config
     from espnet_ext.tasks.ser import SERTask, load_parameters
 
@@ -121,11 +122,11 @@ def load_model(train_config: Path, model_file: Path) -> "tuple[ESPnetSERModel, s
             f"{train_config} is not the config.yaml of a training ({error})"
         ) from error
     load_parameters(model, model_file)
-    return model, config.frontend
+    return model
 
 
 def predict(
-    model: "ESPnetSERModel", frontend: str, args: argparse.Namespace, data: "DataDir"
+    model: "ESPnetSERModel", args: argparse.Namespace, data: "DataDir"
 ) -> "list[UtterancePrediction]":
     """Predict the whole set, sorted by utterance."""
     from tqdm import tqdm
@@ -134,7 +135,7 @@ def predict(
     from espnet_ext.train.sampler import BatchRule, draw_batches
     from espnet_ext.utils.device import device_of
 
-    speech, lengths = open_speech(frontend, args.store, data)
+    speech, lengths = open_speech(model.frontend, args.store, data)
     ids = list(data.utterances)
     rule = BatchRule(args.batch_frames, args.batch_size, min_rows=1)
     batches = draw_batches(lengths, ids, rule)
@@ -144,16 +145,19 @@ def predict(
 
 
 def open_speech(
-    frontend: str, store_path: Path | None, data: "DataDir"
+    frontend: "AbsFrontend", store_path: Path | None, data: "DataDir"
 ) -> "tuple[Mapping[str, np.ndarray], Mapping[str, int]]":
-    """Return features or audio by utterance, and their frames at 50 a second."""
-    if frontend == "online":
-        from espnet_ext.corpora.audio import Waveforms
+    """Return features or audio by utterance, and how many frames they have."""
+    from espnet_ext.features.frontend import OnlineUpstream
+
+    if isinstance(frontend, OnlineUpstream):
+        from espnet_ext.corpora.audio import RATE, Waveforms
 
         audio = Waveforms({utt: record.wav for utt, record in data.utterances.items()})
-        seconds = data.durations
-        frames = {utt: round(50 * seconds.get(utt, 0)) for utt in data.utterances}
-        return audio, {utt: n or len(audio[utt]) // 320 for utt, n in frames.items()}
+        seconds, shift = data.durations, frontend.frame_shift
+        rate = RATE / shift
+        frames = {utt: round(rate * seconds.get(utt, 0)) for utt in data.utterances}
+        return audio, {utt: n or len(audio[utt]) // shift for utt, n in frames.items()}
     if store_path is None:
         raise UserError("--store is missing; the model reads cached features")
     from espnet_ext.features.joint_store import open_store

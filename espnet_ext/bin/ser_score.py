@@ -15,8 +15,8 @@ from espnet_ext.errors import UserError, exit_on_user_error
 from espnet_ext.utils.arguments import boolean, make_parser
 
 if TYPE_CHECKING:  # --help must not wait for numpy
-    from espnet_ext.scoring.render import Figures
     from espnet_ext.scoring.words import TableReport
+    from espnet_ext.scoring.writers import Figures
 
 EXAMPLES = """\
 Examples:
@@ -194,8 +194,7 @@ def score_table(args: argparse.Namespace) -> None:
 
 def _write(report: "TableReport", output: Path, figures: "Figures | None") -> None:
     """Write a report, print it, and list its files."""
-    from espnet_ext.scoring.render import write_report
-    from espnet_ext.scoring.writers import terminal
+    from espnet_ext.scoring.writers import terminal, write_report
 
     written = write_report(report, output, figures)
     print(terminal(report) + "\n")

@@ -1,4 +1,4 @@
-"""Weights of Hugging Face, s3prl (fairseq) and torchaudio under one set of names.
+"""Weights of Hugging Face and s3prl (fairseq) under one set of names.
 
 The names are those of Hugging Face's HubertModel, which its Wav2Vec2Model and
 WavLMModel share, with the position embedding's weight norm as ``weight_g`` and
@@ -9,7 +9,7 @@ names; their hash (`weights_hash`) is therefore the same whatever the source.
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -21,29 +21,8 @@ from espnet_ext.features.architecture import Architecture
 
 HUGGINGFACE_FAMILIES = ("hubert", "wav2vec2", "wavlm")
 
-# Of each size: the key in ``config.json``, HuBERT-base's value, torchaudio's argument.
-_SIZES: dict[str, tuple[str, Any, str]] = {
-    "conv_bias": ("conv_bias", False, "extractor_conv_bias"),
-    "extractor_norm": ("feat_extract_norm", "group", ""),
-    "projection_norm": ("feat_proj_layer_norm", True, ""),
-    "hidden": ("hidden_size", 768, "encoder_embed_dim"),
-    "heads": ("num_attention_heads", 12, "encoder_num_heads"),
-    "ffn": ("intermediate_size", 3072, "encoder_ff_interm_features"),
-    "layers": ("num_hidden_layers", 12, "encoder_num_layers"),
-    "norm_first": ("do_stable_layer_norm", False, "encoder_layer_norm_first"),
-    "pos_kernel": ("num_conv_pos_embeddings", 128, "encoder_pos_conv_kernel"),
-    "pos_groups": ("num_conv_pos_embedding_groups", 16, "encoder_pos_conv_groups"),
-    "eps": ("layer_norm_eps", 1e-5, ""),
-}
-_WAVLM_SIZES: dict[str, tuple[str, Any, str]] = {
-    "buckets": ("num_buckets", 320, "encoder_num_buckets"),
-    "max_distance": ("max_bucket_distance", 800, "encoder_max_distance"),
-}
-_CONV_SIZES = {
-    "conv_dim": (512,) * 7,
-    "conv_kernel": (10, 3, 3, 3, 3, 2, 2),
-    "conv_stride": (5, 2, 2, 2, 2, 2, 2),
-}
+# WavLM's own defaults.
+_RELATIVE = {"num_buckets": 320, "max_bucket_distance": 800}
 # What the exact path computes of a ``config.json``'s variants.
 _SUPPORTED = {
     "conv_pos_batch_norm": False,
@@ -68,11 +47,6 @@ _FAIRSEQ_NAMES = (
     (r"\.fc1\.", ".feed_forward.intermediate_dense."),
     (r"\.fc2\.", ".feed_forward.output_dense."),
 )
-_TORCHAUDIO_NAMES = (
-    (r"^encoder\.transformer\.", "encoder."),
-    (r"^encoder\.feature_projection\.", "feature_projection."),
-    (r"\.attention\.attention\.", ".attention."),
-)
 _WEIGHT_NORM_NAMES = (  # torch's newer ones
     (r"parametrizations\.weight\.original0$", "weight_g"),
     (r"parametrizations\.weight\.original1$", "weight_v"),
@@ -91,7 +65,7 @@ class Checkpoint:
 def from_huggingface(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str
 ) -> tuple[Architecture, dict[str, Tensor]]:
-    """Convert a Hugging Face checkpoint (``config.json``, tensors) from a folder.
+    """Convert a Hugging Face checkpoint: ``config.json`` and tensors.
 
     Raises:
         UserError: Another kind of model, or a tensor is missing.
@@ -108,33 +82,28 @@ def from_huggingface(
                 f"{where}: config.json has {key}: {config[key]!r}, which the exact "
                 f"path does not compute (it knows {plain!r})"
             )
-    sizes = _SIZES | (_WAVLM_SIZES if family == "wavlm" else {})
+    sizes = {f.name: config.get(f.name, f.default) for f in fields(Architecture)}
+    for key, default in _RELATIVE.items():
+        sizes[key] = config.get(key, default) if family == "wavlm" else 0
+    architecture = Architecture(**sizes)
     try:
-        conv = [config.get(key, default) for key, default in _CONV_SIZES.items()]
-        architecture = Architecture(
-            conv_layers=tuple(zip(*conv, strict=True)),
-            **{x: config.get(key, default) for x, (key, default, _) in sizes.items()},
-        )
         canonical_shapes(architecture)
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(
             f"{where}: config.json has sizes that do not go together ({error}); "
             "download it again"
         ) from None
-    names = ((rf"^{family}\.", ""),)
-    return architecture, _collect(architecture, tensors, names, where)
+    prefix = ((rf"^{family}\.", ""),)
+    return architecture, _collect(architecture, tensors, prefix, where)
 
 
 def to_huggingface_config(architecture: Architecture) -> dict[str, Any]:
     """Describe an architecture as ``config.json`` does; see `from_huggingface`."""
-    sizes = _SIZES | (_WAVLM_SIZES if architecture.buckets else {})
-    conv = zip(*architecture.conv_layers, strict=True)
-    return {
-        "model_type": "wavlm" if architecture.buckets else "hubert",
-        **dict(zip(_CONV_SIZES, conv, strict=True)),
-        "num_feat_extract_layers": len(architecture.conv_layers),
-        **{key: getattr(architecture, x) for x, (key, _, _) in sizes.items()},
-    }
+    values = {**asdict(architecture), "model_type": "wavlm"}
+    if not architecture.num_buckets:
+        values = {key: x for key, x in values.items() if key not in _RELATIVE}
+        values["model_type"] = "hubert"
+    return {**values, "num_feat_extract_layers": len(architecture.conv_dim)}
 
 
 def from_fairseq(
@@ -162,52 +131,25 @@ def from_fairseq(
     tensors = dict(model.state_dict())
     convs = [block[0] for block in parts.feature_extractor.conv_layers]
     architecture = Architecture(
-        conv_layers=tuple(
-            (conv.out_channels, conv.kernel_size[0], conv.stride[0]) for conv in convs
-        ),
+        conv_dim=tuple(conv.out_channels for conv in convs),
+        conv_kernel=tuple(conv.kernel_size[0] for conv in convs),
+        conv_stride=tuple(conv.stride[0] for conv in convs),
         conv_bias=convs[0].bias is not None,
-        extractor_norm="layer" if f"{_CONV}1.2.1.weight" in tensors else "group",
-        hidden=encoder.embedding_dim,
-        heads=layer.self_attn.num_heads,
-        ffn=layer.fc1.out_features,
-        layers=len(encoder.layers),
-        norm_first=encoder.layer_norm_first,
-        pos_kernel=encoder.pos_conv[0].kernel_size[0],
-        pos_groups=encoder.pos_conv[0].groups,
-        buckets=encoder.num_buckets if relative else 0,
-        max_distance=encoder.max_distance if relative else 0,
+        feat_extract_norm="layer" if f"{_CONV}1.2.1.weight" in tensors else "group",
+        hidden_size=encoder.embedding_dim,
+        num_attention_heads=layer.self_attn.num_heads,
+        intermediate_size=layer.fc1.out_features,
+        num_hidden_layers=len(encoder.layers),
+        do_stable_layer_norm=encoder.layer_norm_first,
+        num_conv_pos_embeddings=encoder.pos_conv[0].kernel_size[0],
+        num_conv_pos_embedding_groups=encoder.pos_conv[0].groups,
+        num_buckets=encoder.num_buckets if relative else 0,
+        max_bucket_distance=encoder.max_distance if relative else 0,
     )
     if parts.post_extract_proj is None:  # left out where the widths agree
-        tensors["post_extract_proj.weight"] = torch.eye(architecture.hidden)
-        tensors["post_extract_proj.bias"] = torch.zeros(architecture.hidden)
+        tensors["post_extract_proj.weight"] = torch.eye(architecture.hidden_size)
+        tensors["post_extract_proj.bias"] = torch.zeros(architecture.hidden_size)
     return architecture, _collect(architecture, tensors, _FAIRSEQ_NAMES, where)
-
-
-def from_torchaudio(
-    params: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str
-) -> tuple[Architecture, dict[str, Tensor]]:
-    """Convert a model of torchaudio from its state dict.
-
-    `params` are arguments of ``torchaudio.models.wav2vec2_model`` or ``wavlm_model``.
-    """
-    sizes = _SIZES | (_WAVLM_SIZES if "encoder_num_buckets" in params else {})
-    conv = params["extractor_conv_layer_config"]  # None: the usual ones
-    if conv is None:
-        conv = zip(*_CONV_SIZES.values(), strict=True)
-    architecture = Architecture(
-        conv_layers=tuple(map(tuple, conv)),
-        extractor_norm=params["extractor_mode"].removesuffix("_norm"),
-        **{x: params[argument] for x, (_, _, argument) in sizes.items() if argument},
-    )
-    split: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        stem, joined, kind = name.partition("in_proj_")
-        if joined:  # WavLM's attention has the three projections in one tensor
-            pieces = zip("qkv", tensor.chunk(3), strict=True)
-            split |= {f"{stem}{part}_proj.{kind}": piece for part, piece in pieces}
-        else:
-            split[name] = tensor
-    return architecture, _collect(architecture, split, _TORCHAUDIO_NAMES, where)
 
 
 def canonical_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
@@ -224,22 +166,30 @@ def canonical_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
         add(f"{name}conv", channels, inputs, kernel)
         if not architecture.conv_bias:
             del shapes[f"{name}conv.bias"]
-        if i == 0 or architecture.extractor_norm == "layer":
+        if i == 0 or architecture.feat_extract_norm == "layer":
             add(f"{name}layer_norm", channels)
         inputs = channels
-    if architecture.projection_norm:
+    if architecture.feat_proj_layer_norm:
         add("feature_projection.layer_norm", inputs)
-    hidden, ffn, heads = architecture.hidden, architecture.ffn, architecture.heads
+    hidden, ffn = architecture.hidden_size, architecture.intermediate_size
+    heads = architecture.num_attention_heads
     add("feature_projection.projection", hidden, inputs)
-    position, taps = "encoder.pos_conv_embed.conv.", architecture.pos_kernel
+    position, taps = (
+        "encoder.pos_conv_embed.conv.",
+        architecture.num_conv_pos_embeddings,
+    )
     shapes[f"{position}weight_g"] = (1, 1, taps)
-    shapes[f"{position}weight_v"] = (hidden, hidden // architecture.pos_groups, taps)
+    shapes[f"{position}weight_v"] = (
+        hidden,
+        hidden // architecture.num_conv_pos_embedding_groups,
+        taps,
+    )
     shapes[f"{position}bias"] = (hidden,)
     add("encoder.layer_norm", hidden)
-    if architecture.buckets:
+    if architecture.num_buckets:
         embedding = "encoder.layers.0.attention.rel_attn_embed.weight"
-        shapes[embedding] = (architecture.buckets, heads)
-    for i in range(architecture.layers):
+        shapes[embedding] = (architecture.num_buckets, heads)
+    for i in range(architecture.num_hidden_layers):
         name = f"encoder.layers.{i}."
         for part in ("q", "k", "v", "out"):
             add(f"{name}attention.{part}_proj", hidden, hidden)
@@ -247,7 +197,7 @@ def canonical_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
         add(f"{name}final_layer_norm", hidden)
         add(f"{name}feed_forward.intermediate_dense", ffn, hidden)
         add(f"{name}feed_forward.output_dense", hidden, ffn)
-        if architecture.buckets:
+        if architecture.num_buckets:
             add(f"{name}attention.gru_rel_pos_linear", 8, hidden // heads)
             shapes[f"{name}attention.gru_rel_pos_const"] = (1, heads, 1, 1)
     return shapes

@@ -15,12 +15,12 @@ Layers = Literal["all", "last"] | tuple[int, ...]
 class UpstreamConfig:
     """Which weights to use.
 
-    `name` is the source's own (``hubert_large_ll60k``, ``facebook/hubert-large-ll60k``,
-    ``HUBERT_LARGE``), or a folder with ``config.json`` and the weights; `path` is a
-    checkpoint file for s3prl's ``*_local`` upstreams.
+    `name` is the source's own (``hubert_large_ll60k``, ``facebook/hubert-large-ll60k``)
+    or a folder with ``config.json`` and the weights; `path` is a checkpoint file for
+    s3prl's ``*_local`` upstreams.
     """
 
-    source: Literal["s3prl", "huggingface", "torchaudio", "opensmile", "kaldi"]
+    source: Literal["s3prl", "huggingface", "opensmile", "kaldi"]
     name: str
     path: str | None = None
 
@@ -50,21 +50,21 @@ class FeatureConfig:
 def load_feature_config(
     path: Path | str, upstream_name: str | None = None
 ) -> FeatureConfig:
-    """Read a feature config; `upstream_name` replaces its ``upstream.name``.
+    """Read a feature config from its YAML file; see `parse_feature_config`."""
+    return parse_feature_config(read_yaml(path), str(path), upstream_name)
 
-    Raises:
-        UserError: The file is missing or not YAML, a key is unknown, or a value is
-            not one of those allowed.
+
+def parse_feature_config(
+    values: Mapping[str, Any], where: str, upstream_name: str | None = None
+) -> FeatureConfig:
+    """Check plain values, as read from YAML (`where`), and make a `FeatureConfig`.
+
+    `upstream_name` replaces ``upstream.name``. A UserError says that a key is unknown
+    or a value not one of those allowed.
     """
-    config = parse_feature_config(read_yaml(path), str(path))
+    config = build(FeatureConfig, values, where)
     if upstream_name is not None:
         config = replace(config, upstream=replace(config.upstream, name=upstream_name))
-    return config
-
-
-def parse_feature_config(values: Mapping[str, Any], where: str) -> FeatureConfig:
-    """Check plain values, as read from YAML (`where`), and make a `FeatureConfig`."""
-    config = build(FeatureConfig, values, where)
     value: Any = config.layers
     if value in ("all", "last"):
         return config

@@ -10,7 +10,6 @@ extracted with it.
 """
 
 import hashlib
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,8 +17,9 @@ from torch import Tensor
 
 from espnet_ext.corpora.audio import RATE
 from espnet_ext.errors import UserError
+from espnet_ext.features.mfcc import OneAtATime
 
-NAMES = ("eGeMAPSv02",)
+NAME = "eGeMAPSv02"
 
 
 def load_opensmile(level: str) -> Any:
@@ -44,42 +44,22 @@ def load_opensmile(level: str) -> Any:
     )
 
 
-class OpenSmileUpstream:
-    """The low-level descriptors, one utterance at a time, on the CPU.
+class OpenSmileUpstream(OneAtATime):
+    """The low-level descriptors of `NAME`; a UserError says that the library lacks."""
 
-    Args:
-        name: One of `NAMES`.
+    min_samples = 960  # one frame of 60 ms, the longest window
 
-    Raises:
-        UserError: Another name, or the library is not installed.
-    """
-
-    num_states = 1
-
-    def __init__(self, name: str) -> None:
-        if name not in NAMES:
-            raise UserError(f"opensmile has no upstream {name!r}; it has {NAMES[0]}")
+    def __init__(self) -> None:
         self.smile = load_opensmile("LowLevelDescriptors")
-        self.min_samples = 960  # one frame of 60 ms, the longest window
-        self.normalize: bool | None = None
         self.dim = len(self.smile.feature_names)
         # Without weights: what decides the numbers is the set and its version.
         import opensmile
 
-        what = f"{name} {opensmile.__version__} {self.smile.feature_names}"
+        what = f"{NAME} {opensmile.__version__} {self.smile.feature_names}"
         self.weights = hashlib.sha256(what.encode()).hexdigest()
 
-    def to(self, device: torch.device | str) -> "OpenSmileUpstream":
-        """Return self: it computes on the CPU."""
-        return self
-
-    def extract(
-        self, waves: Sequence[Tensor], layers: Sequence[int], dtype: torch.dtype
-    ) -> list[Tensor]:
-        """Compute descriptors; see `upstream.Upstream.extract`."""
-        result = []
-        for wave in waves:
-            table = self.smile.process_signal(wave.cpu().numpy(), RATE)
-            values = torch.from_numpy(table.to_numpy("float32", copy=True))  # (T, 25)
-            result.append(values[None].to(wave.device, dtype))  # (1, T, 25)
-        return result
+    def states(self, wave: Tensor) -> list[Tensor]:
+        """Compute the descriptors (T, 25)."""
+        table = self.smile.process_signal(wave.cpu().numpy(), RATE)
+        values = table.to_numpy("float32", copy=True)
+        return [torch.from_numpy(values).to(wave.device)]

@@ -10,8 +10,9 @@ import os
 import shutil
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,6 @@ from espnet_ext.features.store_files import INDEX_NAME, Audio, ShardWriter
 from espnet_ext.features.store_writer import (
     Claimed,
     StoreWriter,
-    bytes_per_second,
     pack,
     read_description,
 )
@@ -88,10 +88,8 @@ class Resources:
 def find_recordings(data_dir: Path, labels: Path | None = None) -> dict[str, Recording]:
     """Find the recordings of a data directory, by utterance.
 
-    Args:
-        data_dir: Where durations are missing, files' headers are read.
-        labels: Class map: only utterances that have a class in it; a UserError where
-            it keeps none.
+    Where durations are missing, files' headers are read. With a class map only
+    utterances that have a class in it; a UserError says that there are none.
     """
     data = read_data_dir(data_dir)
     utterances, seconds = data.utterances, data.durations
@@ -100,16 +98,14 @@ def find_recordings(data_dir: Path, labels: Path | None = None) -> dict[str, Rec
         utterances = {u: x for u, x in utterances.items() if class_map.keeps(x)}
         if not utterances:
             raise UserError(f"{labels}: keeps no utterance of {data_dir}")
-    if not seconds:
-        seconds = {u: _seconds_or_zero(x.wav) for u, x in utterances.items()}
-    return {u: Recording(x.wav, seconds[u]) for u, x in utterances.items()}
-
-
-def _seconds_or_zero(path: str) -> float:
-    try:
-        return measure_seconds(path)
-    except UserError:
-        return 0.0  # named when its turn comes
+    if seconds:
+        return {u: Recording(x.wav, seconds[u]) for u, x in utterances.items()}
+    recordings = {}
+    for utterance, record in utterances.items():
+        recordings[utterance] = Recording(record.wav, 0.0)
+        with suppress(UserError):  # named when its turn comes
+            recordings[utterance] = Recording(record.wav, measure_seconds(record.wav))
+    return recordings
 
 
 def is_finished(
@@ -140,11 +136,11 @@ def is_finished(
 def _request_of(config: FeatureConfig) -> dict[str, Any]:
     """Describe a request by what can be seen without loading the weights."""
     files = []
-    for name in (config.upstream.name, config.upstream.path):
-        path = Path(name).expanduser() if name else None
-        if path is not None and path.is_file():
+    for name in filter(None, (config.upstream.name, config.upstream.path)):
+        path = Path(name).expanduser()
+        if path.is_file():
             files.append(path)
-        elif path is not None and path.is_dir():
+        elif path.is_dir():
             files += [x for x in sorted(path.iterdir()) if x.suffix in _WEIGHT_SUFFIXES]
     stamps = [[x.name, x.stat().st_size, x.stat().st_mtime_ns] for x in files]
     return {"config": config.as_dict(), "files": stamps}
@@ -174,10 +170,12 @@ def extract(
     _refuse_other_audio(output, held, recordings)
     done = {*held, *(unusable if on_bad_audio == "skip" else ())}
     wanted = {u: r.seconds for u, r in recordings.items() if u not in done}
+    seconds, shift = sum(wanted.values()), upstream.frame_shift
     if wanted:
-        space = _check_space(output, writer.description, sum(wanted.values()))
-        print(space, file=sys.stderr)
-    writer.plan(wanted, int(resources.shard_mb * 1e6), resources.shard_seconds)
+        print(_check_space(output, writer.description, seconds, shift), file=sys.stderr)
+    rate = _bytes_per_second(writer.description, shift)
+    shard_seconds = int(resources.shard_mb * 1e6) / rate
+    writer.plan(wanted, shard_seconds, resources.shard_seconds)
     upstream = upstream.to(resources.device)
     _Extraction(writer, recordings, upstream, resources).fill()
     held, unusable = writer.present()
@@ -206,15 +204,23 @@ def _describe(config: FeatureConfig, upstream: "Upstream") -> dict[str, Any]:
     }
 
 
-def _check_space(output: Path, description: Mapping[str, Any], seconds: float) -> str:
-    """Compare the need with the free space, and put both into a line."""
+def _bytes_per_second(description: Mapping[str, Any], frame_shift: int) -> float:
+    width = np.dtype(description["dtype"]).itemsize
+    return RATE / frame_shift * len(description["layers"]) * description["dim"] * width
+
+
+def _check_space(
+    output: Path, description: Mapping[str, Any], seconds: float, frame_shift: int
+) -> str:
+    """Compare the need of so much speech with the free space; put both into a line."""
     folder = output.absolute()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    need = bytes_per_second(description) * seconds
-    last = bytes_per_second({**description, "layers": [0]}) * seconds
-    int8 = bytes_per_second({**description, "dtype": "int8"}) * seconds
+    need, last, int8 = (
+        _bytes_per_second({**description, **changes}, frame_shift) * seconds
+        for changes in ({}, {"layers": [0]}, {"dtype": "int8"})
+    )
     text = (
         f"{seconds / 3600:.2f} h of speech need {_size(need)} in {output}, where "
         f"{_size(free)} are free (the last layer alone: {_size(last)}; "
@@ -286,7 +292,7 @@ class _Extraction:
                             if u not in self.recordings:
                                 writer.refuse(u, "planned with another data directory")
                                 continue
-                            seconds = _write(u, results, writer)
+                            seconds = self._write(u, results, writer)
                             speech += seconds
                             elapsed = max(bar.format_dict["elapsed"], 1e-3)
                             text = f"{speech / elapsed:.1f} x real time"
@@ -299,18 +305,14 @@ class _Extraction:
     def _progress_bar(self) -> tqdm:
         held = self.store.present()[0].keys() & self.recordings.keys()
         hours = sum(r.seconds for r in self.recordings.values()) / 3600
-        begin = sum(self.recordings[u].seconds for u in held) / 3600
-        return tqdm(
-            desc=f"features to {self.store.path}",
-            total=hours,
-            initial=min(begin, hours),
-            bar_format=_PROGRESS,
-        )
+        begin = min(sum(self.recordings[u].seconds for u in held) / 3600, hours)
+        title = f"features to {self.store.path}"
+        return tqdm(desc=title, total=hours, initial=begin, bar_format=_PROGRESS)
 
     def _compute_block(
         self, shards: Sequence[Claimed], pool: ThreadPoolExecutor
     ) -> Iterator[_Result]:
-        """Compute what the shards lack, in their order.
+        """Compute what the shards lack, in their order, and read one batch ahead.
 
         Batches go across the shards and are those of the whole block whatever of it is
         there already, so that an interruption changes no byte. Utterances of a finished
@@ -320,21 +322,27 @@ class _Extraction:
         seconds = {u: known[u].seconds for ids, _ in shards for u in ids if u in known}
         lacking = {u for ids, writer in shards if writer is not None for u in ids}
         groups = pack(seconds, self.resources.seconds_at_once)
-        wanted = [group for group in groups if not lacking.isdisjoint(group)]
-        for batch in _read_ahead(wanted, known, pool):
-            yield from self._compute(batch)
+        waiting: deque[list[Future[Loaded]]] = deque()
+        for group in groups:
+            if lacking.isdisjoint(group):
+                continue
+            waiting.append([pool.submit(_load, u, known[u].path) for u in group])
+            if len(waiting) > 1:
+                yield from self._compute(waiting.popleft())
+        while waiting:
+            yield from self._compute(waiting.popleft())
 
-    def _compute(self, batch: Sequence[Loaded]) -> Iterator[_Result]:
+    def _compute(self, batch: Sequence[Future[Loaded]]) -> Iterator[_Result]:
         """Compute a batch; results come in its order."""
         import torch
 
         from espnet_ext.features.precision import storage_dtype
 
-        least = self.upstream.min_samples
+        items = [future.result() for future in batch]
         waves = {
             item.utterance: torch.from_numpy(item.wave).to(self.resources.device)
-            for item in batch
-            if item.wave is not None and len(item.wave) >= least
+            for item in items
+            if item.wave is not None and len(item.wave) >= self.upstream.min_samples
         }
         states: list[torch.Tensor] = []
         if waves:
@@ -342,28 +350,42 @@ class _Extraction:
             dtype = storage_dtype(self.store.description["dtype"])
             states = self.upstream.extract(list(waves.values()), layers, dtype)
         results = dict(zip(waves, states, strict=True))
-        for item in batch:
-            if item.wave is not None and item.utterance not in results:
-                fault = (
-                    f"{len(item.wave)} samples at 16 kHz; the upstream needs {least}"
-                )
-                item = Loaded(item.utterance, fault=fault)
+        for item in items:
             yield item, results.get(item.utterance)
 
+    def _write(
+        self, utterance: str, results: Iterator[_Result], writer: ShardWriter
+    ) -> float:
+        """Add an utterance to its shard, or note why not; return its seconds.
 
-def _read_ahead(
-    batches: Iterable[Sequence[str]],
-    recordings: Mapping[str, Recording],
-    pool: ThreadPoolExecutor,
-) -> Iterator[list[Loaded]]:
-    """Read waveforms, one batch ahead of the one that is being computed."""
-    waiting: deque[list[Future[Loaded]]] = deque()
-    for batch in batches:
-        waiting.append([pool.submit(_load, u, recordings[u].path) for u in batch])
-        if len(waiting) > 1:
-            yield [future.result() for future in waiting.popleft()]
-    while waiting:
-        yield [future.result() for future in waiting.popleft()]
+        Results before the utterance's are of shards that are there. None is kept: each
+        would keep its whole batch in memory while the next one is computed.
+        """
+        from espnet_ext.features.precision import quantize, reads_finite
+
+        item, states = next(x for x in results if x[0].utterance == utterance)
+        if item.wave is None or item.audio is None:
+            writer.refuse(utterance, item.fault)
+            return 0.0
+        if states is None:
+            there, least = len(item.wave), self.upstream.min_samples
+            text = f"{there} samples at 16 kHz; the upstream needs {least}"
+            writer.refuse(utterance, text)
+            return 0.0
+        scale, held = None, writer.dtype.name
+        if held == "int8":
+            states, scale = quantize(states)
+            held = "int8, which is read as float16,"
+        if reads_finite(states, scale):
+            step = None if scale is None else scale.cpu().numpy()
+            writer.add(utterance, states.cpu().numpy(), step, item.audio)
+        else:
+            writer.refuse(
+                utterance,
+                f"its features do not fit into {held} (beyond the range, or no "
+                "numbers); try dtype: float32",
+            )
+        return item.audio.samples / RATE
 
 
 def digest_file(path: str) -> str:
@@ -394,36 +416,6 @@ def _load(utterance: str, path: str) -> Loaded:
     except OSError as error:
         return Loaded(utterance, fault=f"{path}: {error.strerror}")
     return Loaded(utterance, wave, audio)
-
-
-def _write(utterance: str, results: Iterator[_Result], writer: ShardWriter) -> float:
-    """Add an utterance to its shard, or note why not; return its seconds.
-
-    Results before the utterance's are of shards that are there. None is kept: each
-    would keep its whole batch in memory while the next one is computed.
-    """
-    item, states = next(x for x in results if x[0].utterance == utterance)
-    if states is None:
-        writer.refuse(utterance, item.fault)
-        return 0.0
-    from espnet_ext.features.precision import quantize, reads_finite
-
-    assert item.audio is not None
-    dtype = writer.dtype.name
-    scale = None
-    if dtype == "int8":
-        states, scale = quantize(states)
-    if reads_finite(states, scale):
-        step = None if scale is None else scale.cpu().numpy()
-        writer.add(utterance, states.cpu().numpy(), step, item.audio)
-    else:
-        held = "int8, which is read as float16," if dtype == "int8" else dtype
-        writer.refuse(
-            utterance,
-            f"its features do not fit into {held} (beyond the range, or no numbers); "
-            "try dtype: float32",
-        )
-    return item.audio.samples / RATE
 
 
 def _report_unusable(

@@ -106,10 +106,8 @@ class OnlineUpstream(AbsFrontend):
         if isinstance(config, str):
             self.config = load_feature_config(config, upstream)
         else:
-            values = dict(config)
-            if upstream is not None:
-                values["upstream"] = {**values.get("upstream", {}), "name": upstream}
-            self.config = parse_feature_config(values, "frontend_conf: config")
+            where = "frontend_conf: config"
+            self.config = parse_feature_config(config, where, upstream)
         loaded = load_upstream(self.config)
         if weights_hash is not None and loaded.weights != weights_hash:
             raise UserError(
@@ -120,6 +118,7 @@ class OnlineUpstream(AbsFrontend):
         # In a tuple, so that it is no submodule: not trained, not saved.
         self._upstream = (loaded,)
         self.layers = resolve_layers(self.config.layers, loaded.num_states)
+        self.frame_shift = loaded.frame_shift
         self.reduce = CachedFeatures(loaded.dim, len(self.layers), layer_norm)
 
     def output_size(self) -> int:

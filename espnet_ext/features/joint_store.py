@@ -25,10 +25,9 @@ from espnet_ext.utils.atomic import atomic_write_text
 
 
 class JointStore(Mapping[str, np.ndarray]):
-    """Several corpora's open stores behind one set of ids.
+    """Several corpora's open stores: ``store["CORPUS-ID"]`` is CORPUS' ID.
 
-    ``store["CORPUS-ID"]`` is what the store of CORPUS has under ID. A UserError says
-    that they differ in their layers or their width.
+    A UserError says that they differ in their layers or their width.
     """
 
     def __init__(self, stores: Mapping[str, FeatureStore]) -> None:
@@ -66,6 +65,11 @@ class JointStore(Mapping[str, np.ndarray]):
         """Frames T of an utterance."""
         corpus, own = self._place(utterance)
         return self.stores[corpus].num_frames(own)
+
+    @property
+    def frame_shift(self) -> int:
+        """Samples at 16 kHz from a frame to the next."""
+        return next(iter(self.stores.values())).frame_shift
 
     def digest(self, utterances: Iterable[str]) -> str:
         """Digest these utterances' features as `FeatureStore.digest` does."""

@@ -2,14 +2,12 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from espnet_ext.corpora.audio import RATE
-from espnet_ext.errors import UserError
-
-NAMES = ("mfcc",)
 
 
 def mfcc_frames(wave: Tensor) -> Tensor:
@@ -38,34 +36,44 @@ def mfcc_frames(wave: Tensor) -> Tensor:
     return torch.cat([cepstra, first, compute_deltas(first)]).T
 
 
-class MfccUpstream:
-    """`mfcc_frames` of one utterance at a time.
+class OneAtATime:
+    """An upstream that computes utterance by utterance, whatever they have in common.
 
-    Args:
-        name: One of `NAMES`.
-
-    Raises:
-        UserError: Another name.
+    Its defaults are those of features without weights.
     """
 
     num_states = 1
-    dim = 60
-    min_samples = 400  # a window
-    # There are no weights; this stands for the settings above.
-    weights = hashlib.sha256(b"kaldi mfcc, 80 bins, 20 cepstra, deltas").hexdigest()
+    dim: int
+    min_samples: int  # that give a frame
+    frame_shift = 160  # samples from a frame to the next
+    weights: str  # hash of what decides the numbers
+    normalize: bool | None = None  # of the waveform; None: its own affair
 
-    def __init__(self, name: str) -> None:
-        if name not in NAMES:
-            raise UserError(f"kaldi has no upstream {name!r}; it has {NAMES[0]}")
-        self.normalize: bool | None = None
-
-    def to(self, device: torch.device | str) -> "MfccUpstream":
-        """Return self: there is nothing to move."""
+    def to(self, device: torch.device | str) -> Self:
+        """Move to a device, if there is something to move, and return self."""
         return self
+
+    def states(self, wave: Tensor) -> list[Tensor]:
+        """Compute all hidden states (T, D) of a waveform (n,)."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def extract(
         self, waves: Sequence[Tensor], layers: Sequence[int], dtype: torch.dtype
     ) -> list[Tensor]:
-        """Compute cepstra; see `upstream.Upstream.extract`."""
-        return [mfcc_frames(wave)[None].to(dtype) for wave in waves]  # (1, T, 60)
+        """Compute (L, T, D) of each waveform; see `upstream.ExactUpstream.extract`."""
+        runs = (self.states(wave) for wave in waves)
+        return [torch.stack([states[i].to(dtype) for i in layers]) for states in runs]
+
+
+class MfccUpstream(OneAtATime):
+    """`mfcc_frames` as an upstream."""
+
+    dim = 60
+    min_samples = 400  # a window
+    # There are no weights; this stands for the settings above.
+    weights = hashlib.sha256(b"kaldi mfcc, 80 bins, 20 cepstra, deltas").hexdigest()
+
+    def states(self, wave: Tensor) -> list[Tensor]:
+        """Compute the cepstra (T, 60)."""
+        return [mfcc_frames(wave)]

@@ -9,6 +9,7 @@ A convolution is one matrix product on a view of its windows: frames are (time,
 channels), so that a window is a contiguous piece.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ class PackedConvolutions(nn.Module):
     ) -> None:
         super().__init__()
         self.architecture = architecture
-        precisions = [torch.float32] + [dtype] * (len(architecture.conv_layers) - 1)
+        precisions = [torch.float32] + [dtype] * (len(architecture.conv_dim) - 1)
         self.layers: Any = nn.ModuleList(
             Convolution(weights, i, architecture, x) for i, x in enumerate(precisions)
         )
@@ -53,9 +54,9 @@ class PackedConvolutions(nn.Module):
         stride = self.architecture.stride
         frames = [self.architecture.num_frames(len(wave)) for wave in waves]
         used = [self.architecture.samples_of(count) for count in frames]
-        slots = [-(-samples // stride) for samples in used]
-        starts = [sum(slots[:i]) for i in range(len(slots))]  # in frames
-        stream = waves[0].new_zeros(sum(slots) * stride)
+        ends = list(itertools.accumulate(-(-samples // stride) for samples in used))
+        starts = [0, *ends[:-1]]  # in frames
+        stream = waves[0].new_zeros(ends[-1] * stride)
         for wave, count, start in zip(waves, used, starts, strict=True):
             stream[start * stride : start * stride + count] = wave[:count]
         x = self._convolve(stream, waves, starts)  # (N + some, C)
@@ -65,10 +66,10 @@ class PackedConvolutions(nn.Module):
         self, stream: Tensor, waves: Sequence[Tensor], starts: Sequence[int]
     ) -> Tensor:
         """Compute all frames of the stream, those between waveforms included."""
-        group = self.architecture.extractor_norm == "group"
+        group = self.architecture.feat_extract_norm == "group"
         scales = [self._group_scale(wave) for wave in waves] if group else None
         total = self.architecture.num_frames(len(stream))
-        out = stream.new_empty(total, self.architecture.conv_layers[-1][0])
+        out = stream.new_empty(total, self.architecture.conv_dim[-1])
         chunk = _chunk_frames(stream)
         for start in range(0, total, chunk):
             stop = min(start + chunk, total)
@@ -96,7 +97,7 @@ class PackedConvolutions(nn.Module):
         the stream, each waveform with that in `starts`; `scales` are factors and
         offsets (C,).
         """
-        rate = self.architecture.stride // self.architecture.conv_layers[0][2]
+        rate = self.architecture.stride // self.architecture.conv_stride[0]
         ends = [*starts[1:], start + len(x)]  # the last one's is beyond the chunk
         for first, end, (factor, offset) in zip(starts, ends, scales, strict=True):
             begin = max((first - start) * rate, 0)
@@ -146,7 +147,7 @@ class Convolution(nn.Module):
         # (out, in, kernel) to (out, kernel * in), as windows lie in memory
         weight = weights[f"{name}conv.weight"].transpose(1, 2).reshape(channels, -1)
         self.product = Linear(weight, weights.get(f"{name}conv.bias"), dtype, False)
-        self.layer = architecture.extractor_norm == "layer"
+        self.layer = architecture.feat_extract_norm == "layer"
         if self.layer or index == 0:
             self.norm = frozen_norm(weights, f"{name}layer_norm", EPS)
 
@@ -198,12 +199,10 @@ class PositionEmbedding(nn.Module):
         total = len(x) + gap * len(lengths)  # outputs, gaps included
         blocks = -(-total // hop)
         stream = x.new_zeros((blocks * hop + self.taps - 1, x.shape[1]))
-        starts = []
-        start = 0
-        for part in x.split(list(lengths)):
-            starts.append(start)  # of the outputs; the inputs are `gap` later
+        # Of the outputs; the inputs are `gap` later.
+        starts = [0, *itertools.accumulate(gap + n for n in lengths)][:-1]
+        for start, part in zip(starts, x.split(list(lengths)), strict=True):
             stream[start + gap : start + gap + len(part)] = part
-            start += gap + len(part)
         y = self._correlate(stream, hop)  # (blocks * hop, D)
         parts = [y[s : s + n] for s, n in zip(starts, lengths, strict=True)]
         return F.gelu(torch.cat(parts) + self.bias)

@@ -56,16 +56,18 @@ class PackedEncoder(nn.Module):
         self.architecture = architecture
         self.normalize = normalize
         self.convolutions = PackedConvolutions(weights, architecture, convolutions)
+        eps = architecture.layer_norm_eps
         self.projection_norm = None
-        if architecture.projection_norm:
+        if architecture.feat_proj_layer_norm:
             name = "feature_projection.layer_norm"
-            self.projection_norm = frozen_norm(weights, name, architecture.eps)
+            self.projection_norm = frozen_norm(weights, name, eps)
         self.projection = _linear(weights, ("feature_projection.projection",), compute)
-        self.position = _position(weights, architecture)
-        self.norm = frozen_norm(weights, "encoder.layer_norm", architecture.eps)
+        groups = architecture.num_conv_pos_embedding_groups
+        self.position = _position(weights, groups)
+        self.norm = frozen_norm(weights, "encoder.layer_norm", eps)
         self.layers = nn.ModuleList(
             _Layer(weights, f"encoder.layers.{i}.", architecture, compute)
-            for i in range(architecture.layers)
+            for i in range(architecture.num_hidden_layers)
         )
         embedding = weights.get("encoder.layers.0.attention.rel_attn_embed.weight")
         self.register_buffer("bias_embedding", embedding)
@@ -95,7 +97,7 @@ class PackedEncoder(nn.Module):
             x = self.projection_norm(x)
         x = self.projection(x).float()  # (N, D)
         x = x + self.position(x, lengths)
-        first = self.architecture.norm_first
+        first = self.architecture.do_stable_layer_norm
         if not first:
             x = self.norm(x)
         similar = SIMILAR_ON_CPU if x.device.type == "cpu" else SIMILAR_ON_GPU
@@ -104,7 +106,7 @@ class PackedEncoder(nn.Module):
         for number in range(last + 1):
             if number > 0:
                 x = self.layers[number - 1](x, groups, bias)
-            final = first and number == self.architecture.layers
+            final = first and number == self.architecture.num_hidden_layers
             yield self.norm(x) if final else x
 
     def _bias_by_distance(self, frames: int, device: torch.device) -> Tensor | None:
@@ -115,14 +117,15 @@ class PackedEncoder(nn.Module):
         """
         if self.bias_embedding is None:
             return None
-        half = self.architecture.buckets // 2
+        half = self.architecture.num_buckets // 2
         exact = half // 2
         distance = torch.arange(1 - frames, frames, device=device)
         size = distance.abs()
         # The same order of operations as WavLM's own code: a distance on the edge of a
         # bucket must fall on the same side.
         far = torch.log(size.float() / exact)
-        far = far / math.log(self.architecture.max_distance / exact) * (half - exact)
+        span = math.log(self.architecture.max_bucket_distance / exact)
+        far = far / span * (half - exact)
         far = (exact + far).long().clamp(max=half - 1)
         bucket = (distance > 0).long() * half + torch.where(size < exact, size, far)
         return self.bias_embedding[bucket].T.contiguous()  # (heads, 2 * frames - 1)
@@ -139,22 +142,19 @@ class _Layer(nn.Module):
         compute: torch.dtype,
     ) -> None:
         super().__init__()
-        self.heads = architecture.heads
-        self.first = architecture.norm_first
+        self.heads = architecture.num_attention_heads
+        self.first = architecture.do_stable_layer_norm
         projections = [f"{name}attention.{part}_proj" for part in "qkv"]
         self.qkv = _linear(weights, projections, compute)
         self.out = _linear(weights, (f"{name}attention.out_proj",), compute)
-        self.attention_norm = frozen_norm(
-            weights, f"{name}layer_norm", architecture.eps
-        )
+        eps = architecture.layer_norm_eps
+        self.attention_norm = frozen_norm(weights, f"{name}layer_norm", eps)
         forward = f"{name}feed_forward."
         self.inner = _linear(weights, (f"{forward}intermediate_dense",), compute, True)
         self.outer = _linear(weights, (f"{forward}output_dense",), compute)
-        self.final_norm = frozen_norm(
-            weights, f"{name}final_layer_norm", architecture.eps
-        )
-        buckets = architecture.buckets
-        self.gate = _Gate(weights, f"{name}attention.") if buckets else None
+        self.final_norm = frozen_norm(weights, f"{name}final_layer_norm", eps)
+        relative = architecture.num_buckets > 0
+        self.gate = _Gate(weights, f"{name}attention.") if relative else None
 
     def forward(
         self, x: Tensor, groups: Sequence[Group], bias: Tensor | None
@@ -204,12 +204,10 @@ def _linear(
     return Linear(weight, bias, dtype, gelu)
 
 
-def _position(
-    weights: Mapping[str, Tensor], architecture: Architecture
-) -> PositionEmbedding:
+def _position(weights: Mapping[str, Tensor], groups: int) -> PositionEmbedding:
     """Make the position embedding, its weight norm folded once, since frozen."""
     name = "encoder.pos_conv_embed.conv."
     direction = weights[f"{name}weight_v"]  # (D, D / groups, kernel)
     length = direction.norm(dim=(0, 1), keepdim=True)  # (1, 1, kernel)
     weight = direction * (weights[f"{name}weight_g"] / length)
-    return PositionEmbedding(weight, weights[f"{name}bias"], architecture.pos_groups)
+    return PositionEmbedding(weight, weights[f"{name}bias"], groups)

@@ -62,10 +62,10 @@ def hold(
     With ``auto`` a line of the log says which, and why; else a UserError says why they
     cannot be held.
     """
-    need = size_of(store, ids)
-    device = torch.device("cuda" if room.ngpu else "cpu")
     if room.residence == "none":
         return None
+    need = size_of(store, ids)
+    device = torch.device("cuda" if room.ngpu else "cpu")
     if room.residence == "auto":
         limit, why = _limit(room, device)
         if room.num_workers > 0:

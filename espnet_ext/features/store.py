@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from espnet_ext.errors import UserError
+from espnet_ext.features.architecture import measure_frame_shift
 from espnet_ext.features.store_files import (
     IDENTITY,
     INDEX_NAME,
@@ -34,8 +35,8 @@ class FeatureStore(Mapping[str, np.ndarray]):
 
     ``store[utterance]`` is (T, D) where the store holds one layer and (T, L, D) where
     it holds several, in the stored precision (fp16 from an int8 store). Arrays are
-    read-only views of the mapped file; copy what you want to change or to hand to
-    torch. The object can be pickled; workers map the files again.
+    read-only views of the mapped file; copy what you want to change. The object can be
+    pickled; workers map the files again.
 
     `ids` are sorted, `layers` are the numbers of the hidden states, `unusable` has the
     reason for each utterance that could not be used. With `verify` ``first`` a layer is
@@ -99,6 +100,13 @@ class FeatureStore(Mapping[str, np.ndarray]):
         """Frames T of an utterance."""
         return self._value("frames", utterance)
 
+    @property
+    def frame_shift(self) -> int:
+        """Samples at 16 kHz from a frame to the next, by the longest utterance."""
+        longest = self.ids[self._arrays["frames"].argmax()]
+        samples = self._value("samples", longest)
+        return measure_frame_shift(samples, self.num_frames(longest))
+
     def audio(self, utterance: str) -> Audio:
         """What an utterance's features were made from."""
         return Audio(
@@ -160,30 +168,27 @@ class FeatureStore(Mapping[str, np.ndarray]):
             self._verified[row, begin:end] = True
         if scale is None:
             return states
-        wide = states * scale[:, None]  # fp32: int8 * fp32
-        return wide.astype(np.float16)
+        return (states * scale[:, None]).astype(np.float16)  # the product is fp32
 
     def _raw(
         self, row: int, begin: int, end: int
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Map layers as they are stored, and the scales (end - begin, D) of int8."""
-        data = self._map(int(self._arrays["shard"][row]))
-        frames = int(self._arrays["frames"][row])
-        offset = int(self._arrays["offset"][row])
-        size = frames * self.dim
-        start = offset + begin * size * self.dtype.itemsize
-        count = (end - begin) * size
+        shard, frames, offset = (
+            int(self._arrays[name][row]) for name in ("shard", "frames", "offset")
+        )
+        data = self._map(shard)
+        layer = frames * self.dim * self.dtype.itemsize
+        start, stop = offset + begin * layer, offset + end * layer
         # Ask for the pages at once; faults would come one small piece at a time.
         page = start // mmap.PAGESIZE * mmap.PAGESIZE
-        end_of_data = start + count * self.dtype.itemsize
-        data.madvise(mmap.MADV_WILLNEED, page, end_of_data - page)
-        states = np.frombuffer(data, self.dtype, count, start)
-        states = states.reshape(end - begin, frames, self.dim)
+        data.madvise(mmap.MADV_WILLNEED, page, stop - page)
+        shape = end - begin, frames, self.dim
+        states = np.ndarray(shape, self.dtype, data, start)
         if self.dtype != np.int8:
             return states, None
-        start = offset + self.num_layers * size + begin * self.dim * 4
-        scale = np.frombuffer(data, np.float32, (end - begin) * self.dim, start)
-        return states, scale.reshape(end - begin, self.dim)
+        start = offset + self.num_layers * layer + begin * self.dim * 4
+        return states, np.ndarray((end - begin, self.dim), np.float32, data, start)
 
     def _map(self, number: int) -> mmap.mmap:
         if number in self._maps:

@@ -9,11 +9,10 @@ The first metadata of every header, at a fixed place, is a CRC-32: of the header
 zeros in that place), and in the index of all that follows too.
 
 Any safetensors library reads these files, but writes neither in pieces nor metadata at
-a fixed place: headers (8 bytes of length, JSON) are made and read here.
+a fixed place: headers (8 bytes of length, JSON) are made here.
 """
 
 import json
-import math
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import safetensors.numpy
 
 from espnet_ext.errors import UserError
 from espnet_ext.utils.atomic import atomic_file
@@ -63,14 +63,6 @@ class Entry:
     checksums: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Shard:
-    """What a complete shard holds, and why it lacks what was planned for it."""
-
-    entries: Mapping[str, Entry]
-    unusable: Mapping[str, str]
-
-
 def shard_path(store: Path, number: int) -> Path:
     """File of a store's shard."""
     return store / SHARDS_NAME / f"{number:05d}.safetensors"
@@ -104,10 +96,8 @@ class ShardWriter:
         with atomic_file(self.path) as temporary, open(temporary, "wb") as self._stream:
             self._stream.seek(8 + self._room)
             yield
-            metadata = {
-                "utterances": json.dumps(self._records, separators=(",", ":")),
-                "unusable": json.dumps(self._unusable, separators=(",", ":")),
-            }
+            parts = {"utterances": self._records, "unusable": self._unusable}
+            metadata = {name: _compact(part) for name, part in parts.items()}
             head = _make_head(metadata, self._header, self._room)
             self._stream.seek(0)
             self._stream.write(_seal(head, zlib.crc32(head)))
@@ -143,8 +133,11 @@ class ShardWriter:
         self._position += array.nbytes
 
 
-def read_shard(path: Path) -> Shard:
-    """Read a shard's header; a UserError says that it is damaged or not whole."""
+def read_shard(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Read what a shard holds, and why it lacks what else was planned for it.
+
+    A UserError says that its header is damaged or it is not whole.
+    """
     header, data = _read_sealed(path, header_only=True)
     metadata, start = header.pop("__metadata__"), len(data)
     entries = {}
@@ -157,7 +150,7 @@ def read_shard(path: Path) -> Shard:
         raise UserError(
             f"{path}: {path.stat().st_size} bytes where {due} are due; {_AGAIN}"
         )
-    return Shard(entries, json.loads(metadata["unusable"]))
+    return entries, json.loads(metadata["unusable"])
 
 
 def write_arrays(
@@ -177,21 +170,17 @@ def write_arrays(
 
 
 def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read a small safetensors file: its arrays (read-only) and its metadata.
+    """Read a small safetensors file: its arrays and its metadata.
 
     Raises:
         UserError: It does not have its checksum, or is of another format.
     """
     header, data = _read_sealed(path, header_only=False)
-    metadata, start = header.pop("__metadata__"), 8 + int.from_bytes(data[:8], "little")
-    arrays = {}
-    for name, tensor in header.items():  # views: safetensors' own reader copies all
-        code, shape = tensor["dtype"], tensor["shape"]
-        dtype = np.dtype(f"{code[0].lower()}{int(code[1:]) // 8}")
-        offset = start + tensor["data_offsets"][0]
-        array = np.frombuffer(data, dtype, math.prod(shape), offset)
-        arrays[name] = array.reshape(shape)
-    return arrays, metadata
+    return safetensors.numpy.load(data), header["__metadata__"]
+
+
+def _compact(values: Any) -> str:
+    return json.dumps(values, separators=(",", ":"))
 
 
 def _describe(array: np.ndarray, position: int) -> dict[str, Any]:
@@ -213,7 +202,7 @@ def _make_head(
     """Make a head, length included, with a blank checksum; `room` None: as needed."""
     first = {"crc32": _BLANK.decode(), "format": str(FORMAT)}
     content = {"__metadata__": {**first, **metadata}, **header}
-    text = json.dumps(content, separators=(",", ":")).encode()
+    text = _compact(content).encode()
     room = _aligned(len(text)) if room is None else room
     assert len(text) <= room, (len(text), room)
     return room.to_bytes(8, "little") + text.ljust(room)
@@ -234,13 +223,10 @@ def _read_sealed(path: Path, header_only: bool) -> tuple[dict[str, Any], bytes]:
     checksum = zlib.crc32(
         memoryview(data)[_SEAL.stop :], zlib.crc32(data[: _SEAL.start] + _BLANK)
     )
-    # Format 1 had no checksum of its header.
-    first = data[8:].startswith(b'{"__metadata__":{"format":"1"')
-    sound = data[8 : _SEAL.start] == _PREFIX and data[_SEAL] == b"%08x" % checksum
-    if not (first or sound):
+    if data[8 : _SEAL.start] != _PREFIX or data[_SEAL] != b"%08x" % checksum:
         raise UserError(f"{path}: damaged, or not of a feature store; {_AGAIN}")
-    header = json.loads(data[8 : 8 + length]) if sound else {}
-    found = header["__metadata__"]["format"] if sound else "1"
+    header = json.loads(data[8 : 8 + length])
+    found = header["__metadata__"]["format"]
     if found != str(FORMAT):
         raise UserError(
             f"{path}: of store format {found}, and this version reads {FORMAT}. "

@@ -93,18 +93,18 @@ class StoreWriter:
         audio: dict[str, Audio] = {}
         unusable: dict[str, str] = {}
         for path in self._complete().values():
-            shard = read_shard(path)
-            audio.update((utt, entry.audio) for utt, entry in shard.entries.items())
-            unusable.update(shard.unusable)
+            entries, refused = read_shard(path)
+            audio |= {utterance: entry.audio for utterance, entry in entries.items()}
+            unusable |= refused
         return audio, {utt: why for utt, why in unusable.items() if utt not in audio}
 
     def plan(
-        self, seconds: Mapping[str, float], shard_bytes: int, shard_seconds: float
+        self, seconds: Mapping[str, float], shard_seconds: float, block_seconds: float
     ) -> None:
         """Add shards for utterances that no complete or planned shard will hold.
 
         Neighbors in the plan have similar lengths: from the longest to the shortest.
-        A shard has at most `shard_bytes`, a block of them `shard_seconds` of speech.
+        A shard and a block of them have at most so many seconds of speech.
         """
         with _locked(self.path / ".lock"):
             blocks = self._planned()
@@ -118,10 +118,9 @@ class StoreWriter:
             blocks += [[[]] for _ in range(len(planned), max(complete, default=-1) + 1)]
             missing = {u: s for u, s in seconds.items() if u not in covered}
             ordered = dict(sorted(missing.items(), key=lambda x: (-x[1], x[0])))
-            rate = bytes_per_second(self.description)
-            for ids in pack(ordered, shard_seconds):
+            for ids in pack(ordered, block_seconds):
                 chosen = {utterance: ordered[utterance] for utterance in ids}
-                blocks.append(pack(chosen, shard_bytes / rate))
+                blocks.append(pack(chosen, shard_seconds))
             text = json.dumps({"blocks": blocks}, indent=0)
             atomic_write_text(self.path / PLAN_NAME, text)
 
@@ -183,23 +182,21 @@ class StoreWriter:
             rows = []
             for number, path in paths.items():
                 sizes[number] = path.stat().st_size
-                rows += [(u, number, e) for u, e in read_shard(path).entries.items()]
+                rows += [(u, number, e) for u, e in read_shard(path)[0].items()]
             rows.sort(key=lambda row: row[0])
             ids = "\n".join(utterance for utterance, _, _ in rows).encode()
-            entries = [entry for _, _, entry in rows]
-            audio = [entry.audio for entry in entries]
-            digests = b"".join(bytes.fromhex(a.digest) for a in audio)
-            crc = np.array([e.checksums for e in entries], np.uint32)
+            digests = b"".join(bytes.fromhex(e.audio.digest) for _, _, e in rows)
+            crc = np.array([e.checksums for _, _, e in rows], np.uint32)
             arrays: dict[str, np.ndarray] = {
                 "ids": np.frombuffer(ids, np.uint8),
                 "shard": np.array([number for _, number, _ in rows], np.int32),
                 "shard_size": sizes,
-                "offset": np.array([e.offset for e in entries], np.int64),
-                "frames": np.array([e.frames for e in entries], np.int32),
+                "offset": np.array([e.offset for _, _, e in rows], np.int64),
+                "frames": np.array([e.frames for _, _, e in rows], np.int32),
                 "crc": crc.reshape(-1, len(self.description["layers"])),
-                "samples": np.array([a.samples for a in audio], np.int64),
-                "audio_size": np.array([a.size for a in audio], np.int64),
-                "audio_mtime": np.array([a.mtime for a in audio], np.int64),
+                "samples": np.array([e.audio.samples for _, _, e in rows], np.int64),
+                "audio_size": np.array([e.audio.size for _, _, e in rows], np.int64),
+                "audio_mtime": np.array([e.audio.mtime for _, _, e in rows], np.int64),
                 "audio_digest": np.frombuffer(digests, np.uint8).reshape(-1, 16),
             }
             metadata = {
@@ -226,12 +223,6 @@ class StoreWriter:
         except (ValueError, KeyError, TypeError):
             text = f"{path}: damaged; remove it and run ser_extract again"
             raise UserError(text) from None
-
-
-def bytes_per_second(description: Mapping[str, Any]) -> float:
-    """Bytes of features for a second of speech."""
-    width = np.dtype(description["dtype"]).itemsize
-    return 16000 / 320 * len(description["layers"]) * description["dim"] * width
 
 
 def pack(seconds: Mapping[str, float], limit: float) -> list[list[str]]:

@@ -14,18 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from espnet_ext.corpora.audio import RATE
 from espnet_ext.errors import UserError
-from espnet_ext.features.architecture import Architecture
+from espnet_ext.features import egemaps
+from espnet_ext.features.architecture import Architecture, measure_frame_shift
 from espnet_ext.features.canonical_weights import (
     Checkpoint,
     from_fairseq,
-    from_torchaudio,
     weights_hash,
 )
 from espnet_ext.features.config import FeatureConfig, UpstreamConfig
-from espnet_ext.features.egemaps import OpenSmileUpstream
 from espnet_ext.features.huggingface import first_line, load_folder_or_name, unreadable
-from espnet_ext.features.mfcc import MfccUpstream
+from espnet_ext.features.mfcc import MfccUpstream, OneAtATime
 from espnet_ext.features.packed_encoder import PackedEncoder
 
 # Of linear layers and attention, and of the extractor's convolutions.
@@ -55,9 +55,12 @@ class ExactUpstream:
         precisions = PRECISIONS[compute]
         self.model = PackedEncoder(architecture, weights, normalize, *precisions)
         self.architecture = architecture
-        self.num_states = architecture.layers + 1  # the encoder's input, and each layer
-        self.dim = architecture.hidden
+        self.num_states = (
+            architecture.num_hidden_layers + 1
+        )  # the encoder's input, and each layer
+        self.dim = architecture.hidden_size
         self.min_samples = architecture.samples_of(1)  # that give a frame
+        self.frame_shift = architecture.stride  # samples from a frame to the next
         self.weights = weights_hash(weights)
         self.normalize: bool | None = normalize
 
@@ -86,25 +89,27 @@ class ExactUpstream:
         return list(out.split(lengths, dim=1))
 
 
-class S3prlUpstream:
-    """What ``s3prl.hub`` makes, one utterance at a time; see `ExactUpstream`.
+class S3prlUpstream(OneAtATime):
+    """What ``s3prl.hub`` makes.
 
     The frames are those that the upstream itself gives, before s3prl's wrapper cuts or
-    repeats some to reach a round number. `normalize` is None: s3prl decides.
+    repeats some to reach a round number; s3prl decides whether to normalize.
     """
+
+    min_samples = 800  # s3prl pads shorter ones; what it then gives is padding
 
     def __init__(self, expert: torch.nn.Module, name: str) -> None:
         self.expert = expert.eval().requires_grad_(False)
-        self.min_samples = 800  # s3prl pads shorter ones; what it then gives is padding
-        self.normalize: bool | None = None
-        states = self._run(torch.linspace(-0.1, 0.1, 16000))
+        with torch.no_grad():
+            states = self.states(torch.linspace(-0.1, 0.1, RATE))
         self.num_states = len(states)
         if len({state.shape for state in states}) != 1:
             raise UserError(
                 f"s3prl upstream {name}: its hidden states differ in size "
                 f"({', '.join(str(tuple(s.shape)) for s in states)}); choose another"
             )
-        self.dim = states[0].shape[-1]
+        frames, self.dim = states[0].shape
+        self.frame_shift = measure_frame_shift(RATE, frames)
         self.weights = weights_hash(expert.state_dict())
 
     def to(self, device: torch.device | str) -> "S3prlUpstream":
@@ -112,20 +117,17 @@ class S3prlUpstream:
         self.expert.to(device)
         return self
 
-    def extract(
-        self, waves: Sequence[Tensor], layers: Sequence[int], dtype: torch.dtype
-    ) -> list[Tensor]:
-        """Compute hidden states; see `ExactUpstream.extract`."""
-        runs = (self._run(wave) for wave in waves)
-        return [torch.stack([states[i].to(dtype) for i in layers]) for states in runs]
-
-    @torch.no_grad()
-    def _run(self, wave: Tensor) -> list[Tensor]:
+    def states(self, wave: Tensor) -> list[Tensor]:
+        """Compute all hidden states (T, D) of a waveform (n,)."""
         return [state[0] for state in self.expert([wave])["hidden_states"]]
 
 
-Descriptors = OpenSmileUpstream | MfccUpstream
-Upstream = ExactUpstream | S3prlUpstream | Descriptors
+Upstream = ExactUpstream | OneAtATime
+# Upstreams without weights: the one name that a source has, and the class.
+_WITHOUT_WEIGHTS: dict[str, tuple[str, type[OneAtATime]]] = {
+    "kaldi": ("mfcc", MfccUpstream),
+    "opensmile": (egemaps.NAME, egemaps.OpenSmileUpstream),
+}
 
 
 def load_upstream(config: FeatureConfig) -> Upstream:
@@ -147,49 +149,17 @@ def load_upstream(config: FeatureConfig) -> Upstream:
     return ExactUpstream(loaded.architecture, loaded.weights, normalize, config.compute)
 
 
-def load_checkpoint(
-    upstream: UpstreamConfig,
-) -> Checkpoint | S3prlUpstream | Descriptors:
+def load_checkpoint(upstream: UpstreamConfig) -> Checkpoint | OneAtATime:
     """Load weights by source and name; a Hugging Face folder goes with any source."""
-    folder = (Path(upstream.name).expanduser() / "config.json").is_file()
-    if folder or upstream.source == "huggingface":
-        return load_folder_or_name(upstream.name)
-    if upstream.source == "torchaudio":
-        return _load_torchaudio(upstream.name)
-    if upstream.source == "kaldi":
-        return MfccUpstream(upstream.name)
-    if upstream.source == "opensmile":
-        return OpenSmileUpstream(upstream.name)
+    source, name = upstream.source, upstream.name
+    if source == "huggingface" or (Path(name).expanduser() / "config.json").is_file():
+        return load_folder_or_name(name)
+    if source in _WITHOUT_WEIGHTS:
+        known, make = _WITHOUT_WEIGHTS[source]
+        if name != known:
+            raise UserError(f"{source} has no upstream {name!r}; it has {known}")
+        return make()
     return _load_s3prl(upstream)
-
-
-def _load_torchaudio(name: str) -> Checkpoint:
-    """Load one of ``torchaudio.pipelines``' bundles."""
-    from torchaudio import pipelines
-
-    kind, where = pipelines.Wav2Vec2Bundle, f"torchaudio bundle {name!r}"
-    bundles = {n: x for n, x in vars(pipelines).items() if isinstance(x, kind)}
-    if name not in bundles:
-        raise UserError(
-            f"torchaudio.pipelines has no upstream {name!r}; it has "
-            f"{', '.join(bundles)}"
-        )
-    bundle = bundles[name]
-    try:
-        tensors = bundle.get_model().state_dict()
-    except Exception as error:  # its errors share no base class
-        raise _not_loaded(where, error) from error
-    bare = {key.removeprefix("model."): x for key, x in tensors.items()}
-    found = from_torchaudio(bundle._params, bare, where)
-    return Checkpoint(*found, bundle._normalize_waveform)
-
-
-def _not_loaded(what: str, error: Exception) -> UserError:
-    return UserError(
-        f"{what} could not be loaded ({first_line(error)}). If its weights are "
-        "missing: on a machine with a network, run ser_fetch_weights with this config, "
-        "copy the folder that it writes here and pass it with --upstream FOLDER"
-    )
 
 
 def _load_s3prl(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
@@ -203,10 +173,12 @@ def _load_s3prl(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
     except Exception as error:  # its errors share no base class
         if path is not None:
             raise unreadable(Path(path), error) from error
-        absent = _not_loaded(f"s3prl upstream {name!r}", error)
         raise UserError(
-            f"{absent}; or download the checkpoint and name it as upstream.path, with "
-            "the matching *_local name as upstream.name"
+            f"s3prl upstream {name!r} could not be loaded ({first_line(error)}). If "
+            "its weights are missing: on a machine with a network, run "
+            "ser_fetch_weights with this config, copy the folder that it writes here "
+            "and pass it with --upstream FOLDER; or download the checkpoint and name "
+            "it as upstream.path, with the matching *_local name as upstream.name"
         ) from error
     model = type(getattr(expert, "model", None))
     flag = _S3PRL_FAMILIES.get(f"{model.__module__}.{model.__name__}")

@@ -5,9 +5,9 @@ what the store's precision costs on them.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from espnet_ext.errors import UserError
@@ -64,10 +64,8 @@ def recompute(
         raise UserError(f"{store.path}: has none of these utterances")
     count = min(count, len(ids))
     chosen = [ids[(2 * i + 1) * len(ids) // (2 * count)] for i in range(count)]
-    values = store.description["request"]["config"]
-    config = replace(parse_feature_config(values, str(store.path)), compute="float32")
-    if upstream_name is not None:
-        config = replace(config, upstream=replace(config.upstream, name=upstream_name))
+    values = {**store.description["request"]["config"], "compute": "float32"}
+    config = parse_feature_config(values, str(store.path), upstream_name)
     upstream = load_upstream(config).to(device)
     if upstream.weights != store.description["weights"]:
         raise UserError(
@@ -79,8 +77,8 @@ def recompute(
         wave = torch.from_numpy(load_waveform(paths[utterance])).to(device)
         (expected,) = upstream.extract([wave], store.layers, torch.float32)
         expected = expected.cpu()  # (L, T, D)
-        held = torch.from_numpy(store[utterance].copy()).float()
-        held = (held[:, None] if held.dim() == 2 else held).transpose(0, 1)  # (L, T, D)
+        layers = [store.layer(utterance, number) for number in store.layers]
+        held = torch.from_numpy(np.stack(layers)).float()  # (L, T, D)
         if held.shape != expected.shape:
             raise UserError(
                 f"{store.path}: {utterance} has {held.shape[1]} frames, but "

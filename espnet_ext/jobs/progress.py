@@ -7,6 +7,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from espnet_ext.train.schedule import MISFIT
+
 # ESPnet's own lines at the start and at the end of an epoch
 _STARTED = re.compile(r"(\d+)/(\d+)epoch started")
 _RESULTS = re.compile(r"(\d+)epoch results:.*\[valid\] (.*)")
@@ -74,6 +76,9 @@ class EpochProgress:
                 if self.bar is not None:
                     self.bar.total = self.epochs
                 self._show(int(found[1]) - 1, "")
+            elif (start := line.find(MISFIT)) >= 0:
+                text = f"  {self.name}: warning: {line[start:]}"
+                tqdm.write(text, file=self.stream)
 
     def close(self) -> None:
         """Take the bar away."""

@@ -50,13 +50,8 @@ def choose_examples(
 ) -> list[AttentionExample]:
     """Take one utterance of each annotated class, the one of median length.
 
-    Args:
-        path: attention.npz of the system.
-        system: Its predictions, for classes and titles.
-        wavs: Utterance -> wav file, for the waveform behind the weights.
-
-    Returns:
-        At most `MAX_EXAMPLES` examples, in the order of the classes.
+    There are at most `MAX_EXAMPLES`, in the order of the classes. Titles are from the
+    predictions; `wavs` has each utterance's wav file, drawn behind the weights.
 
     Raises:
         UserError: The file is no npz, is empty or malformed, has no utterance of the
@@ -96,17 +91,14 @@ def _choose(
         members = [u for u, row in rows.items() if system.true_class[row] == index][:50]
         if members:
             chosen.append(sorted(members, key=length)[len(members) // 2])
-    return [
-        AttentionExample(
-            _title(system, rows[utterance]),
-            {
-                b: _weights(path, archive, f"{utterance}/{b}")
-                for b in branches[utterance]
-            },
-            _waveform(wavs[utterance]) if utterance in wavs else None,
-        )
-        for utterance in (chosen or list(rows))[:MAX_EXAMPLES]
-    ]
+    examples = []
+    for utterance in (chosen or list(rows))[:MAX_EXAMPLES]:
+        keys = {branch: f"{utterance}/{branch}" for branch in branches[utterance]}
+        weights = {b: _weights(path, archive, key) for b, key in keys.items()}
+        waveform = _waveform(wavs[utterance]) if utterance in wavs else None
+        title = _title(system, rows[utterance])
+        examples.append(AttentionExample(title, weights, waveform))
+    return examples
 
 
 def _weights(
@@ -123,13 +115,12 @@ def _weights(
 
 
 def _title(system: Predictions, row: int) -> str:
-    parts = []
-    for word, ids in (
-        ("annotated", system.true_class),
-        ("predicted", system.pred_class),
-    ):
-        if ids is not None and ids[row] >= 0:
-            parts.append(f"{word} {class_name(system.classes[ids[row]])}")
+    ids = {"annotated": system.true_class, "predicted": system.pred_class}
+    parts = [
+        f"{word} {class_name(system.classes[each[row]])}"
+        for word, each in ids.items()
+        if each is not None and each[row] >= 0
+    ]
     if system.predicts_attributes:
         values = []
         for name, predicted in system.pred.items():
@@ -156,9 +147,9 @@ def plot_attention(name: str, examples: Sequence[AttentionExample]) -> Figure:
     Weights are drawn as multiples of the uniform weight 1/T, so that utterances of
     different lengths compare: 1 is plain averaging.
     """
-    figure, drawn = panels(len(examples), 1, (8.0, 1.35), room=(0.0, 1.0))
+    figure, drawn = panels([""] * len(examples), 1, (8.0, 1.35), room=(0.0, 1.0))
     styles: dict[str, tuple[str, str]] = {"uniform weight": (FAINT, ":")}
-    for (axes, _, _), example in zip(drawn, examples, strict=True):
+    for axes, example in zip(drawn, examples, strict=True):
         end = float(max(len(weights) for weights in example.weights.values()))
         if example.waveform is not None:
             end = len(example.waveform) / RATE

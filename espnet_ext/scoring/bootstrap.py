@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from espnet_ext.attributes import ATTRIBUTES
+from espnet_ext.scoring.metrics import CLASS_METRICS, Floats, class_counts
 
-Floats = NDArray[np.float64]
 # A block of resamples: how much each row weighs in each, shape (b, N).
 Blocks = Iterable[Floats]
 
@@ -55,18 +55,14 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """First score minus second, its interval and two-sided p value of no difference.
-
-    The ends are nan where the difference's standard error is not known and nan;
-    `freedom` are the degrees of freedom of Student's t.
-    """
+    """First score minus second, its interval and test of no difference."""
 
     difference: float
-    low: float
+    low: float  # nan where the error is
     high: float
-    p: float
-    error: float
-    freedom: float
+    p: float  # two-sided
+    error: float  # standard error; nan where it is not known
+    freedom: float  # degrees of freedom of Student's t
 
     def p_not_above(self, margin: float, sign: float = 1.0) -> float:
         """One-sided p value of a difference of `margin` or more.
@@ -83,47 +79,43 @@ class Comparison:
         return float(stdtr(self.freedom, gap / self.error))
 
 
-def resample_utterances(
-    rows: int, resamples: int, rng: np.random.Generator
-) -> Iterator[Floats]:
-    """Draw from `rows` rows with replacement: `resample_within` one stratum."""
-    yield from resample_within(np.zeros(rows, dtype=np.int64), resamples, rng)
-
-
 def resample_within(
-    strata: ArrayLike, resamples: int, rng: np.random.Generator
+    strata: ArrayLike,
+    resamples: int,
+    rng: np.random.Generator,
+    units: ArrayLike | None = None,
 ) -> Iterator[Floats]:
     """Draw with replacement within each stratum, so that its size stays.
 
     With the true classes as strata, every resample has every class: a class with one
     row, which plain resamples miss a third of the time, would otherwise make the
-    distribution of UAR and macro-F1 bimodal. `strata` are any integers, shape (N,).
+    distribution of UAR and macro-F1 bimodal.
+
+    Args:
+        strata: Any numbers, shape (N,).
+        resamples: How many.
+        rng: The caller's generator.
+        units: Speaker of each row, shape (N,), to draw speakers with all their rows:
+            rows of one speaker are alike, which drawing rows does not see. All rows of
+            a speaker are of one stratum.
 
     Yields:
-        Weights of a block of resamples, shape (b, N), of all blocks (B, N); those of a
-        stratum sum to its size.
+        Weights of a block of resamples, shape (b, N), of all blocks (B, N). Those of
+        the rows, or speakers, of a stratum sum to their number.
     """
     labels = np.asarray(strata)
+    rows = inverse = np.arange(len(labels))
+    if units is not None:
+        _, rows, inverse = np.unique(units, return_index=True, return_inverse=True)
+    labels = labels[rows]
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     for size in _block_sizes(len(labels), resamples):
         counts = np.empty((size, len(labels)))
-        for rows in members:
-            counts[:, rows] = _draw(len(rows), size, rng)
-        yield counts
-
-
-def resample_clusters(
-    clusters: Sequence[str], resamples: int, rng: np.random.Generator
-) -> Iterator[Floats]:
-    """Draw whole clusters (speakers) with replacement, with all their rows.
-
-    Rows of one speaker are alike, which an interval over utterances does not see: this
-    one holds for other speakers. It needs some twenty of them to be honest. Blocks are
-    as in `resample_within`, with the cluster of each row.
-    """
-    names, inverse = np.unique(np.asarray(clusters), return_inverse=True)
-    for size in _block_sizes(len(inverse), resamples):
-        yield _draw(len(names), size, rng)[:, inverse]
+        for each in members:
+            counts[:, each] = _draw(len(each), size, rng)
+        step = max(1, _BLOCK_NUMBERS // len(inverse))  # all at once without units
+        for start in range(0, size, step):
+            yield counts[start : start + step, inverse]
 
 
 def _draw(rows: int, size: int, rng: np.random.Generator) -> Floats:
@@ -198,44 +190,25 @@ def ccc_distribution(true: ArrayLike, pred: ArrayLike, blocks: Blocks) -> Floats
 def class_distribution(
     true: ArrayLike, pred: ArrayLike, blocks: Blocks
 ) -> dict[str, Floats]:
-    """Accuracy, UAR and macro-F1 of every model in every resample, (B, M) each.
+    """Each of `CLASS_METRICS` of every model in every resample, (B, M) each.
 
-    The label set is fixed to the classes present in the truth. A class of which a
-    resample has no row (never with `resample_within` on the truth) is left out of
-    that resample's means.
+    A class of which a resample has no row (never with `resample_within` on the truth)
+    is left out of that resample's means.
 
     Args:
         true: Class ids >= 0, shape (N,).
         pred: Predicted class ids of M models, shape (M, N).
         blocks: Weights, shape (b, N) each, B rows in all.
     """
-    truth, guess = np.asarray(true), np.asarray(pred)
-    models, rows = guess.shape
-    if truth.shape != (rows,):
-        raise ValueError(f"true has shape {truth.shape}, expected {(rows,)}")
-    labels = np.unique(truth)
-    if labels[0] < 0:
-        raise ValueError("rows of unknown class must be dropped before")
-    of_class = truth[:, None] == labels  # (N, K)
-    predicted = guess[:, :, None] == labels  # (M, N, K)
-    features = np.concatenate(
-        [of_class, *_by_row([predicted, predicted & of_class])], axis=1
-    ).astype(np.float64)  # (N, K + 2 M K)
-
-    k = len(labels)
+    in_truth, in_pred, right = class_counts(true, pred)
+    models, _, k = right.shape
+    features = np.concatenate([in_truth, *_by_row([in_pred, right])], axis=1)
+    features = features.astype(np.float64)  # (N, K + 2 M K)
     scores = []
-    for counts in blocks:
-        sums = counts @ features
-        in_truth = sums[:, None, :k]  # (b, 1, K)
-        in_pred, right = _by_model(sums[:, k:], models, k)  # (b, M, K)
-        present = in_truth > 0
-        recall = right / np.maximum(in_truth, 1.0)
-        f1 = 2.0 * right / np.maximum(in_truth + in_pred, 1.0)
-        accuracy = right.sum(axis=2) / in_truth.sum(axis=2)
-        uar, macro_f1 = (
-            (each * present).sum(axis=2) / present.sum(axis=2) for each in (recall, f1)
-        )
-        scores.append([accuracy, uar, macro_f1])
+    for weights in blocks:
+        sums = weights @ features
+        counts = sums[:, None, :k], *_by_model(sums[:, k:], models, k)  # (b, M, K)
+        scores.append([metric.score(*counts) for metric in CLASS_METRICS.values()])
     return _joined(scores)
 
 
@@ -251,9 +224,8 @@ def _by_model(sums: Floats, models: int, dims: int) -> list[Floats]:
 
 
 def _joined(blocks: Sequence[Sequence[Floats]]) -> dict[str, Floats]:
-    names = ("accuracy", "uar", "macro_f1")
-    parts = zip(*blocks, strict=True)
-    return {n: np.concatenate(p) for n, p in zip(names, parts, strict=True)}
+    parts = zip(CLASS_METRICS, zip(*blocks, strict=True), strict=True)
+    return {name: np.concatenate(part) for name, part in parts}
 
 
 def mean_ccc(scores: Floats) -> Floats:
@@ -343,16 +315,12 @@ def over_trainings(
 
 @dataclass(frozen=True, slots=True)
 class McNemar:
-    """McNemar's two-sided test of two models' accuracy on the same rows.
+    """McNemar's two-sided test of two models' accuracy on the same rows."""
 
-    `only_first` and `only_second` count the rows that only one model has right. The
-    exact p value is conservative, mid-p closer to its level and the one to report.
-    """
-
-    only_first: int
+    only_first: int  # rows that only this model has right
     only_second: int
-    p_exact: float
-    p_mid: float
+    p_exact: float  # conservative
+    p_mid: float  # closer to its level: the one to report
 
 
 def mcnemar(right_first: ArrayLike, right_second: ArrayLike) -> McNemar:
@@ -401,14 +369,12 @@ def swapped_differences(
         blocks: Signs, shape (b, N) each, B rows in all; all ones give the difference
             (mean over seeds, first minus second).
     """
-    truth, one, two = np.asarray(true), np.asarray(first), np.asarray(second)
-    labels, rows = np.unique(truth, return_counts=True)  # (K,)
-    of_class = truth[:, None] == labels  # (N, K)
-    predicted = np.stack([one, two])[..., None] == labels  # (2, S, N, K)
-    both = np.stack([predicted & of_class, predicted]).astype(np.float64)
-    middle = both.sum(axis=3).mean(axis=1)  # (2, 2, S, N, K) -> (2, S, K)
+    in_truth, *counts = class_counts(true, np.stack([first, second]))
+    both = np.stack(counts).astype(np.float64)  # in prediction, right: (2, 2, S, N, K)
+    rows = in_truth.sum(axis=0)  # (K,)
+    middle = both.sum(axis=3).mean(axis=1)  # (2, S, K)
     half = (both[:, 0] - both[:, 1]) / 2.0  # (2, S, N, K)
-    features = half.transpose(2, 0, 1, 3).reshape(len(truth), -1)
+    features = half.transpose(2, 0, 1, 3).reshape(len(in_truth), -1)
     # Sums of halves are exact in 32 bits; rows with two equal answers never count.
     moving = np.flatnonzero(features.any(axis=1))
     features = features[moving].astype(np.float32)
@@ -416,14 +382,13 @@ def swapped_differences(
     for signs in blocks:
         moved = signs[:, moving].astype(np.float32) @ features
         moved = moved.astype(np.float64).reshape(-1, *middle.shape)  # (b, 2, S, K)
-        hits = moved[:, 0]
-        one_f1, two_f1 = (
-            2.0 * (middle[0] + sign * hits) / (rows + middle[1] + sign * moved[:, 1])
-            for sign in (1.0, -1.0)
+        one, two = np.moveaxis(middle + moved, 1, 0), np.moveaxis(middle - moved, 1, 0)
+        scores.append(
+            [
+                (metric.score(rows, *one) - metric.score(rows, *two)).mean(axis=-1)
+                for metric in CLASS_METRICS.values()
+            ]
         )
-        accuracy = 2.0 * hits.sum(axis=2).mean(axis=1) / len(truth)
-        uar = 2.0 * (hits / rows).mean(axis=(1, 2))
-        scores.append([accuracy, uar, (one_f1 - two_f1).mean(axis=(1, 2))])
     return _joined(scores)
 
 

@@ -12,19 +12,17 @@ from numpy.typing import NDArray
 
 from espnet_ext.scoring import bootstrap
 from espnet_ext.scoring.bootstrap import Comparison, McNemar
-from espnet_ext.scoring.draws import Floats, classes_of, draw_swaps
 from espnet_ext.scoring.folds import Fold
-from espnet_ext.scoring.names import UAR4
-from espnet_ext.scoring.scored import Scored
+from espnet_ext.scoring.metrics import CLASS_METRICS, Floats
+from espnet_ext.scoring.scored import Scored, classes_of
 from espnet_ext.scoring.spec import Pair
 from espnet_ext.scoring.verdicts import (
+    LEVEL,
     MCNEMAR,
+    SHORT_SCOPES,
     STUDENT,
     SWAPPED,
     Basis,
-    Judged,
-    compare_scores,
-    of_classes,
 )
 
 
@@ -37,20 +35,43 @@ class SeedTest:
 
 
 @dataclass(frozen=True, slots=True)
-class TableComparison(Judged):
+class TableComparison:
     """Two rows in one column, on the folds and seeds that both have."""
 
+    tests: dict[Basis, Comparison]  # each that could be made
+    how: str  # what gave the verdict's p value
+    p_holm: float  # that value corrected over all tests of the report; nan without one
     pair: Pair
     folds: tuple[int, ...]
     pooled: Comparison  # difference of the pooled scores, for information
     by_seed: tuple[SeedTest, ...]  # over all rows of all folds, for accuracy
 
+    @property
+    def basis(self) -> Basis:
+        """What the verdict's test draws: the strongest of the tests."""
+        return next(basis for basis in Basis if basis in self.tests)
 
-# Pair of rows, fold, seeds, basis, whether of the usual classes -> metric -> (B,).
-Swaps = dict[tuple, dict[str, Floats]]
+    @property
+    def result(self) -> Comparison:
+        """The verdict's test."""
+        return self.tests[self.basis]
+
+    @property
+    def finding(self) -> str:
+        """What the comparison shows, in a word or two."""
+        if np.isnan(self.p_holm):
+            return "not tested"
+        if self.p_holm >= LEVEL:
+            return "not shown"
+        return "higher" if self.result.difference > 0 else "lower"
+
+    @property
+    def words(self) -> str:
+        """The finding, and what it holds for."""
+        return self.finding + SHORT_SCOPES[self.basis] * (self.finding != "not tested")
 
 
-def compare(scored: Scored, pair: Pair, swaps: Swaps) -> TableComparison | None:
+def compare(scored: Scored, pair: Pair) -> TableComparison | None:
     """Test two rows; None where no fold and seed has both."""
     data, metric, rows = scored.data, pair.column.metric, (pair.first, pair.second)
     both = {
@@ -77,15 +98,20 @@ def compare(scored: Scored, pair: Pair, swaps: Swaps) -> TableComparison | None:
     how, tests = STUDENT, {}
     for basis, drawn in scored.drawn.items():
         exact, swapped = None, None
-        if of_classes(metric):
-            how, swapped = SWAPPED, _swapped(scored, pair, folds, seeds, basis, swaps)
+        if metric in CLASS_METRICS:
+            drawn_swaps = [
+                scored.swaps(rows, n, tuple(seeds), basis, metric) for n in folds
+            ]
+            how, swapped = SWAPPED, np.mean(drawn_swaps, axis=0)
             alone = len(folds) == len(seeds) == 1
+            exact = bootstrap.swap_p(difference, swapped)
             if by_seed and alone and basis is Basis.UTTERANCES:
                 how, exact = MCNEMAR, by_seed[0].result.p_mid
         freedom = data.freedom(folds, basis)
         resampled = drawn_difference(folds, drawn)
-        tests[basis] = compare_scores(difference, resampled, freedom, swapped, exact)
-        error = tests[basis].error if swapped is None else float(np.std(swapped))
+        error = float(np.std(resampled))
+        tests[basis] = bootstrap.compare(difference, error, freedom, exact)
+        error = error if swapped is None else float(np.std(swapped))
     trainings = bootstrap.over_trainings(
         seed_means[0],
         seed_means[1],
@@ -99,11 +125,9 @@ def compare(scored: Scored, pair: Pair, swaps: Swaps) -> TableComparison | None:
     first, second = (
         float(np.mean([estimates[row, seed][metric] for seed in seeds])) for row in rows
     )
-    pooled = compare_scores(
-        first - second,
-        drawn_difference([0], {0: pool_drawn}),
-        data.freedom(folds, Basis.UTTERANCES),
-    )
+    error = float(np.std(drawn_difference([0], {0: pool_drawn})))
+    freedom = data.freedom(folds, Basis.UTTERANCES)
+    pooled = bootstrap.compare(first - second, error, freedom)
     return TableComparison(tests, how, 1.0, pair, folds, pooled, by_seed)
 
 
@@ -125,29 +149,6 @@ def _of_single_seeds(
     apart = np.array(found) - np.mean(found, axis=0)  # (S, B)
     variance = float(apart.var(axis=1).sum()) / (len(seeds) - 1) / len(seeds)
     return 0.0 if np.isnan(variance) else variance
-
-
-def _swapped(
-    scored: Scored,
-    pair: Pair,
-    folds: Sequence[int],
-    seeds: Sequence[int],
-    basis: Basis,
-    swaps: Swaps,
-) -> Floats:
-    """First row minus second with answers swapped at random, shape (B,)."""
-    of_usual = pair.column.metric == UAR4
-    rows = (pair.first, pair.second)
-    usual = scored.data.usual if of_usual else None
-    found = []
-    for number in folds:
-        key = (rows, number, tuple(seeds), basis, of_usual)
-        if key not in swaps:
-            swaps[key] = draw_swaps(
-                scored.data, rows, number, seeds, scored.sampling, basis, usual
-            )
-        found.append(swaps[key]["uar" if of_usual else pair.column.metric])
-    return np.mean(found, axis=0)
 
 
 def _mcnemar(

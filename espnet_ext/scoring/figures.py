@@ -66,10 +66,9 @@ def table_figures(
         for stem, (caption, figure) in _prediction_figures(systems).items():
             figures[f"{stem}{suffix}"] = (f"{caption}: {corpus_name(corpus)}", figure)
     curves: dict[str, list] = {}
-    for record in records:
-        if record.train_log is not None:
-            name = spec.rows[record.key.row].name
-            curves.setdefault(name, []).append(read_train_log([record.train_log]))
+    for record in (record for record in records if record.train_log):
+        curve = read_train_log([record.train_log])  # type: ignore[list-item]
+        curves.setdefault(spec.rows[record.key.row].name, []).append(curve)
     if curves:
         caption = "Training curves of all runs (thin: a run, thick: the mean of a row)"
         figures["training_curves"] = (caption, plots.plot_training(curves))

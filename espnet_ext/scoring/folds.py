@@ -1,7 +1,6 @@
 """Predictions of several systems brought together: on one test set, and over folds."""
 
 import hashlib
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +12,12 @@ from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.corpora.utterance import UNKNOWN
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.names import USUAL_CLASSES
-from espnet_ext.scoring.predictions import TRUTH_TOLERANCE, Predictions, check_spelling
+from espnet_ext.scoring.predictions import (
+    TRUTH_TOLERANCE,
+    Predictions,
+    check_spelling,
+    join,
+)
 from espnet_ext.scoring.runs import RunKey
 from espnet_ext.scoring.spec import TableSpec
 from espnet_ext.scoring.verdicts import MIN_SPEAKERS, Basis
@@ -152,7 +156,7 @@ class FoldedRuns:
             return parts[0]
         names = [n for n in parts[0].systems if all(n in p.systems for p in parts)]
         return Fold(
-            {name: _joined([part.systems[name] for part in parts]) for name in names},
+            {name: join([part.systems[name] for part in parts]) for name in names},
             np.concatenate([part.rows for part in parts]),
         )
 
@@ -232,14 +236,14 @@ def pooled_predictions(
     for row, described in spec.rows.items():
         keys = [RunKey(row, fold, seeds[0]) for fold in folds]
         if all(key in runs for key in keys):
-            found[described.name] = _joined(
+            found[described.name] = join(
                 [_of_corpus(runs[key], corpus, spec) for key in keys]
             )
     return align(found) if found else {}
 
 
 def _of_corpus(predictions: Predictions, corpus: str, spec: TableSpec) -> Predictions:
-    """Keep the rows of one corpus."""
+    """Keep the rows of one corpus; all, if the table has one and they name none."""
     unnamed = len(spec.corpora) == 1 and set(predictions.corpus) == {UNKNOWN}
     return predictions if unnamed else select_corpus(predictions, corpus)
 
@@ -259,19 +263,3 @@ def select_corpus(predictions: Predictions, corpus: str) -> Predictions:
             f"{', '.join(sorted(set(predictions.corpus)))}"
         )
     return predictions.select(keep)
-
-
-def _joined(parts: Sequence[Predictions]) -> Predictions:
-    """Put the predictions of several folds one after the other."""
-
-    def join(values: Sequence[Any]) -> Any:
-        if isinstance(values[0], dict):
-            return {name: join([part[name] for part in values]) for name in values[0]}
-        if isinstance(values[0], tuple):
-            return tuple(itertools.chain(*values))
-        return None if any(v is None for v in values) else np.concatenate(values)
-
-    names = ["ids", "corpus", "speaker", "gender", "true_class", "pred_class"]
-    names += ["probabilities", "true", "pred"]
-    joined = {name: join([getattr(part, name) for part in parts]) for name in names}
-    return replace(parts[0], **joined)

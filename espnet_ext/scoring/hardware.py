@@ -23,9 +23,12 @@ def read_starts(folder: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is not the record of a training ({error!r}); remove it"
-        ) from None
+        raise malformed(path, error) from None
+
+
+def malformed(path: Path, error: Exception) -> UserError:
+    """Make the error of a record that cannot be read."""
+    return UserError(f"{path} is not the record of a training ({error!r}); remove it")
 
 
 def write_starts(folder: Path, starts: Sequence[Mapping[str, Any]]) -> None:

@@ -12,7 +12,7 @@ Sources:
     Macro-F1: the mean of the classes' F1, as in scikit-learn's ``average="macro"``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +20,48 @@ from numpy.typing import ArrayLike, NDArray
 
 from espnet_ext.attributes import ATTRIBUTES
 
-# Order of the columns in every table: as in the paper's Tables 1 and 3.
-METRICS = ("ccc", *(f"ccc_{name}" for name in ATTRIBUTES))
-METRICS += ("accuracy", "uar", "macro_f1")
+Floats = NDArray[np.float64]
+
+
+def _accuracy(in_truth: Floats, in_pred: Floats, right: Floats) -> Floats:
+    return right.sum(axis=-1) / in_truth.sum(axis=-1)
+
+
+def _uar(in_truth: Floats, in_pred: Floats, right: Floats) -> Floats:
+    recall, present = right / np.maximum(in_truth, 1.0), in_truth > 0
+    return (recall * present).sum(axis=-1) / present.sum(axis=-1)
+
+
+def _macro_f1(in_truth: Floats, in_pred: Floats, right: Floats) -> Floats:
+    f1 = 2.0 * right / np.maximum(in_truth + in_pred, 1.0)
+    present = in_truth > 0
+    return (f1 * present).sum(axis=-1) / present.sum(axis=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMetric:
+    """A score of classes, of a set or of resamples of it.
+
+    `score` takes the weight of each class in the truth, in the prediction and where
+    both agree, shape (..., K) each, and gives the score, shape (...). Classes without
+    weight in the truth count in no mean over classes.
+    """
+
+    title: str  # in tables
+    score: Callable[[Floats, Floats, Floats], Floats]
+    within: bool = True  # a mean over classes, which are resampled one by one
+    usual: bool = False  # of utterances of `names.USUAL_CLASSES` only
+
+
+# In the order of every table: after CCC, as in the paper's Tables 1 and 3.
+CLASS_METRICS = {
+    "accuracy": ClassMetric("Acc", _accuracy, within=False),
+    "uar": ClassMetric("UAR", _uar),
+    "uar4": ClassMetric("UAR (4)", _uar, usual=True),
+    "macro_f1": ClassMetric("macro-F1", _macro_f1),
+}
+CCC_NAMES = {"ccc": "CCC"} | {f"ccc_{d}": f"CCC-{d[0].upper()}" for d in ATTRIBUTES}
+METRIC_NAMES = CCC_NAMES | {name: m.title for name, m in CLASS_METRICS.items()}
 
 
 def ccc(true: ArrayLike, pred: ArrayLike) -> float:
@@ -66,34 +105,6 @@ def confusion_matrix(
     return pairs.reshape(num_classes, num_classes).astype(np.int64)
 
 
-def accuracy(true: ArrayLike, pred: ArrayLike) -> float:
-    """Share of rows whose class is right; class ids >= 0, shape (N,) each."""
-    return float(np.mean(np.equal(*_class_pair(true, pred))))
-
-
-def uar(true: ArrayLike, pred: ArrayLike) -> float:
-    """Unweighted average recall; class ids >= 0, shape (N,) each.
-
-    The mean is over the classes present in the truth; a class without a row has no
-    recall. Equals scikit-learn's ``recall_score(true, pred, average="macro",
-    labels=np.unique(true))``. Guessing gives 1 / (number of classes in the truth).
-    """
-    hits, in_truth, _ = _class_counts(true, pred)
-    return float(np.mean(hits / in_truth))
-
-
-def macro_f1(true: ArrayLike, pred: ArrayLike) -> float:
-    """Unweighted mean of the classes' F1; class ids >= 0, shape (N,) each.
-
-    The mean is over the classes present in the truth: the rows of a class that is only
-    predicted already count as misses of their true classes. Equals scikit-learn's
-    ``f1_score(true, pred, average="macro", labels=np.unique(true), zero_division=0)``;
-    without ``labels`` scikit-learn adds a zero for every class that is only predicted.
-    """
-    hits, in_truth, in_pred = _class_counts(true, pred)
-    return float(np.mean(2.0 * hits / (in_truth + in_pred)))
-
-
 def attribute_scores(
     true: Mapping[str, ArrayLike], pred: Mapping[str, ArrayLike]
 ) -> dict[str, float]:
@@ -116,30 +127,57 @@ def attribute_scores(
     return scores
 
 
-def class_scores(true: ArrayLike, pred: ArrayLike) -> dict[str, float]:
-    """Accuracy, UAR and macro-F1 of class ids >= 0, shape (N,) each."""
+def class_counts(true: ArrayLike, pred: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:
+    """What class metrics count, of each row: features to be weighed and summed.
+
+    The label set is fixed to the classes in the truth: rows of a class that is only
+    predicted already count as misses of their true classes.
+
+    Args:
+        true: Class ids >= 0, shape (N,).
+        pred: Predicted class ids, shape (..., N).
+
+    Returns:
+        Whether a row is in each class in the truth, shape (N, K), in the prediction
+        and in both, shape (..., N, K) each.
+    """
+    truth, guess = np.asarray(true), np.asarray(pred)
+    if truth.shape != guess.shape[-1:]:
+        raise ValueError(f"true has shape {truth.shape}, expected {guess.shape[-1:]}")
+    labels = np.unique(truth)
+    if labels[0] < 0:
+        raise ValueError("rows of unknown class must be dropped before")
+    in_truth, in_pred = truth[:, None] == labels, guess[..., None] == labels
+    return in_truth, in_pred, in_pred & in_truth
+
+
+def class_scores(
+    true: ArrayLike, pred: ArrayLike, *, usual: bool = False
+) -> dict[str, float]:
+    """Accuracy, UAR and macro-F1 of class ids >= 0, shape (N,) each.
+
+    With `usual`, the metrics of the usual four classes, which all rows must be of.
+    UAR and macro-F1 are means over the classes present in the truth. They equal
+    scikit-learn's ``recall_score`` and ``f1_score`` with ``average="macro",
+    labels=np.unique(true), zero_division=0``; without ``labels``, scikit-learn adds a
+    zero for every class that is only predicted.
+    """
+    counts = [c.sum(axis=0) for c in class_counts(*_class_pair(true, pred))]
     return {
-        "accuracy": accuracy(true, pred),
-        "uar": uar(true, pred),
-        "macro_f1": macro_f1(true, pred),
+        name: float(metric.score(*counts))
+        for name, metric in CLASS_METRICS.items()
+        if metric.usual == usual
     }
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How often a system is right at each level of confidence, in B bins.
+    """How often a system is right at each level of confidence, in B bins."""
 
-    Attributes:
-        confidence: Mean probability of the predicted class in each bin, shape (B,).
-        accuracy: Share of right rows in each bin, shape (B,).
-        count: Rows of each bin, shape (B,).
-        ece: Expected calibration error: mean ``|accuracy - confidence|`` over rows.
-    """
-
-    confidence: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-    count: NDArray[np.int64]
-    ece: float
+    confidence: NDArray[np.float64]  # mean probability of the predicted class, (B,)
+    accuracy: NDArray[np.float64]  # share of right rows, (B,)
+    count: NDArray[np.int64]  # rows, (B,)
+    ece: float  # expected calibration error: mean |accuracy - confidence| over rows
 
 
 def calibration(
@@ -162,18 +200,6 @@ def calibration(
     counts = np.array([len(rows) for rows in bins])
     ece = float(np.average(np.abs(shares - means), weights=counts))
     return Calibration(means, shares, counts, ece)
-
-
-def _class_counts(
-    true: ArrayLike, pred: ArrayLike
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Rows that are right, in the truth and in the prediction, of each true class."""
-    true, pred = _class_pair(true, pred)
-    size = int(max(true.max(), pred.max())) + 1
-    in_truth = np.bincount(true, minlength=size)
-    present = in_truth > 0
-    hits, in_pred = (np.bincount(x, minlength=size) for x in (true[true == pred], pred))
-    return hits[present], in_truth[present], in_pred[present]
 
 
 def _values(values: ArrayLike, name: str) -> NDArray[np.float64]:

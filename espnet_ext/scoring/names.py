@@ -1,23 +1,11 @@
-"""How metrics, corpora, models and classes are written in tables and figures."""
+"""How corpora, models and classes are written in tables and figures."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-# UAR over the four classes that most of the literature uses.
-UAR4 = "uar4"
+# The four classes that most of the literature uses.
 USUAL_CLASSES = ("neu", "ang", "hap", "sad")
 
-# In the order of every table.
-METRIC_NAMES = {
-    "ccc": "CCC",
-    "ccc_valence": "CCC-V",
-    "ccc_arousal": "CCC-A",
-    "ccc_dominance": "CCC-D",
-    "accuracy": "Acc",
-    "uar": "UAR",
-    UAR4: "UAR (4)",
-    "macro_f1": "macro-F1",
-}
 CORPUS_NAMES = {
     "iemocap": "IEMOCAP",
     "msp_podcast": "MSP-Podcast",
@@ -77,6 +65,11 @@ def code_notes(codes: Mapping[str, str]) -> list[str]:
         f"rest, which may be why they differ: {listed(others)}. `--force 5-6` makes "
         "all of them again."
     ]
+
+
+def plural(number: int, word: str) -> str:
+    """A number and what it counts."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from espnet_ext.corpora.utterance import UNKNOWN
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.folds import ANY_CORPUS, align
-from espnet_ext.scoring.metrics import METRICS
+from espnet_ext.scoring.metrics import CLASS_METRICS, METRIC_NAMES
 from espnet_ext.scoring.names import model_name
 from espnet_ext.scoring.predictions import Predictions
 from espnet_ext.scoring.runs import RunKey, RunRecord
@@ -43,7 +43,8 @@ def score_set(
                 f"cannot compare {name!r}: no predictions of that name; there are "
                 f"{', '.join(systems)}"
             )
-    columns = {metric: Column(ANY_CORPUS, metric) for metric in METRICS}
+    usual = {name for name, metric in CLASS_METRICS.items() if metric.usual}
+    columns = {m: Column(ANY_CORPUS, m) for m in METRIC_NAMES if m not in usual}
     spec = TableSpec(
         name=title,
         title=title,

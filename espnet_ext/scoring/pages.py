@@ -1,46 +1,28 @@
-"""A report as one page of sections, from which markdown and HTML are rendered."""
+"""RESULTS.md and the HTML page: sections and grids, and the templates they fill."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import base64
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
+import jinja2
+
+from espnet_ext.scoring import words
+from espnet_ext.scoring.bootstrap import Comparison
 from espnet_ext.scoring.claims import LEGEND
 from espnet_ext.scoring.comparisons import TableComparison
 from espnet_ext.scoring.scores import Cell
 from espnet_ext.scoring.spec import Column
-from espnet_ext.scoring.text import (
-    difference_text,
-    duration,
-    ends_signed,
-    ends_text,
-    p_text,
-    printed,
-    signed,
-    with_interval,
-)
-from espnet_ext.scoring.trainings import Environment
+from espnet_ext.scoring.text import duration, ends, p_text, printed, signed, with_ends
+from espnet_ext.scoring.trainings import hardware_shares
 from espnet_ext.scoring.verdicts import Basis
-from espnet_ext.scoring.words import (
-    TableReport,
-    condition_text,
-    describe_run,
-    describe_tests,
-    hardware_total,
-    how_tested,
-    how_to_read,
-    limits_of,
-    pair_name,
-    paper_lines,
-    seed_tests,
-    warnings_of,
-)
+from espnet_ext.scoring.words import TableReport
+
+Images = Mapping[str, tuple[str, bytes]]  # file's stem -> caption and PNG
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """Heads and rows in markdown; a cell's lines are parted by newlines."""
-
-    heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
+Rows = Sequence[Mapping[str, str]]  # head -> cell; its lines are parted by newlines
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +31,39 @@ class Section:
 
     title: str
     text: str = ""
-    grid: Grid | None = None
+    grid: Rows = ()
     legend: str = ""  # below the grid
-    behind: Grid | None = None  # every test, folded away
+    behind: Rows = ()  # every test, folded away
     lines: Sequence[str] = ()  # of a list
     folded: bool = False  # whether the HTML page shows it only on a click
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """RESULTS.md or the HTML page, figures aside."""
+def fill(template: str, report: TableReport, images: Images) -> str:
+    """Fill ``results.md.j2``, as ESPnet's recipes have it, or ``report.html.j2``."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=template.endswith(".html.j2"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
+    values: dict[str, Any] = {
+        "title": report.result.spec.title,
+        "made_with": asdict(report.environment),
+        "tested": words.describe_tests(report),
+        "warnings": words.warnings_of(report),
+        "sections": [s for s in sections_of(report) if s.grid or s.lines],
+    }
+    filled = environment.get_template(template).render(images=images, **values)
+    return filled.strip() + "\n"
 
-    title: str
-    environment: Environment
-    tested: Sequence[str]  # what the models were tested on
-    warnings: Sequence[str]
-    sections: Sequence[Section]
 
-
-def make_page(report: TableReport) -> Page:
+def sections_of(report: TableReport) -> list[Section]:
     """Lay out a table, or models on one test set."""
-    result, spec = report.result, report.result.spec
+    result = report.result
     title = "Mean of folds" if report.several_folds else "Scores"
-    sections = [Section(title, "", score_grid(report), how_to_read(report))]
+    sections = [Section(title, "", _score_grid(report), words.how_to_read(report))]
     if report.several_folds:
         text = (
             "The predictions of all folds put together and scored once: other numbers "
@@ -80,9 +72,9 @@ def make_page(report: TableReport) -> Page:
         grid = _columns_grid(
             report,
             lambda row, column, cell: (
-                [with_interval(cell.pooled)]
+                [with_ends(cell.pooled)]
                 if cell
-                else paper_lines(report, row, column)
+                else words.paper_lines(report, row, column)
             ),
         )
         sections.append(Section("Pooled over folds", text, grid, folded=True))
@@ -97,153 +89,156 @@ def make_page(report: TableReport) -> Page:
         grid = _columns_grid(
             report,
             lambda row, column, cell: (
-                [with_interval(cell.over_speakers)]
-                if cell and cell.over_speakers
-                else []
+                [with_ends(cell.over_speakers)] if cell and cell.over_speakers else []
             ),
         )
         sections.append(Section("Intervals over speakers", text, grid))
     if result.comparisons:
-        text, grid, behind = how_tested(report), _pair_grid(report), _test_grid(report)
+        text, grid, behind = (
+            words.how_tested(report),
+            pair_grid(report),
+            _test_grid(report),
+        )
         sections.append(Section("Comparisons", text, grid, behind=behind))
     if report.claims:
         sections.append(Section("The paper's claims", LEGEND, _claim_grid(report)))
-    sections.append(Section("Notes", lines=[*limits_of(report), *spec.notes]))
+    notes = [*words.limits_of(report), *result.spec.notes]
+    sections.append(Section("Notes", lines=notes))
     if report.times:
-        text, grid = hardware_total(report), _hardware_grid(report)
+        text, grid = words.hardware_total(report), _hardware_grid(report)
         sections.append(Section("Where and how long", text, grid))
-    sections.append(Section("Runs", "", _run_grid(report), folded=True))
-    tested = describe_tests(report)
-    if not report.one_set:
-        tested.append(f"seeds: {', '.join(map(str, report.seeds))}")
-    warnings = warnings_of(report)
-    return Page(spec.title, report.environment, tested, warnings, sections)
+    return [*sections, Section("Runs", "", _run_grid(report), folded=True)]
 
 
-def score_grid(report: TableReport) -> Grid:
+def _score_grid(report: TableReport) -> list[dict[str, str]]:
     """The table itself: each cell's score, interval, spread over seeds and paper."""
 
     def lines(row: str, column: Column, cell: Cell | None) -> Iterable[str]:
-        yield "" if cell is None else printed(cell.mean.estimate)
+        yield printed(cell.mean.estimate) if cell else ""
         if cell is not None:
-            ends = ends_text(cell.mean)
-            if cell.runs != cell.expected:
-                ends += f" ({cell.runs} of {cell.expected} runs)"
-            yield ends
+            few = f" ({cell.runs} of {cell.expected} runs)"
+            yield ends(cell.mean) + few * (cell.runs != cell.expected)
             if cell.seed_deviation is not None:
                 yield f"± {cell.seed_deviation:.3f} over seeds"
-        yield from paper_lines(report, row, column)
+        yield from words.paper_lines(report, row, column)
 
     return _columns_grid(report, lines)
 
 
 def _columns_grid(
     report: TableReport, lines: Callable[[str, Column, Cell | None], Iterable[str]]
-) -> Grid:
+) -> list[dict[str, str]]:
     spec, result = report.result.spec, report.result
-    rows = []
-    for key, row in spec.rows.items():
-        cells = [(column, result.cells[key].get(column)) for column in spec.columns]
-        rows.append([row.name, *("\n".join(lines(key, *cell)) for cell in cells)])
-    rows.append(["chance", *(printed(result.chance.get(c)) for c in spec.columns)])
-    return Grid(["model", *(spec.column_name(c) for c in spec.columns)], rows)
+    names = {column: spec.column_name(column) for column in spec.columns}
+    rows = [
+        {"model": row.name}
+        | {
+            name: "\n".join(lines(key, column, result.cells[key].get(column)))
+            for column, name in names.items()
+        }
+        for key, row in spec.rows.items()
+    ]
+    chance = {name: printed(result.chance.get(c)) for c, name in names.items()}
+    return [*rows, {"model": "chance"} | chance]
 
 
-def _fold_grid(report: TableReport) -> Grid:
+def _fold_grid(report: TableReport) -> list[dict[str, str]]:
     """Each fold's scores."""
     spec, cells = report.result.spec, report.result.cells
-    rows = [
-        [
-            row.name,
-            spec.column_name(column),
-            *(printed(cells[key][column].by_fold.get(n)) for n in spec.folds),
-        ]
+    return [
+        {"model": row.name, "score": spec.column_name(column)}
+        | {f"fold {n}": printed(cells[key][column].by_fold.get(n)) for n in spec.folds}
         for key, row in spec.rows.items()
         for column in spec.columns
         if column in cells[key]
     ]
-    return Grid(["model", "score", *(f"fold {n}" for n in spec.folds)], rows)
 
 
-def _pair_grid(report: TableReport) -> Grid:
+def pair_grid(report: TableReport) -> list[dict[str, str]]:
     """One verdict a comparison."""
-    rows = [
-        [
-            pair_name(report, found.pair),
-            report.result.spec.column_name(found.pair.column),
-            difference_text(found.result),
-            p_text(found.p_holm),
-            found.words,
-        ]
+    return [
+        _pair_names(report, found)
+        | {
+            "difference": with_ends(found.result),
+            "p (Holm)": p_text(found.p_holm),
+            "verdict": found.words,
+        }
         for found in report.result.comparisons
     ]
-    return Grid(("rows", "score", "difference", "p (Holm)", "verdict"), rows)
 
 
-def _test_grid(report: TableReport) -> Grid:
+def _pair_names(report: TableReport, found: TableComparison) -> dict[str, str]:
+    spec, pair = report.result.spec, found.pair
+    return {"rows": spec.pair_name(pair), "score": spec.column_name(pair.column)}
+
+
+def _test_grid(report: TableReport) -> list[dict[str, str]]:
     """Every test behind the verdicts."""
     comparisons = report.result.comparisons
     bases = [b for b in Basis if any(b in c.tests for c in comparisons)]
 
-    def bounds(found: TableComparison, basis: Basis) -> str:
-        test = found.tests.get(basis)
-        return "n/a" if test is None else f"{ends_signed(test)}, p {p_text(test.p)}"
+    def text(test: Comparison | None) -> str:
+        return f"{ends(test, '+.3f')}, p {p_text(test.p)}" if test else "n/a"
 
-    rows = [
-        [
-            pair_name(report, found.pair),
-            report.result.spec.column_name(found.pair.column),
-            f"{found.how}, over {found.basis}",
-            *(bounds(found, basis) for basis in bases),
-            difference_text(found.pooled),
-            seed_tests(found),
-        ]
+    return [
+        _pair_names(report, found)
+        | {"verdict by": f"{found.how}, over {found.basis}"}
+        | {f"over {basis}": text(found.tests.get(basis)) for basis in bases}
+        | {"pooled": with_ends(found.pooled), "by seed": words.seed_tests(found)}
         for found in comparisons
     ]
-    over = [f"over {basis}" for basis in bases]
-    return Grid(["rows", "score", "verdict by", *over, "pooled", "by seed"], rows)
 
 
-def _claim_grid(report: TableReport) -> Grid:
+def _claim_grid(report: TableReport) -> list[dict[str, str]]:
     """What the paper says, and what became of it."""
-    rows = [
-        [
-            claim.claim.says,
-            f"**{claim.words}**",
-            "\n".join(condition_text(report, found) for found in claim.conditions),
-            "\n".join(signed(found.paper) for found in claim.conditions),
-        ]
+    return [
+        {
+            "claim": claim.claim.says,
+            "verdict": f"**{claim.words}**",
+            "differences here": "\n".join(
+                words.condition_text(report, found) for found in claim.conditions
+            ),
+            "in the paper": "\n".join(signed(c.paper) for c in claim.conditions),
+        }
         for claim in report.claims
     ]
-    return Grid(("claim", "verdict", "differences here", "in the paper"), rows)
 
 
-def _hardware_grid(report: TableReport) -> Grid:
+def _hardware_grid(report: TableReport) -> list[dict[str, str]]:
     """What was trained on which kind of machine."""
-    rows = []
-    for share in report.hardware:
-        hosts = ", ".join(share.hosts[:4])
-        if len(share.hosts) > 4:
-            hosts += f" and {len(share.hosts) - 4} more"
-        numbers = (str(share.trainings), duration(share.seconds))
-        rows.append([share.hardware, share.software, hosts, *numbers])
-    return Grid(("hardware", "software", "machines", "trainings", "wall time"), rows)
+
+    def listed(hosts: Sequence[str]) -> str:
+        more = len(hosts) - 4
+        return ", ".join(hosts[:4]) + f" and {more} more" * (more > 0)
+
+    return [
+        {
+            "hardware": share.hardware,
+            "software": share.software,
+            "machines": listed(share.hosts),
+            "trainings": str(share.trainings),
+            "wall time": duration(share.seconds),
+        }
+        for share in hardware_shares(report.times.values())
+    ]
 
 
-def _run_grid(report: TableReport) -> Grid:
+def _run_grid(report: TableReport) -> list[dict[str, str]]:
     """Each run: what it took, and the files that it is of."""
     rows = []
-    for record in report.records:
-        time = report.times.get(record.key)
-        took = [duration(time.seconds), str(time.epochs)] if time else ["", ""]
-        hosts = ", ".join(time.hosts) if time else ""
-        files = (record.config, record.training[:16])
+    for run in report.records:
+        time = report.times.get(run.key)
         rows.append(
-            [
-                *(describe_run(report, record.key), *took, hosts),
-                f"`{record.predictions}`" if record.predictions else "**missing**",
-                *(f"`{text}`" if text else "" for text in files),
-            ]
+            {
+                "run": words.describe_run(report, run.key),
+                "training took": duration(time.seconds) if time else "",
+                "epochs": str(time.epochs) if time else "",
+                "on": ", ".join(time.hosts) if time else "",
+                "predictions": f"`{run.predictions or ''}`",
+                "config": f"`{run.config}`",
+                "training": f"`{run.training[:16]}`",
+            }
         )
-    took_heads = ("training took", "epochs", "on")
-    return Grid(("run", *took_heads, "predictions", "config", "training"), rows)
+        rows[-1] |= {head: "" for head, text in rows[-1].items() if text == "``"}
+        rows[-1]["predictions"] = rows[-1]["predictions"] or "**missing**"
+    return rows

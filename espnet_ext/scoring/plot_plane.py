@@ -57,14 +57,12 @@ def plot_valence_arousal(systems: Mapping[str, Predictions]) -> Figure:
     shown += [(name, s, s.pred) for name, s in systems.items()]
     styles = class_styles(first.classes)
     columns = 2 if len(shown) == 4 else 3
-    figure, drawn = panels(len(shown), columns, (3.5, 3.35), (0.0, 0.5), shared="all")
-    for (axes, left, last), (title, system, values) in zip(drawn, shown, strict=True):
+    labels = ("valence  (negative → positive)", "arousal  (calm → excited)")
+    titles = [title for title, _, _ in shown]
+    figure, drawn = panels(titles, columns, (3.5, 3.35), (0.0, 0.5), labels, "all")
+    for axes, (title, system, values) in zip(drawn, shown, strict=True):
         truth = title == "Annotations"
         _draw_plane(axes, system, values, styles, show_truth=not truth)
-        axes.set_title(title, fontsize=11)
-        axes.set_ylabel("arousal  (calm → excited)" if left else "")
-        axes.set_xlabel("valence  (negative → positive)" if last else "")
-        axes.tick_params(labelbottom=last)
     handles = [
         Line2D([], [], color=color, marker=marker, ls="", label=class_name(name))
         for place, (name, (color, marker)) in enumerate(styles.items())

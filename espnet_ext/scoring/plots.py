@@ -5,6 +5,7 @@ Universal Design", 2008). Figures are built without pyplot: no display is needed
 """
 
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,25 +62,21 @@ def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:
 
 
 def panels(
-    number: int,
+    titles: Sequence[str],
     columns: int,
     size: tuple[float, float],
     room: tuple[float, float] = (0.0, 0.0),
+    labels: tuple[str, str] = ("", ""),
     shared: Literal["none", "all"] = "none",
-) -> tuple[Figure, list[tuple[Axes, bool, bool]]]:
-    """Make a figure with a grid of panels, row by row.
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure with a grid of panels, row by row, each with its title.
 
-    Args:
-        number: Of panels.
-        columns: At most so many beside each other.
-        size: Width and height of a panel in inches.
-        room: What the figure needs beside them.
-        shared: Which panels share their axes.
-
-    Returns:
-        The figure, and of each panel its axes, whether they are the first of their row
-        and the last of their column.
+    At most so many columns of panels of that size (width and height in inches), and
+    what room the figure needs beside them. The labels, x and y, are written below the
+    last panel of a column and before the first of a row; `shared` axes have numbers
+    there only.
     """
+    number = len(titles)
     columns = min(number, columns)
     rows = math.ceil(number / columns)
     inches = (columns * size[0] + room[0], rows * size[1] + room[1])
@@ -87,10 +84,14 @@ def panels(
     grid = figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared)
     for axes in grid.flat[number:]:
         axes.set_visible(False)
-    return figure, [
-        (axes, place % columns == 0, place + columns >= number)
-        for place, axes in enumerate(grid.flat[:number])
-    ]
+    for place, (axes, title) in enumerate(zip(grid.flat, titles, strict=False)):
+        axes.set_title(title, fontsize=11)
+        axes.set_ylabel(labels[1] if place % columns == 0 else "")
+        last = place + columns >= number
+        axes.set_xlabel(labels[0] if last else "")
+        if shared == "all":
+            axes.tick_params(labelbottom=last)
+    return figure, list(grid.flat[:number])
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +109,10 @@ def plot_scores(
 ) -> Figure:
     """Dot plot of a table: a panel a column, 95 % intervals and the paper's values."""
     size = (2.6, 0.8 + 0.32 * len(rows))
-    figure, drawn = panels(len(columns), 4, size, room=(1.6, 0.5))
+    titles = [column.title for column in columns]
+    figure, drawn = panels(titles, 4, size, room=(1.6, 0.5))
     heights = np.arange(len(rows))[::-1]
-    for (axes, first, _), column in zip(drawn, columns, strict=True):
+    for place, (axes, column) in enumerate(zip(drawn, columns, strict=True)):
         _draw_scores(axes, heights, column)
         axes.set_title(column.title, fontsize=10.5)
         axes.set_ylim(-0.7, len(rows) - 0.3)
@@ -118,7 +120,7 @@ def plot_scores(
         axes.grid(axis="x", color=GRID)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         tidy(axes)
-        axes.tick_params(axis="y", length=0, labelleft=first)
+        axes.tick_params(axis="y", length=0, labelleft=place % 4 == 0)
     handles = [Line2D([], [], color=BLUE, marker="o", lw=2.2, label="95 % interval")]
     if paper:
         handles.append(Line2D([], [], **_PAPER, label=paper))
@@ -170,13 +172,10 @@ def plot_confusion(systems: Mapping[str, Predictions]) -> Figure:
     """Confusion matrices: shade = share of the true class, number = share and count."""
     side = max(2.6, 0.72 * len(next(iter(systems.values())).classes))
     columns = 2 if len(systems) == 4 else 3
-    size = (side + 0.6, side + 0.75)
-    figure, drawn = panels(len(systems), columns, size, room=(0.9, 0.0))
-    for (axes, first, last), (name, system) in zip(drawn, systems.items(), strict=True):
+    size, labels = (side + 0.6, side + 0.75), ("predicted", "annotated (utterances)")
+    figure, drawn = panels([*systems], columns, size, (0.9, 0.0), labels)
+    for axes, system in zip(drawn, systems.values(), strict=True):
         image = _draw_confusion(axes, system)
-        axes.set_title(name, fontsize=11)
-        axes.set_ylabel("annotated (utterances)" if first else "")
-        axes.set_xlabel("predicted" if last else "")
     bar = figure.colorbar(image, ax=figure.axes, shrink=0.7, pad=0.02)
     bar.set_label("share of the true class")
     bar.outline.set_visible(False)
@@ -211,8 +210,9 @@ def _draw_confusion(axes: Axes, system: Predictions) -> AxesImage:
 
 def plot_calibration(systems: Mapping[str, Predictions]) -> Figure:
     """Reliability diagrams: share of right classes against confidence, a panel each."""
-    figure, drawn = panels(len(systems), 4, (2.7, 3.0), (0.5, 0.2), shared="all")
-    for (axes, first, last), (name, system) in zip(drawn, systems.items(), strict=True):
+    labels = ("confidence", "share right")
+    figure, drawn = panels([*systems], 4, (2.7, 3.0), (0.5, 0.2), labels, "all")
+    for axes, system in zip(drawn, systems.values(), strict=True):
         assert system.probabilities is not None
         assert system.pred_class is not None
         known = np.flatnonzero(system.true_class >= 0)
@@ -225,23 +225,19 @@ def plot_calibration(systems: Mapping[str, Predictions]) -> Figure:
         axes.plot(x, y, "o-", color=BLUE, lw=1.4, clip_on=False)
         ece = f"ECE {found.ece:.3f}"
         axes.text(0.04, 0.95, ece, transform=axes.transAxes, va="top")
-        axes.set_title(name, fontsize=11)
         axes.set(xlim=(0, 1), ylim=(0, 1), box_aspect=1)
-        axes.set_ylabel("share right" if first else "")
-        axes.set_xlabel("confidence" if last else "")
         axes.grid(color=GRID)
         tidy(axes)
-        axes.tick_params(labelbottom=last)
     return figure
 
 
-# Title, and a statistic under the names that trainers give it.
-_CURVES = (
-    ("loss", ("loss",)),
-    ("CCC (validation)", ("ccc",)),
-    ("UAR (validation)", ("uar",)),
-    ("accuracy (validation)", ("acc", "accuracy")),
-)
+# Statistics in the log, and the titles of their panels.
+_CURVES = {
+    "loss": "loss",
+    "ccc": "CCC (validation)",
+    "uar": "UAR (validation)",
+    "acc": "accuracy (validation)",
+}
 Runs = Sequence[Mapping[str, Curve]]  # of one model: "<section>/<statistic>" -> curve
 
 
@@ -251,34 +247,31 @@ def plot_training(curves: Mapping[str, Runs]) -> Figure:
     Of several runs of a model each is drawn thin, and their mean thick.
     """
     shown = [
-        (title, names)
-        for title, names in _CURVES
-        if any(_pick(runs, "valid", names) for runs in curves.values())
-        or (title == "loss" and any(_pick(r, "train", names) for r in curves.values()))
+        name
+        for name in _CURVES
+        if any(_pick(runs, f"valid/{name}") for runs in curves.values())
+        or (name == "loss" and any(_pick(r, "train/loss") for r in curves.values()))
     ]
-    if any(title.startswith("UAR") for title, _ in shown):
-        shown = [panel for panel in shown if not panel[0].startswith("accuracy")]
-    figure, drawn = panels(max(len(shown), 1), 4, (3.7, 3.4))
+    if "uar" in shown:
+        shown = [name for name in shown if name != "acc"]
+    titles = [_CURVES[name] for name in shown] or [""]
+    figure, drawn = panels(titles, 4, (3.7, 3.4))
+    looks = itertools.cycle(zip(_MODEL_COLORS, _MODEL_MARKERS, strict=True))
     styles: list[dict[str, Any]] = [
-        {
-            "color": _MODEL_COLORS[index % len(_MODEL_COLORS)],
-            "marker": _MODEL_MARKERS[index % len(_MODEL_MARKERS)],
-            **{"ms": 4, "lw": 1.5},
-        }
-        for index in range(len(curves))
+        {"color": color, "marker": marker, "ms": 4, "lw": 1.5}
+        for _, (color, marker) in zip(curves, looks, strict=False)
     ]
-    for (axes, _, _), (title, names) in zip(drawn, shown, strict=False):
+    for axes, name in zip(drawn, shown, strict=False):
         for style, runs in zip(styles, curves.values(), strict=True):
             color = style["color"]
-            valid, train = _pick(runs, "valid", names), _pick(runs, "train", names)
+            valid, train = _pick(runs, f"valid/{name}"), _pick(runs, f"train/{name}")
             for curve in valid if len(valid) > 1 else ():
                 axes.plot(curve.epochs, curve.values, color=color, lw=0.6, alpha=0.4)
-            if train and title == "loss":
+            if train and name == "loss":
                 axes.plot(*_mean_curve(train), color=color, lw=1, ls=":")
             if valid:
                 epochs, means = _mean_curve(valid)
                 axes.plot(epochs, means, **style, markevery=max(1, len(epochs) // 10))
-        axes.set_title(title, fontsize=11)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(color=GRID)
@@ -292,13 +285,9 @@ def plot_training(curves: Mapping[str, Runs]) -> Figure:
     return figure
 
 
-def _pick(runs: Runs, section: str, names: Sequence[str]) -> list[Curve]:
-    """The curve of each run that has one, under the first name that it has."""
-    found = (
-        next((run[f"{section}/{n}"] for n in names if f"{section}/{n}" in run), None)
-        for run in runs
-    )
-    return [curve for curve in found if curve is not None]
+def _pick(runs: Runs, name: str) -> list[Curve]:
+    """The curve of each run that has one."""
+    return [run[name] for run in runs if name in run]
 
 
 def _mean_curve(runs: Sequence[Curve]) -> tuple[list[int], list[float]]:

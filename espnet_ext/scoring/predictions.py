@@ -9,9 +9,8 @@ the file, the line and the value.
 
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -69,36 +68,20 @@ def _text(value: str | float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What one system predicts for N utterances, beside the truth where it is known.
+    """What one system predicts for N utterances, beside the truth where it is known."""
 
-    Attributes:
-        path: Where it was read, for messages.
-        ids: Utterance ids, sorted; every array below follows this order.
-        corpus: Corpus of each row, ``<unk>`` where not given.
-        speaker: Speaker of each row, ``<unk>`` where not given.
-        gender: ``f``, ``m`` or ``<unk>`` (another system's words are kept).
-        classes: Class names; the class arrays index them.
-        classes_declared: Whether a ``prob_`` header or a reference fixed `classes`;
-            otherwise they are the sorted names that occur.
-        true_class: Shape (N,), -1 where unknown.
-        pred_class: Shape (N,); None if the system predicts no classes.
-        probabilities: Shape (N, K); None if not given.
-        true: Attribute -> shape (N,), nan where unknown.
-        pred: Attribute -> shape (N,); empty if the system predicts none.
-    """
-
-    path: str
-    ids: tuple[str, ...]
-    corpus: tuple[str, ...]
+    path: str  # where it was read, for messages
+    ids: tuple[str, ...]  # sorted; all that follows is in this order
+    corpus: tuple[str, ...]  # <unk> where not given, as speaker and gender
     speaker: tuple[str, ...]
-    gender: tuple[str, ...]
-    classes: tuple[str, ...]
-    classes_declared: bool
-    true_class: Ints
-    pred_class: Ints | None
-    probabilities: Floats | None
-    true: dict[str, Floats]
-    pred: dict[str, Floats]
+    gender: tuple[str, ...]  # f or m; another system's words are kept
+    classes: tuple[str, ...]  # the class arrays index them
+    classes_declared: bool  # by prob_ columns or a reference; else those that occur
+    true_class: Ints  # (N,), -1 where unknown
+    pred_class: Ints | None  # (N,)
+    probabilities: Floats | None  # (N, K)
+    true: dict[str, Floats]  # attribute -> (N,), nan where unknown
+    pred: dict[str, Floats]  # attribute -> (N,); empty if there are none
 
     @property
     def predicts_classes(self) -> bool:
@@ -119,25 +102,10 @@ class Predictions:
 
     def select(self, keep: NDArray[np.bool_]) -> "Predictions":
         """Return only the rows where `keep`, shape (N,), is true."""
-
-        def pick(values: Any) -> Any:
-            if isinstance(values, dict):
-                return {name: array[keep] for name, array in values.items()}
-            if isinstance(values, tuple):
-                return tuple(compress(values, keep))
-            return None if values is None else values[keep]
-
-        whole = ("path", "classes", "classes_declared")
-        columns = [field.name for field in fields(self) if field.name not in whole]
-        return replace(self, **{name: pick(getattr(self, name)) for name in columns})
+        return _combine([self], lambda columns: columns[0][keep])
 
     def with_classes(self, classes: tuple[str, ...]) -> "Predictions":
-        """Return the same predictions with class ids that index `classes`.
-
-        Raises:
-            UserError: A class that occurs here is not among `classes`, or both were
-                declared and differ.
-        """
+        """Return the same predictions with class ids that index `classes`."""
         if classes == self.classes:
             return self
         if self.classes_declared and set(classes) != set(self.classes):
@@ -166,22 +134,39 @@ class Predictions:
         )
 
 
+def join(parts: Sequence[Predictions]) -> Predictions:
+    """Put the predictions of several folds one after the other."""
+    return _combine(parts, np.concatenate)
+
+
+def _combine(
+    parts: Sequence[Predictions], change: Callable[[Any], NDArray]
+) -> Predictions:
+    """Make each column from those of the parts."""
+
+    def column(values: Sequence[Any]) -> Any:
+        if isinstance(values[0], dict):
+            return {name: column([part[name] for part in values]) for name in values[0]}
+        if isinstance(values[0], tuple):
+            return tuple(change([np.array(each, dtype=object) for each in values]))
+        return None if any(each is None for each in values) else change(values)
+
+    whole = ("path", "classes", "classes_declared")
+    names = [field.name for field in fields(Predictions) if field.name not in whole]
+    columns = {name: column([getattr(part, name) for part in parts]) for name in names}
+    return replace(parts[0], **columns)
+
+
 def read_predictions(
     path: Path | str, reference: Reference | None = None
 ) -> Predictions:
     """Read and check one predictions.csv, as README.md beside this module documents it.
 
     The utterances must be those of the reference, neither more nor fewer. Truth,
-    speaker, gender and corpus that the file leaves blank are taken from it; truth that
-    contradicts it is an error.
-
-    Returns:
-        The predictions, sorted by utterance id.
+    speaker, gender and corpus that the file leaves blank are taken from it.
 
     Raises:
-        UserError: Names the file, line and value of what is missing, repeated, extra or
-            malformed; of a prediction left blank in some rows only, a class that was
-            not declared, and probabilities that are negative or do not sum to 1.
+        UserError: Names the file, line and value of what is wrong.
     """
     table = _read_table(Path(path))
     ids = tuple(table.columns["utterance"])
@@ -232,12 +217,7 @@ def read_predictions(
 
 
 def check_spelling(path: str, classes: Iterable[str]) -> None:
-    """Refuse two spellings of one class: each would be a class of its own.
-
-    Raises:
-        UserError: Two names differ in case only (`Neu`, `neu`), or one is the other in
-            full (`neu`, `neutral`).
-    """
+    """Refuse two spellings of one class, as `Neu`, `neu` or `neutral`, `neu`."""
     seen: dict[str, str] = {}
     for name in classes:
         other = seen.setdefault(class_name(name.casefold()), name)
@@ -273,17 +253,14 @@ class _Table:
         """Numbers of a column that may be absent, nan where blank."""
         values = np.full(len(self.lines), np.nan)
         for row, text in enumerate(self.texts(column)):
+            fault = f"{column} is {text!r}, which is no number"
             try:
                 values[row] = float(text or "nan")
             except ValueError:
-                fault = f"{column} is {text!r}, which is no number"
                 raise self.error(row, fault) from None
+            fault = f"{column} is {text}: a prediction must be finite, and a truth "
             if text and not math.isfinite(values[row]):
-                raise self.error(
-                    row,
-                    f"{column} is {text}: a prediction must be finite, and a truth "
-                    "that is unknown is left blank",
-                )
+                raise self.error(row, f"{fault}that is unknown is left blank")
         return values
 
     def class_ids(self, column: str, classes: Sequence[str], *, declared: bool) -> Ints:
@@ -293,12 +270,9 @@ class _Table:
         texts = self.texts(column)
         for row, text in enumerate(texts):
             if text not in index:
-                source = "declared classes" if declared else "classes"
-                raise self.error(
-                    row,
-                    f"{column} is the unknown class {text!r}; {source}: "
-                    f"{listed(classes)}",
-                )
+                fault = f"{column} is the unknown class {text!r}; "
+                fault += f"{'declared ' * declared}classes: {listed(classes)}"
+                raise self.error(row, fault)
         return np.array([index[text] for text in texts], dtype=np.int64)
 
     def is_given(self, columns: Mapping[str, Floats]) -> bool:
@@ -306,15 +280,13 @@ class _Table:
 
         Those that are nan in some rows only are refused: they would go unscored.
         """
-        if all(np.isnan(values).all() for values in columns.values()):
+        blanks = {column: np.isnan(values) for column, values in columns.items()}
+        if all(blank.all() for blank in blanks.values()):
             return False
-        for column, values in columns.items():
-            if np.isnan(values).any():
-                raise self.error(
-                    int(np.argmax(np.isnan(values))),
-                    f"{column} is blank here and filled elsewhere: predict every "
-                    "utterance",
-                )
+        for column, blank in blanks.items():
+            if blank.any():
+                fault = f"{column} is blank here and filled elsewhere: predict every "
+                raise self.error(int(np.argmax(blank)), f"{fault}utterance")
         return True
 
 
@@ -324,43 +296,40 @@ def _read_table(path: Path) -> _Table:
     try:
         # utf-8-sig: spreadsheets put a byte order mark before the header.
         with open(path, encoding="utf-8-sig", newline="") as stream:
-            return _parse(path, csv.reader(stream, strict=True))
+            reader = csv.reader(stream, strict=True)
+            try:
+                return _parse(path, reader)
+            except csv.Error as fault:
+                raise UserError(f"{path}:{reader.line_num}: {fault}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason})") from None
 
 
 def _parse(path: Path, reader: Any) -> _Table:
     rows: dict[str, tuple[int, list[str]]] = {}  # line and fields by utterance
-
-    def error(text: str) -> UserError:
-        return UserError(f"{path}:{reader.line_num}: {text}")
-
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        if "utterance" not in header:
-            raise UserError(
-                f"{path}:1: no column 'utterance' in the header {','.join(header)!r}"
-            )
-        repeated = sorted({name for name in header if header.count(name) > 1})
-        if repeated:
-            raise UserError(f"{path}:1: column {repeated[0]!r} occurs twice")
-        key = header.index("utterance")
-        for cells in filter(None, reader):
-            if len(cells) != len(header):
-                raise error(f"{len(cells)} fields, but the header has {len(header)}")
-            utterance = cells[key].strip()
-            if not utterance:
-                raise error("no utterance id")
-            if utterance in rows:
-                first = rows[utterance][0]
-                raise error(f"{utterance}: duplicate; first on line {first}")
-            rows[utterance] = reader.line_num, [text.strip() for text in cells]
-    except csv.Error as fault:
-        raise error(str(fault)) from None
+    header = [name.strip() for name in next(reader, [])]
+    if "utterance" not in header:
+        text = f"no column 'utterance' in the header {','.join(header)!r}"
+        raise UserError(f"{path}:1: {text}")
+    if repeated := sorted({name for name in header if header.count(name) > 1}):
+        raise UserError(f"{path}:1: column {repeated[0]!r} occurs twice")
+    for cells in filter(None, reader):
+        where = f"{path}:{reader.line_num}"
+        if len(cells) != len(header):
+            fault = f"{len(cells)} fields, but the header has {len(header)}"
+            raise UserError(f"{where}: {fault}")
+        texts = [text.strip() for text in cells]
+        utterance = texts[header.index("utterance")]
+        if not utterance:
+            raise UserError(f"{where}: no utterance id")
+        if utterance in rows:
+            first = rows[utterance][0]
+            raise UserError(f"{where}: {utterance}: duplicate; first on line {first}")
+        rows[utterance] = reader.line_num, texts
     if not rows:
         raise UserError(f"{path}: no row after the header")
-    lines, texts = zip(*(rows[utt] for utt in sorted(rows)), strict=True)
-    columns = map(list, zip(*texts, strict=True))
+    lines, fields_of = zip(*(rows[utt] for utt in sorted(rows)), strict=True)
+    columns = map(list, zip(*fields_of, strict=True))
     return _Table(path, dict(zip(header, columns, strict=True)), list(lines))
 
 
@@ -393,11 +362,8 @@ def _read_probabilities(table: _Table) -> Floats | None:
     outside = (values < -PROBABILITY_TOLERANCE) | (values > 1 + PROBABILITY_TOLERANCE)
     if outside.any():
         row, column = np.argwhere(outside)[0]
-        raise table.error(
-            row,
-            f"{names[column]} is {values[row, column]:g}, which is no probability: "
-            "write softmax outputs, not scores",
-        )
+        fault = f"{names[column]} is {values[row, column]:g}, which is no probability: "
+        raise table.error(row, f"{fault}write softmax outputs, not scores")
     sums = values.sum(axis=1)
     off = np.abs(sums - 1.0) > PROBABILITY_TOLERANCE
     if off.any():
@@ -444,9 +410,11 @@ def _fill_from_reference(found: Predictions, reference: Reference) -> Prediction
             # The file's own digits stay: a report must not change with --reference.
             elif not abs(true[name][row] - value) <= TRUTH_TOLERANCE:
                 raise contradiction(utterance, name, true[name][row], value)
-    columns: dict[str, Any] = {}
-    for name in ("speaker", "gender", "corpus"):
-        known = reference.columns.get(name, {})
-        pairs = zip(found.ids, getattr(found, name), strict=True)
-        columns[name] = tuple(known.get(u, v) if v == UNKNOWN else v for u, v in pairs)
+    columns: dict[str, Any] = {
+        name: tuple(
+            known.get(utterance, value) if value == UNKNOWN else value
+            for utterance, value in zip(found.ids, getattr(found, name), strict=True)
+        )
+        for name, known in reference.columns.items()
+    }
     return replace(found, true_class=true_class, true=true, **columns)

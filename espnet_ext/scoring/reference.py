@@ -12,22 +12,15 @@ from espnet_ext.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The utterances a system had to predict, and their truth where it is given.
+    """The utterances a system had to predict, and their truth where it is given."""
 
-    Attributes:
-        path: Where it was read, for messages.
-        ids: Utterance ids.
-        classes: Class names, None if the reference is a manifest only.
-        emotion: Utterance -> class name; without those that are unknown.
-        attributes: Utterance -> attribute -> value; without those that are unknown.
-        columns: ``speaker``, ``gender``, ``corpus`` -> utterance -> value.
-    """
-
-    path: str
+    path: str  # where it was read, for messages
     ids: tuple[str, ...]
-    classes: tuple[str, ...] | None = None
-    emotion: Mapping[str, str] = field(default_factory=dict)
+    classes: tuple[str, ...] | None = None  # None of a list of ids
+    emotion: Mapping[str, str] = field(default_factory=dict)  # where it is known
+    # Utterance -> attribute -> value, where it is known.
     attributes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    # speaker, gender, corpus -> utterance -> value
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -68,26 +61,21 @@ def _reference_classes(path: Path) -> tuple[tuple[str, ...] | None, dict[str, st
     if not (path / "classes").exists():
         return None, {}
     classes = tuple(line.strip() for _, line in _lines(path / "classes"))
-    file = path / "utt2class"
-    emotion: dict[str, str] = {}
+    emotion, file = {}, path / "utt2class"
+    ids = {str(index): name for index, name in enumerate(classes)} | {"-1": ""}
     for utterance, text in _pairs(file).items():
-        try:
-            index = int(text)
-            if index >= 0:
-                emotion[utterance] = classes[index]
-        except (ValueError, IndexError):
+        if text not in ids:
             raise UserError(
                 f"{file}: {utterance}: class id {text!r}; expected -1 (unknown) to "
                 f"{len(classes) - 1}"
-            ) from None
-    return classes, emotion
+            )
+        emotion[utterance] = ids[text]
+    return classes, {utterance: name for utterance, name in emotion.items() if name}
 
 
 def _reference_attributes(path: Path) -> dict[str, dict[str, float]]:
-    if not path.exists():
-        return {}
     attributes = {}
-    for number, line in _lines(path):
+    for number, line in _lines(path) if path.exists() else ():
         utterance, *texts = line.split()
         try:
             values = dict(zip(ATTRIBUTES, map(float, texts), strict=True))

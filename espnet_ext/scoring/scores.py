@@ -15,13 +15,12 @@ import numpy as np
 from espnet_ext.corpora.utterance import UNKNOWN
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.bootstrap import Interval, bias_corrected_interval
-from espnet_ext.scoring.comparisons import Swaps, TableComparison, compare
-from espnet_ext.scoring.draws import Sampling
+from espnet_ext.scoring.comparisons import TableComparison, compare
 from espnet_ext.scoring.folds import ANY_CORPUS, gather
-from espnet_ext.scoring.names import METRIC_NAMES
+from espnet_ext.scoring.metrics import METRIC_NAMES
 from espnet_ext.scoring.predictions import Predictions
 from espnet_ext.scoring.runs import RunKey
-from espnet_ext.scoring.scored import Scored, chance_scores, score_runs
+from espnet_ext.scoring.scored import Sampling, Scored, chance_scores
 from espnet_ext.scoring.spec import Column, Kind, Pair, TableSpec
 from espnet_ext.scoring.verdicts import MARGIN, Basis, corrected
 
@@ -125,7 +124,7 @@ def score_table(
     for place, corpus in enumerate(spec.corpora):
         data = gather(corpus, spec, runs)
         number = None if corpus == ANY_CORPUS else place
-        scored = score_runs(data, Sampling(resamples, seed, number))
+        scored = Scored(data, Sampling(resamples, seed, number))
         for row in spec.rows:
             wanted = sum(key.row == row for key in expected)
             cells[row] |= _cells(scored, row, wanted)
@@ -141,10 +140,9 @@ def score_table(
             speakers=None if UNKNOWN in data.speaker else len(set(data.speaker)),
             fingerprint=data.fingerprint(),
         )
-        swaps: Swaps = {}
         for pair in spec.comparisons:
             if pair.column.corpus == corpus:
-                compared[pair] = compare(scored, pair, swaps)
+                compared[pair] = compare(scored, pair)
     result = TableResult(
         spec=spec,
         cells=cells,

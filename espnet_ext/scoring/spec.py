@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from espnet_ext.errors import UserError
-from espnet_ext.scoring.names import METRIC_NAMES, corpus_name
+from espnet_ext.scoring.names import corpus_name
 from espnet_ext.utils.yaml_files import build, read_yaml, unknown_key
 
 # Labels of a corpus that training may show.
@@ -128,9 +128,15 @@ class TableSpec:
 
     def column_name(self, column: Column) -> str:
         """Name of a column as it is printed."""
+        from espnet_ext.scoring.metrics import METRIC_NAMES  # late: needs numpy
+
         metric = METRIC_NAMES[column.metric]
         several = len(self.corpora) > 1
         return f"{corpus_name(column.corpus)} {metric}" if several else metric
+
+    def pair_name(self, pair: Pair) -> str:
+        """Name the two rows of a pair."""
+        return f"{self.rows[pair.first].name} − {self.rows[pair.second].name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +169,8 @@ def load_table(path: Path | str) -> TableSpec:
     Raises:
         UserError: Names the file and the key at fault.
     """
+    from espnet_ext.scoring.metrics import METRIC_NAMES  # late: plans need no numpy
+
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: there is no such table")
@@ -185,13 +193,12 @@ def load_table(path: Path | str) -> TableSpec:
 
     def claim(value: Mapping[str, Any], where: str) -> Claim:
         types = {"says": str, "if": list, "significant": bool}
-        for key in value:
+        for key, found in value.items():
             if key not in types:
                 raise unknown_key(key, types, where)
-        significant = value.get("significant", False)
-        for key, found in {**value, "significant": significant}.items():
             if not isinstance(found, types[key]):
                 raise UserError(f"{where}: {key}: expected a {types[key].__name__}")
+        significant = value.get("significant", False)
         if not (value.get("says") and value.get("if")):
             raise UserError(f"{where}: says or if is missing")
         conditions = []
@@ -256,11 +263,11 @@ def _check_values(keys: _TableKeys, path: Path) -> None:
     for name in ("title", "recipe", "labels", "corpora", "presets", "columns", "rows"):
         if not getattr(keys, name):
             raise UserError(f"{path}: {name} is empty")
-    numbers: dict[str, Sequence[int]] = {"seeds": (keys.seeds,)}
+    numbers = {"seeds": [keys.seeds]}
     for name, corpus in keys.corpora.items():
-        numbers[f"corpora: {name}: folds"] = corpus.folds
-        if corpus.paper_test_size is not None:
-            numbers[f"corpora: {name}: paper_test_size"] = (corpus.paper_test_size,)
+        numbers[f"corpora: {name}: folds"] = [*corpus.folds]
+        size = corpus.paper_test_size
+        numbers[f"corpora: {name}: paper_test_size"] = [1 if size is None else size]
     for where, found in numbers.items():
         if any(number < 1 for number in found):
             raise UserError(f"{path}: {where}: expected whole numbers above 0")

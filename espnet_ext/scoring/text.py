@@ -3,48 +3,35 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
+from functools import partial
 from typing import Any
 
 from espnet_ext.scoring.bootstrap import Comparison, Interval
 
 
-def printed(value: float | None) -> str:
-    """Three decimals; a dash where there is nothing."""
-    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+def printed(value: float | None, form: str = ".3f", nothing: str = "-") -> str:
+    """Write a number; `nothing` where there is none."""
+    return nothing if value is None or math.isnan(value) else format(value, form)
 
 
-def signed(value: float | None) -> str:
-    """Three decimals with sign; a dash where there is nothing."""
-    return "-" if value is None or math.isnan(value) else f"{value:+.3f}"
+signed = partial(printed, form="+.3f")
+six = partial(printed, form=".6f", nothing="")  # as in csv files
 
 
-def six(value: float | None) -> str:
-    """Six decimals, as in csv files; nothing where there is nothing."""
-    return "" if value is None or math.isnan(value) else f"{value:.6f}"
-
-
-def ends_text(found: Interval) -> str:
+def ends(found: Interval | Comparison, form: str = ".3f") -> str:
     """An interval in brackets; a dash in them where there is none."""
     if math.isnan(found.low):
         return "[-]"
-    return f"[{found.low:.3f}, {found.high:.3f}]"
+    return f"[{found.low:{form}}, {found.high:{form}}]"
 
 
-def ends_signed(found: Comparison) -> str:
-    """The same with signs, for a difference."""
-    return "[-]" if math.isnan(found.low) else f"[{found.low:+.3f}, {found.high:+.3f}]"
-
-
-def difference_text(found: Comparison) -> str:
-    """A difference and its interval."""
-    return f"{signed(found.difference)} {ends_signed(found)}"
-
-
-def with_interval(interval: Interval) -> str:
-    """A score and its interval."""
-    if math.isnan(interval.estimate):
+def with_ends(found: Interval | Comparison) -> str:
+    """A score, or a difference with its sign, and its interval."""
+    if isinstance(found, Comparison):
+        return f"{signed(found.difference)} {ends(found, '+.3f')}"
+    if math.isnan(found.estimate):
         return "-"
-    return f"{interval.estimate:.3f} {ends_text(interval)}"
+    return f"{printed(found.estimate)} {ends(found)}"
 
 
 def p_text(value: float) -> str:

@@ -3,18 +3,17 @@
 import os
 import platform
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import reduce
-from operator import add
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from espnet_ext.errors import UserError
-from espnet_ext.scoring.hardware import FILE, read_starts
+from espnet_ext.scoring.hardware import FILE, malformed, read_starts
+from espnet_ext.scoring.names import plural
 from espnet_ext.utils.machine import processor_name
 from espnet_ext.utils.packages import find_packages, in_words
 
@@ -75,53 +74,49 @@ def training_times[K](logs: Mapping[K, Path | None]) -> dict[K, TrainingTime]:
     found = {}
     for key, log in logs.items():
         recorded = read_starts(log.parent) if log else []
-        if log and recorded:
-            try:
-                starts = tuple(_start(start) for start in recorded)
-                epochs = max(start["last_epoch"] or 0 for start in recorded)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise UserError(
-                    f"{log.with_name(FILE)} is not the record of a training "
-                    f"({error!r}); remove it"
-                ) from None
+        try:
+            starts = tuple(_start(start) for start in recorded)
+            epochs = max((start["last_epoch"] or 0 for start in recorded), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise malformed(log.parent / FILE, error) from None  # type: ignore[union-attr]
+        if starts:
             found[key] = TrainingTime(starts, epochs)
     return found
 
 
 def _start(content: Mapping[str, Any]) -> Start:
-    by_host: dict[str, list[Mapping[str, Any]]] = {}
-    for machine in content["machines"]:  # one a rank
-        by_host.setdefault(machine["host"], []).append(machine)
+    machines = content["machines"]  # one a rank
+    hosts = tuple(dict.fromkeys(machine["host"] for machine in machines))
     software = [f"torch {content['torch']}"]
     software += [f"CUDA {content['cuda']}"] if content.get("cuda") else []
     # ESPnet's version, and what did not come from the environment.
     for name, package in content.get("packages", {}).items():
         if name == "espnet2" or not package["own"]:
             software.append(f"{name.removesuffix('2')} {in_words(package)}")
+    described = [
+        _describe_host([rank for rank in machines if rank["host"] == host])
+        for host in hosts
+    ]
     return Start(
         seconds=float(content["seconds"]),
-        hosts=tuple(by_host),
-        hardware=_counted([_describe_host(h) for h in by_host.values()], " + "),
+        hosts=hosts,
+        hardware=_counted(described, " + "),
         software=", ".join([*software, f"python {content['python']}"]),
-        gpus=sum(len(machine["gpus"]) for machine in content["machines"]),
+        gpus=sum(len(machine["gpus"]) for machine in machines),
     )
 
 
 def _describe_host(ranks: Sequence[Mapping[str, Any]]) -> str:
     """Processor, threads and GPUs of one machine, over its ranks."""
-    threads = sum(int(rank["threads"]) for rank in ranks)
+    threads = plural(sum(int(rank["threads"]) for rank in ranks), "thread")
     gpus = [str(gpu) for rank in ranks for gpu in rank["gpus"]]
-    text = f"{ranks[0]['cpu']}, {threads} thread{'' if threads == 1 else 's'}"
-    return f"{text}, {_counted(gpus, ', ') if gpus else 'no GPU'}"
+    return f"{ranks[0]['cpu']}, {threads}, {_counted(gpus, ', ') or 'no GPU'}"
 
 
 def _counted(words: Sequence[str], between: str) -> str:
     """Each word once, with its number if that is not one."""
-    numbers = {word: words.count(word) for word in words}
-    return between.join(
-        word if number == 1 else f"{number} × {word}"
-        for word, number in numbers.items()
-    )
+    counts = Counter(words).items()
+    return between.join(w if number == 1 else f"{number} × {w}" for w, number in counts)
 
 
 def hardware_shares(times: Iterable[TrainingTime]) -> list[HardwareShare]:
@@ -136,7 +131,7 @@ def hardware_shares(times: Iterable[TrainingTime]) -> list[HardwareShare]:
             *kind,
             hosts=tuple(dict.fromkeys(host for _, s in parts for host in s.hosts)),
             trainings=len({number for number, _ in parts}),
-            seconds=reduce(add, (start.seconds for _, start in parts)),
+            seconds=float(sum(start.seconds for _, start in parts)),
         )
         for kind, parts in kinds.items()
     ]
@@ -165,10 +160,9 @@ def read_environment(train_logs: Iterable[Path] = ()) -> Environment:
     here = {name: p.record() for name, p in find_packages(names).items()}
 
     def version(name: str) -> str:
-        ran = [in_words(packages[name]) for packages in trained if name in packages]
-        if not ran and name in here:
-            ran = [in_words(here[name])]
-        return "; ".join(dict.fromkeys(ran)) or "not installed"
+        ran = [packages[name] for packages in trained if name in packages]
+        ran = ran or [here[n] for n in (name,) if n in here]
+        return "; ".join(dict.fromkeys(map(in_words, ran))) or "not installed"
 
     return Environment(
         date=datetime.now().astimezone().strftime("%a %b %d %H:%M:%S %Z %Y"),

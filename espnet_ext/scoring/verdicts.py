@@ -8,14 +8,12 @@ resampling. README.md has the error rates that were measured.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from numpy.typing import NDArray
 
 from espnet_ext.scoring import bootstrap
-from espnet_ext.scoring.bootstrap import Comparison
+from espnet_ext.scoring.metrics import CLASS_METRICS, Floats
 from espnet_ext.scoring.names import class_name
 
 LEVEL = 0.05
@@ -45,7 +43,7 @@ SCOPES = {
     Basis.UTTERANCES: "of these two trained models on these speakers, and not of the "
     "methods, of which another training is a part",
 }
-_SHORT_SCOPES = {
+SHORT_SCOPES = {
     Basis.TRAININGS: "",
     Basis.SPEAKERS: " (these models, other speakers)",
     Basis.UTTERANCES: " (these models, these speakers)",
@@ -57,71 +55,13 @@ HOW_TESTED = (
     "(Holm) over all {number} tests here, p < {level:g}. CCC: Student's t on the error "
     "of resampling. Accuracy, UAR, macro-F1: the two models' answers swapped at random "
     "({resamples:,} times; of one fold and seed, accuracy by McNemar's mid-p). "
+    "Difference and test are of {statistic}."
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A comparison of two models in one score: each test that could be made.
-
-    The strongest is the verdict's; `how` names what gave its p value, and `p_holm` is
-    that value corrected over all tests of the report, nan where there is none.
-    """
-
-    tests: dict[Basis, Comparison]
-    how: str
-    p_holm: float
-
-    @property
-    def basis(self) -> Basis:
-        """What the verdict's test draws."""
-        return next(basis for basis in Basis if basis in self.tests)
-
-    @property
-    def result(self) -> Comparison:
-        """The verdict's test."""
-        return self.tests[self.basis]
-
-    @property
-    def finding(self) -> str:
-        """What the comparison shows, in a word or two."""
-        if np.isnan(self.p_holm):
-            return "not tested"
-        if self.p_holm >= LEVEL:
-            return "not shown"
-        return "higher" if self.result.difference > 0 else "lower"
-
-    @property
-    def words(self) -> str:
-        """The finding, and what it holds for."""
-        return self.finding + _SHORT_SCOPES[self.basis] * (self.finding != "not tested")
-
-
-def compare_scores(
-    difference: float,
-    drawn: NDArray[np.float64],
-    freedom: float,
-    swapped: NDArray[np.float64] | None = None,
-    p: float | None = None,
-) -> Comparison:
-    """Test a difference of two scores, drawn in each resample, shape (B,).
-
-    P is that of an exact test, or of the differences with answers swapped, shape (B,),
-    or of Student's t.
-    """
-    if p is None and swapped is not None:
-        p = bootstrap.swap_p(difference, swapped)
-    return bootstrap.compare(difference, float(np.std(drawn)), freedom, p)
-
-
-def of_classes(metric: str) -> bool:
-    """Whether a metric scores classes, so that answers may be swapped."""
-    return not metric.startswith("ccc")
-
-
 def without_interval(
-    drawn: Mapping[str, NDArray[np.float64]], class_rows: Iterable[int], rows: int
-) -> dict[str, NDArray[np.float64]]:
+    drawn: Mapping[str, Floats], class_rows: Iterable[int], rows: int
+) -> dict[str, Floats]:
     """Scores of resamples by metric, (B,) or (B, M), nan where there are too few rows.
 
     `class_rows` are the rows of each class, `rows` all that are in the scores.
@@ -129,7 +69,8 @@ def without_interval(
     few = any(0 < count < MIN_CLASS_ROWS for count in class_rows)
     return {
         metric: np.full_like(values, np.nan)
-        if rows < MIN_ROWS or (few and metric in ("uar", "macro_f1"))
+        if rows < MIN_ROWS
+        or (few and metric in CLASS_METRICS and CLASS_METRICS[metric].within)
         else values
         for metric, values in drawn.items()
     }

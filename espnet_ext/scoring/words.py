@@ -3,31 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from espnet_ext.scoring import verdicts
 from espnet_ext.scoring.claims import ClaimResult, ConditionResult
 from espnet_ext.scoring.comparisons import TableComparison
 from espnet_ext.scoring.folds import ANY_CORPUS
-from espnet_ext.scoring.names import class_name, code_notes, corpus_name, listed
+from espnet_ext.scoring.names import class_name, code_notes, corpus_name, listed, plural
 from espnet_ext.scoring.runs import RunKey, RunRecord
 from espnet_ext.scoring.scores import TableResult
-from espnet_ext.scoring.spec import Column, Pair
+from espnet_ext.scoring.spec import Column
 from espnet_ext.scoring.text import duration, p_text, signed
-from espnet_ext.scoring.trainings import (
-    Environment,
-    HardwareShare,
-    TrainingTime,
-    hardware_shares,
-)
-from espnet_ext.scoring.verdicts import (
-    HOW_TESTED,
-    LEVEL,
-    MIN_ROWS,
-    MIN_SPEAKERS,
-    SCOPES,
-    Basis,
-    describe_few,
-    few_rows_note,
-    too_few_resamples,
-)
+from espnet_ext.scoring.trainings import Environment, TrainingTime
 
 # Behind a value of the paper that is no yardstick here.
 INCOMPARABLE = "†"
@@ -69,11 +54,6 @@ class TableReport:
         """The same, times the GPUs in use."""
         return sum(time.gpu_seconds for time in self.times.values())
 
-    @property
-    def hardware(self) -> list[HardwareShare]:
-        """What was trained on which kind of machine."""
-        return hardware_shares(self.times.values())
-
 
 def describe_run(report: TableReport, key: RunKey) -> str:
     """Name a run."""
@@ -105,7 +85,7 @@ def warnings_of(report: TableReport) -> list[str]:
             "scales may differ: --corpus NAME scores one alone."
         )
     found += code_notes({describe_run(report, r.key): r.code for r in report.records})
-    return found + too_few_resamples(result.tests, result.resamples)
+    return found + verdicts.too_few_resamples(result.tests, result.resamples)
 
 
 def limits_of_sets(report: TableReport) -> list[str]:
@@ -114,15 +94,16 @@ def limits_of_sets(report: TableReport) -> list[str]:
     for corpus, tested in report.result.test_sets.items():
         few = []
         for fold, counts in tested.classes_by_fold.items():
-            where = f" in fold {fold}" if report.several_folds else ""
-            few += describe_few(counts, where)
+            few += verdicts.describe_few(
+                counts, f" in fold {fold}" * report.several_folds
+            )
         prefix = "" if report.one_set else f"{corpus_name(corpus)}: "
         if few:
-            found.append(f"{prefix}{few_rows_note(few)}")
-        if min(tested.by_fold.values()) < MIN_ROWS:
+            found.append(f"{prefix}{verdicts.few_rows_note(few)}")
+        if min(tested.by_fold.values()) < verdicts.MIN_ROWS:
             found.append(
-                f"{prefix}a test set of fewer than {MIN_ROWS} utterances has no "
-                "interval that could be trusted."
+                f"{prefix}a test set of fewer than {verdicts.MIN_ROWS} utterances has "
+                "no interval that could be trusted."
             )
     return found
 
@@ -142,7 +123,9 @@ def limits_of(report: TableReport) -> list[str]:
 def notes_of(report: TableReport) -> list[str]:
     """What a reader must know of one test set's intervals and tests."""
     result = report.result
-    return limits_of_sets(report) + too_few_resamples(result.tests, result.resamples)
+    return limits_of_sets(report) + verdicts.too_few_resamples(
+        result.tests, result.resamples
+    )
 
 
 def describe_set(report: TableReport) -> str:
@@ -152,12 +135,12 @@ def describe_set(report: TableReport) -> str:
     if report.corpora_of_set:
         text += f" of {' + '.join(report.corpora_of_set)}"
     if tested.speakers is not None:
-        text += f", {tested.speakers} speaker{'' if tested.speakers == 1 else 's'}"
+        text += f", {plural(tested.speakers, 'speaker')}"
     return text
 
 
 def describe_tests(report: TableReport) -> list[str]:
-    """One line for each corpus: what was tested."""
+    """One line for each corpus: what was tested; for a table, its seeds."""
     lines = []
     for corpus, tested in report.result.test_sets.items():
         name = corpus_name(corpus) or " + ".join(report.corpora_of_set) or "test set"
@@ -169,6 +152,8 @@ def describe_tests(report: TableReport) -> list[str]:
             text += f", {tested.speakers} speakers"
         counts = ", ".join(f"{class_name(c)} {n}" for c, n in tested.classes.items())
         lines.append(f"{text}; {counts}; fingerprint {tested.fingerprint}.")
+    if not report.one_set:
+        lines.append(f"seeds: {', '.join(map(str, report.seeds))}")
     return lines
 
 
@@ -189,28 +174,30 @@ def how_to_read(report: TableReport) -> str:
 def how_tested(report: TableReport) -> str:
     """The legend of the comparisons."""
     result = report.result
-    statistic = "the mean of folds" if report.several_folds else "the test set"
-    numbers = {"number": result.tests, "resamples": result.resamples}
-    text = HOW_TESTED.format(level=LEVEL, **numbers)
-    text += f"Difference and test are of {statistic}."
-    for basis in Basis:
-        if any(found.basis is basis for found in result.comparisons):
-            text += f" A verdict over {basis} is {SCOPES[basis]}."
-    if all(found.basis is Basis.UTTERANCES for found in result.comparisons):
+    text = verdicts.HOW_TESTED.format(
+        level=verdicts.LEVEL,
+        number=result.tests,
+        resamples=result.resamples,
+        statistic="the mean of folds" if report.several_folds else "the test set",
+    )
+    bases = {found.basis for found in result.comparisons}
+    for basis in (basis for basis in verdicts.Basis if basis in bases):
+        text += f" A verdict over {basis} is {verdicts.SCOPES[basis]}."
+    if bases <= {verdicts.Basis.UTTERANCES}:
         text += (
-            f" For a verdict over speakers, fewer than {MIN_SPEAKERS} in a test set "
-            "are too few."
+            f" For a verdict over speakers, fewer than {verdicts.MIN_SPEAKERS} in a "
+            "test set are too few."
         )
     return text
 
 
 def hardware_total(report: TableReport) -> str:
     """One sentence on all trainings."""
-    number, gpu = len(report.times), ""
-    if report.gpu_seconds:
-        gpu = f", with {duration(report.gpu_seconds)} of GPU time"
+    gpu = f", with {duration(report.gpu_seconds)} of GPU time" * bool(
+        report.gpu_seconds
+    )
     return (
-        f"{number} training{'' if number == 1 else 's'} took "
+        f"{plural(len(report.times), 'training')} took "
         f"{duration(report.training_seconds)} (h:mm:ss) together{gpu}. Preparing the "
         "data, extracting features and predicting are not in it."
     )
@@ -231,30 +218,21 @@ def paper_lines(report: TableReport, row: str, column: Column) -> list[str]:
         ("its V, A, D:", described.corrected.get(column)),
     ):
         if value is not None:
-            text = f"{name} {value:.3f}{mark}"
-            if cell is not None:
-                text += f" ({signed(cell.mean.estimate - value)})"
-            found.append(text)
+            gap = f" ({signed(cell.mean.estimate - value)})" if cell else ""
+            found.append(f"{name} {value:.3f}{mark}{gap}")
     return found
 
 
 def condition_text(report: TableReport, found: ConditionResult) -> str:
     """A condition's rows, its difference, and what was found."""
-    pair = found.condition.pair
-    column = report.result.spec.column_name(pair.column)
-    text = f"{pair_name(report, pair)}, {column}: "
+    pair, spec = found.condition.pair, report.result.spec
+    text = f"{spec.pair_name(pair)}, {spec.column_name(pair.column)}: "
     if found.difference is None or found.p_holm is None:
         return f"{text}{found.finding}"
     return (
         f"{text}{signed(found.difference)} [{signed(found.low)}, "
         f"{signed(found.high)}], {found.finding}, p {p_text(found.p_holm)}"
     )
-
-
-def pair_name(report: TableReport, pair: Pair) -> str:
-    """Name the two rows of a pair."""
-    rows = report.result.spec.rows
-    return f"{rows[pair.first].name} − {rows[pair.second].name}"
 
 
 def seed_tests(comparison: TableComparison) -> str:

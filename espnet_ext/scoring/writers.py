@@ -1,119 +1,144 @@
-"""A table's results as csv, json, LaTeX and for a terminal."""
+"""A report's files: markdown and HTML from templates, csv, json, LaTeX; a terminal."""
 
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from espnet_ext.scoring import words
 from espnet_ext.scoring.bootstrap import Interval
 from espnet_ext.scoring.claims import ClaimResult
-from espnet_ext.scoring.comparisons import TableComparison
 from espnet_ext.scoring.folds import ANY_CORPUS
-from espnet_ext.scoring.names import METRIC_NAMES
+from espnet_ext.scoring.metrics import METRIC_NAMES
+from espnet_ext.scoring.pages import fill, pair_grid
 from espnet_ext.scoring.runs import RunRecord
 from espnet_ext.scoring.scores import Cell
 from espnet_ext.scoring.spec import Column, Pair
-from espnet_ext.scoring.text import (
-    ends_signed,
-    ends_text,
-    p_text,
-    plain,
-    printed,
-    signed,
-    six,
-)
+from espnet_ext.scoring.text import ends, plain, printed, signed, six
+from espnet_ext.scoring.trainings import hardware_shares
 from espnet_ext.scoring.verdicts import Basis
-from espnet_ext.scoring.words import (
-    INCOMPARABLE,
-    TableReport,
-    describe_set,
-    how_tested,
-    limits_of,
-    limits_of_sets,
-    notes_of,
-    pair_name,
-    paper_lines,
-    seed_tests,
-    warnings_of,
-)
+from espnet_ext.scoring.words import TableReport
+from espnet_ext.utils.atomic import atomic_dir, atomic_write_text
 
-CELL_COLUMNS = (
-    *("row", "name", "corpus", "metric", "mean", "mean_low", "mean_high"),
-    *("pooled", "pooled_low", "pooled_high", "seed_deviation", "runs", "expected_runs"),
-    *("chance", "paper", "difference", "paper_corrected", "comparable"),
-)
-SET_COLUMNS = ("model", "metric", "score", "low", "high", "speaker_low", "speaker_high")
-PAIR_COLUMNS = (
-    *("first", "second", "corpus", "metric", "difference", "low", "high", "p"),
-    *("p_holm", "verdict", "basis", "test"),
-    *(f"{b.value}_{end}" for b in Basis for end in ("low", "high", "p")),
-    *("pooled_difference", "pooled_low", "pooled_high", "by_seed"),
-)
+if TYPE_CHECKING:  # --plots false must not wait for matplotlib
+    from matplotlib.figure import Figure
+
+# File's stem -> caption and figure.
+Figures = Mapping[str, tuple[str, "Figure"]]
 
 
-def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def write_report(
+    report: TableReport, output: Path, figures: Figures | None
+) -> list[Path]:
+    """Write all files of a table, or of models on one test set, each in one step.
+
+    Returns:
+        The files written, RESULTS.md first.
+    """
+    images = {}
+    if figures:
+        from espnet_ext.scoring.plots import png_of
+
+        images = {name: (text, png_of(f)) for name, (text, f) in figures.items()}
+    if report.one_set:
+        texts = {
+            "scores.json": set_json(report),
+            "scores.csv": set_csv(report),
+            "scores.tex": latex(report),
+        }
+    else:
+        texts = {
+            "report.html": fill("report.html.j2", report, images),
+            "table.csv": table_csv(report),
+            "comparisons.csv": comparisons_csv(report),
+            "table.json": table_json(report),
+            "table.tex": latex(report),
+            "comparisons.tex": comparisons_latex(report),
+        }
+    # Last: whatever it links to is there.
+    texts["RESULTS.md"] = fill("results.md.j2", report, images)
+    output.mkdir(parents=True, exist_ok=True)
+    if images:
+        with atomic_dir(output / "plots") as folder:
+            for name, (_, image) in images.items():
+                (folder / f"{name}.png").write_bytes(image)
+    for name, content in texts.items():
+        atomic_write_text(output / name, content)
+    plots = [f"plots/{name}.png" for name in images]
+    return [output / name for name in ("RESULTS.md", *list(texts)[:-1], *plots)]
+
+
+def _csv(rows: Sequence[Mapping[str, object]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
+    columns = (
+        [*rows[0]] if rows else ["first", "second"]
+    )  # no comparison, no blank file
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
 
 
-def _ends(found: Interval) -> tuple[float, float, float]:
-    return found.estimate, found.low, found.high
+def _numbers(found: object, names: Mapping[str, str]) -> dict[str, str]:
+    """Numbers by column, blank where there are none; `names` has each one's field."""
+    return {name: six(getattr(found, of, None)) for name, of in names.items()}
+
+
+def _interval(found: Interval | None, name: str, ends: str) -> dict[str, str]:
+    names = {name: "estimate", f"{ends}low": "low", f"{ends}high": "high"}
+    return _numbers(found, names)
 
 
 def table_csv(report: TableReport) -> str:
-    """A line a row and metric, every metric; the columns are `CELL_COLUMNS`."""
+    """A line a row and metric, every metric that is scored or has a paper's value."""
     result, rows = report.result, []
     for key, described in result.spec.rows.items():
-        for corpus in result.spec.corpora:
-            comparable = "no" if result.incomparable(corpus) else "yes"
-            for column in (Column(corpus, metric) for metric in METRIC_NAMES):
-                cell, paper = result.cells[key].get(column), described.paper.get(column)
-                if cell is None and paper is None:
-                    continue
-                numbers: list[object] = [""] * 9
-                difference = None
-                if cell is not None:
-                    values = (*_ends(cell.mean), *_ends(cell.pooled))
-                    numbers = [*map(six, (*values, cell.seed_deviation))]
-                    numbers += [cell.runs, cell.expected]
-                    difference = None if paper is None else cell.mean.estimate - paper
-                rows.append(
-                    [
-                        *(key, described.name, corpus, column.metric, *numbers),
-                        *map(six, (result.chance.get(column), paper, difference)),
-                        six(described.corrected.get(column)),
-                        comparable if paper is not None else "",
-                    ]
-                )
-    return _csv(CELL_COLUMNS, rows)
+        for column in (Column(c, m) for c in result.spec.corpora for m in METRIC_NAMES):
+            cell, paper = result.cells[key].get(column), described.paper.get(column)
+            if cell is None and paper is None:
+                continue
+            comparable = "no" if result.incomparable(column.corpus) else "yes"
+            gap = cell.mean.estimate - paper if cell and paper is not None else None
+            rows.append(
+                {"row": key, "name": described.name, **asdict(column)}
+                | _interval(cell.mean if cell else None, "mean", "mean_")
+                | _interval(cell.pooled if cell else None, "pooled", "pooled_")
+                | _numbers(cell, {"seed_deviation": "seed_deviation"})
+                | {
+                    "runs": str(cell.runs) if cell else "",
+                    "expected_runs": str(cell.expected) if cell else "",
+                    "chance": six(result.chance.get(column)),
+                    "paper": six(paper),
+                    "difference": six(gap),
+                    "paper_corrected": six(described.corrected.get(column)),
+                    "comparable": comparable if paper is not None else "",
+                }
+            )
+    return _csv(rows)
 
 
 def comparisons_csv(report: TableReport) -> str:
-    """A line a comparison; the columns are `PAIR_COLUMNS`."""
+    """A line a comparison, with every test behind its verdict."""
     rows = []
     for found in report.result.comparisons:
-        pair, result, pooled = found.pair, found.result, found.pooled
-        tests = [found.tests.get(basis) for basis in Basis]
-        rows.append(
-            [
-                *(pair.first, pair.second, pair.column.corpus, pair.column.metric),
-                *map(six, (result.difference, result.low, result.high, result.p)),
-                *(six(found.p_holm), found.finding, found.basis, found.how),
-                *(
-                    six(n)
-                    for t in tests
-                    for n in ((t.low, t.high, t.p) if t else [None] * 3)
-                ),
-                *map(six, (pooled.difference, pooled.low, pooled.high)),
-                seed_tests(found),
-            ]
-        )
-    return _csv(PAIR_COLUMNS, rows)
+        pair, difference = found.pair, ("difference", "low", "high")
+        row = {"first": pair.first, "second": pair.second, **asdict(pair.column)}
+        row |= _numbers(found.result, {name: name for name in (*difference, "p")})
+        row |= {"p_holm": six(found.p_holm), "verdict": found.finding}
+        row |= {"basis": found.basis, "test": found.how}
+        for basis in Basis:
+            names = {f"{basis}_{name}": name for name in ("low", "high", "p")}
+            row |= _numbers(found.tests.get(basis), names)
+        row |= _numbers(found.pooled, {f"pooled_{name}": name for name in difference})
+        rows.append(row | {"by_seed": words.seed_tests(found)})
+    return _csv(rows)
+
+
+def _json(content: Any) -> str:
+    return json.dumps(plain(content), indent=2, ensure_ascii=False) + "\n"
 
 
 def table_json(report: TableReport) -> str:
@@ -125,11 +150,11 @@ def table_json(report: TableReport) -> str:
         "environment": report.environment,
         "resamples": result.resamples,
         "seed": result.seed,
-        "warnings": warnings_of(report),
-        "limits": limits_of(report),
+        "warnings": words.warnings_of(report),
+        "limits": words.limits_of(report),
         "training_seconds": report.training_seconds,
         "training_gpu_seconds": report.gpu_seconds,
-        "hardware": report.hardware,
+        "hardware": hardware_shares(report.times.values()),
         "test_sets": result.test_sets,
         "rows": {
             row: {
@@ -137,15 +162,18 @@ def table_json(report: TableReport) -> str:
                 "config": described.config,
                 "train": described.train,
                 "paper": described.paper,
-                "scores": {
-                    c: _cell_json(cell) for c, cell in result.cells[row].items()
-                },
+                "scores": {c: _cell_json(x) for c, x in result.cells[row].items()},
             }
             for row, described in result.spec.rows.items()
         },
         "chance": result.chance,
         "comparisons": [
-            {**asdict(found), "pair": _names(found.pair), **_verdict(found)}
+            {
+                **asdict(found),
+                "pair": _names(found.pair),
+                "basis": found.basis,
+                "verdict": found.finding,
+            }
             for found in result.comparisons
         ],
         "claims": [_claim_json(claim) for claim in report.claims],
@@ -154,18 +182,10 @@ def table_json(report: TableReport) -> str:
     return _json(content)
 
 
-def _json(content: Any) -> str:
-    return json.dumps(plain(content), indent=2, ensure_ascii=False) + "\n"
-
-
 def _cell_json(cell: Cell) -> dict[str, Any]:
     content = {**asdict(cell), "seed_deviation": cell.seed_deviation}
     del content["over_speakers"]
     return content
-
-
-def _verdict(found: TableComparison) -> dict[str, str]:
-    return {"basis": found.basis, "verdict": found.finding}
 
 
 def _names(pair: Pair) -> dict[str, str]:
@@ -208,11 +228,10 @@ def _run_json(report: TableReport, record: RunRecord) -> dict[str, Any]:
 
 def _intervals(report: TableReport, basis: str) -> dict[str, dict[str, Interval]]:
     """Model -> metric -> score with its interval over utterances or speakers."""
-    shown = report.result.spec.columns
     return {
         row: {
             column.metric: interval
-            for column in shown
+            for column in report.result.spec.columns
             if column in cells and (interval := getattr(cells[column], basis))
         }
         for row, cells in report.result.cells.items()
@@ -223,16 +242,6 @@ def set_json(report: TableReport) -> str:
     """Everything of one test set, unrounded."""
     result, tested = report.result, report.result.test_sets[ANY_CORPUS]
     by_speaker = _intervals(report, "over_speakers")
-    pairs = []
-    for found in result.comparisons:
-        pair = found.pair
-        pairs.append(
-            {
-                **{"tests": found.tests, "how": found.how, "p_holm": found.p_holm},
-                **{"first": pair.first, "second": pair.second},
-                **{"metric": pair.column.metric, **_verdict(found)},
-            }
-        )
     content = {
         "environment": report.environment,
         "title": result.spec.title,
@@ -246,25 +255,40 @@ def set_json(report: TableReport) -> str:
         "scores": _intervals(report, "mean"),
         "by_speaker": by_speaker if any(by_speaker.values()) else {},
         "chance": {c.metric: result.chance[c] for c in result.spec.columns},
-        "pairs": pairs,
-        "notes": notes_of(report),
+        "pairs": [
+            {
+                "tests": found.tests,
+                "how": found.how,
+                "p_holm": found.p_holm,
+                "first": found.pair.first,
+                "second": found.pair.second,
+                "metric": found.pair.column.metric,
+                "basis": found.basis,
+                "verdict": found.finding,
+            }
+            for found in result.comparisons
+        ],
+        "notes": words.notes_of(report),
     }
     return _json(content)
 
 
 def set_csv(report: TableReport) -> str:
     """A line a model and metric; speaker columns blank where there are too few."""
-    rows = []
     by_speaker = _intervals(report, "over_speakers")
-    for name, scores in _intervals(report, "mean").items():
-        for metric, found in scores.items():
-            speaker = by_speaker[name].get(metric)
-            ends = (speaker.low, speaker.high) if speaker else (None, None)
-            rows.append([name, metric, *map(six, (*_ends(found), *ends))])
+    rows = [
+        {"model": name, "metric": metric}
+        | _interval(found, "score", "")
+        | _numbers(
+            by_speaker[name].get(metric), {"speaker_low": "low", "speaker_high": "high"}
+        )
+        for name, scores in _intervals(report, "mean").items()
+        for metric, found in scores.items()
+    ]
     for column in report.result.spec.columns:
         chance = six(report.result.chance[column])
-        rows.append(["chance", column.metric, chance, *[""] * 4])
-    return _csv(SET_COLUMNS, rows)
+        rows.append({"model": "chance", "metric": column.metric, "score": chance})
+    return _csv(rows)
 
 
 def latex(report: TableReport) -> str:
@@ -274,80 +298,55 @@ def latex(report: TableReport) -> str:
     there are several, and one of the paper's values with the difference to them.
     """
     result, spec = report.result, report.result.spec
-    heads = [spec.column_name(column) for column in spec.columns]
-    notes = [*warnings_of(report), *limits_of(report)]
-    if report.one_set:
-        notes = notes_of(report)
-    lines = [
-        _LATEX_COMMENT,
-        *(f"% {note}" for note in notes),
-        r"\begin{tabular}{l" + "c" * len(heads) + "}",
-        r"\toprule",
-        _latex_line("Model", map(_escape, heads)),
-        r"\midrule",
-    ]
+    heads = [_escape(spec.column_name(column)) for column in spec.columns]
     small = r"\scriptsize {}" if report.one_set else _SMALL
+    rows: list[Sequence[str] | None] = [["Model", *heads], None]
     for row, described in spec.rows.items():
         cells = [result.cells[row].get(column) for column in spec.columns]
-        scores = ["--" if c is None else f"{c.mean.estimate:.3f}" for c in cells]
-        ends = ["" if c is None else ends_text(c.mean) for c in cells]
-        over_seeds = [
-            rf"$\pm$ {c.seed_deviation:.3f} over seeds"
-            if c and c.seed_deviation is not None
-            else ""
-            for c in cells
-        ]
-        paper = [
-            "".join(map(_escape, paper_lines(report, row, column)[:1]))
-            for column in spec.columns
-        ]
-        lines.append(_latex_line(described.name, scores))
-        for part in (ends, over_seeds, paper):
+        deviations = [c.seed_deviation if c else None for c in cells]
+        papers = [words.paper_lines(report, row, column)[:1] for column in spec.columns]
+        rows.append(
+            [
+                described.name,
+                *(printed(c.mean.estimate if c else None, nothing="--") for c in cells),
+            ]
+        )
+        for part in (
+            [ends(c.mean) if c else "" for c in cells],
+            [rf"$\pm$ {d:.3f} over seeds" if d is not None else "" for d in deviations],
+            ["".join(map(_escape, paper)) for paper in papers],
+        ):
             if any(part):
-                fine = [text and small.format(text) for text in part]
-                lines.append(_latex_line("", fine))
+                rows.append(["", *(text and small.format(text) for text in part)])
     chance = [printed(result.chance.get(column)) for column in spec.columns]
-    lines += [r"\midrule", _latex_line("Chance", chance), r"\bottomrule"]
     reasons = [r for corpus in spec.corpora if (r := result.incomparable(corpus))]
+    last = ""
     if reasons:
-        text = _escape(f"{INCOMPARABLE} not comparable: {'; '.join(reasons)}")
+        text = _escape(f"{words.INCOMPARABLE} not comparable: {'; '.join(reasons)}")
         text = _SMALL.format(text)
-        lines.append(rf"\multicolumn{{{len(heads) + 1}}}{{l}}{{{text}}} \\")
-    return "\n".join([*lines, r"\end{tabular}"]) + "\n"
-
-
-_SMALL = r"{{\scriptsize {}}}"
-_LATEX_COMMENT = r"% Generated by espnet_ext.bin.ser_score; needs \usepackage{booktabs}"
+        last = rf"\multicolumn{{{len(heads) + 1}}}{{l}}{{{text}}} \\" + "\n"
+    notes = [*words.warnings_of(report), *words.limits_of(report)]
+    if report.one_set:
+        notes = words.notes_of(report)
+    rows += [None, ["Chance", *chance]]
+    return _tabular("l" + "c" * len(heads), rows, notes, last)
 
 
 def comparisons_latex(report: TableReport) -> str:
     r"""The comparisons for a paper: a ``tabular`` of the ``booktabs`` package."""
-    lines = [
-        _LATEX_COMMENT,
-        f"% {how_tested(report)}",
-        r"\begin{tabular}{llcrl}",
-        r"\toprule",
-        _latex_line("Models", ["Score", "Difference", r"$p_\mathrm{Holm}$", "Verdict"]),
-        r"\midrule",
-    ]
-    for found in report.result.comparisons:
-        score = _escape(report.result.spec.column_name(found.pair.column))
-        difference = f"${signed(found.result.difference)}$ "
-        difference += _SMALL.format(f"${ends_signed(found.result)}$")
-        cells = [score, difference, f"${p_text(found.p_holm)}$", found.words]
-        lines.append(_latex_line(pair_name(report, found.pair), cells))
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    heads = ["Models", "Score", "Difference", r"$p_\mathrm{Holm}$", "Verdict"]
+    rows: list[Sequence[str] | None] = [heads, None]
+    for row, found in zip(pair_grid(report), report.result.comparisons, strict=True):
+        small = _SMALL.format(f"${ends(found.result, '+.3f')}$")
+        difference = f"${signed(found.result.difference)}$ {small}"
+        p, verdict = f"${row['p (Holm)']}$", row["verdict"]
+        rows.append([row["rows"], _escape(row["score"]), difference, p, verdict])
+    return _tabular("llcrl", rows, [words.how_tested(report)])
 
 
-def _latex_line(name: str, cells: Iterable[str]) -> str:
-    # After \\ a name that begins with [ or * would be read as its argument.
-    first = _escape(name)
-    first = f"{{}}{first}" if first[:1] in ("[", "*") else first
-    return " & ".join([first, *cells]) + r" \\"
-
-
+_SMALL = r"{{\scriptsize {}}}"
 # What LaTeX reads as a command, or its fonts lack.
-_LATEX = {
+_LATEX: dict[str, str | int | None] = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -356,12 +355,33 @@ _LATEX = {
     ">": "$>$",
     "−": "$-$",
     "±": r"$\pm$",
-    INCOMPARABLE: r"$^\dagger$",
+    words.INCOMPARABLE: r"$^\dagger$",
 }
 
 
 def _escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    return text.translate(str.maketrans(_LATEX))
+
+
+def _tabular(
+    columns: str,
+    rows: Iterable[Sequence[str] | None],
+    notes: Iterable[str],
+    last: str = "",
+) -> str:
+    """LaTeX of rows, whose first cells are plain text; None is a rule."""
+    comment = r"% Generated by espnet_ext.bin.ser_score; needs \usepackage{booktabs}"
+    lines = [comment, *(f"% {note}" for note in notes)]
+    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+    for row in rows:
+        if row is None:
+            lines.append(r"\midrule")
+            continue
+        name, *cells = row
+        # After \\ a name that begins with [ or * would be read as its argument.
+        first = "{}" * name.startswith(("[", "*")) + _escape(name)
+        lines.append(" & ".join([first, *cells]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", rf"{last}\end{{tabular}}"]) + "\n"
 
 
 def terminal(report: TableReport) -> str:
@@ -369,35 +389,39 @@ def terminal(report: TableReport) -> str:
     result, spec = report.result, report.result.spec
     heads = [spec.column_name(column) for column in spec.columns]
     width = max(15, *(len(head) + 2 for head in heads))
-    names = [row.name for row in spec.rows.values()]
-    label = max(len(name) for name in ("chance", *names)) + 2
+    label = max(len(name) for name in ("chance", *(r.name for r in spec.rows.values())))
 
     def line(name: str, cells: Iterable[str]) -> str:
-        return (name.ljust(label) + "".join(c.ljust(width) for c in cells)).rstrip()
+        text = name.ljust(label + 2) + "".join(cell.ljust(width) for cell in cells)
+        return text.rstrip()
 
-    rule = "-" * (label + width * len(heads) - 2)
+    rule = "-" * (label + width * len(heads))
     title = spec.title + " (mean of folds)" * report.several_folds
     lines = [title, line("", heads), rule]
     for row, described in spec.rows.items():
         cells = [result.cells[row].get(column) for column in spec.columns]
-        paper = []
-        for column in spec.columns:
-            mark = INCOMPARABLE if result.incomparable(column.corpus) else ""
-            value = described.paper.get(column)
-            paper.append("" if value is None else f"{spec.source} {value:.3f}{mark}")
-        scores = [printed(cell.mean.estimate if cell else None) for cell in cells]
-        ends = [ends_text(cell.mean) if cell else "" for cell in cells]
-        lines.append(line(described.name, scores))
-        lines.append(line("", (text.replace("0.", ".") for text in ends)))
-        lines += [line("", paper)] if any(paper) else []
+        intervals = [ends(cell.mean) if cell else "" for cell in cells]
+        paper = [
+            f"{spec.source} {described.paper[column]:.3f}"
+            + words.INCOMPARABLE * bool(result.incomparable(column.corpus))
+            if column in described.paper
+            else ""
+            for column in spec.columns
+        ]
+        lines += [
+            line(
+                described.name, (printed(c.mean.estimate if c else None) for c in cells)
+            ),
+            line("", (text.replace("0.", ".") for text in intervals)),
+            *([line("", paper)] if any(paper) else []),
+        ]
     chance = [printed(result.chance.get(column)) for column in spec.columns]
-    lines += [rule, line("chance", chance)]
-    tested = f"{describe_set(report)}; " if report.one_set else ""
-    lines.append(f"{tested}[95 % bootstrap interval]")
+    tested = f"{words.describe_set(report)}; " if report.one_set else ""
+    lines += [rule, line("chance", chance), f"{tested}[95 % bootstrap interval]"]
     if report.claims:
         lines += ["", f"What the {spec.source} claims, on this data:"]
         lines += [f"{c.words:28} {c.claim.says}" for c in report.claims]
-    notes = warnings_of(report)
+    notes = words.warnings_of(report)
     if report.one_set:
-        notes = [*limits_of_sets(report), *notes]
+        notes = [*words.limits_of_sets(report), *notes]
     return "\n".join([*lines, *(f"note: {text}" for text in notes)])

@@ -13,6 +13,7 @@ from espnet2.fileio.read_text import load_num_sequence_text, read_2columns_text
 from espnet2.tasks.abs_task import IteratorOptions
 from torch import Tensor
 
+from espnet_ext.corpora.audio import RATE
 from espnet_ext.errors import UserError
 from espnet_ext.features.joint_store import open_store
 from espnet_ext.features.loader import NAME as FEATURES_TYPE
@@ -21,7 +22,7 @@ from espnet_ext.ser.losses import MISSING_CLASS
 from espnet_ext.train.dataset import as_tensor
 from espnet_ext.train.sampler import BatchRule, far_longer
 
-FRAMES_PER_SECOND = 50  # of every upstream
+# What counts as a frame of audio in --max_batch_frames: 20 ms.
 SAMPLES_PER_FRAME = 320
 
 
@@ -134,7 +135,9 @@ def batch_rule(
     In validation a batch decides nothing, so only the number of ranks is its floor.
     """
     floor = max(args.min_batch_size, world_size) if options.train else world_size
-    limit = args.max_batch_frames * _units_per_frame(options)
+    _, kind = find_data(options.data_path_and_name_and_type, "speech")
+    unit = 1 if kind == FEATURES_TYPE else SAMPLES_PER_FRAME
+    limit = args.max_batch_frames * unit
     if options.batch_type == "length":
         limit = max(limit, options.batch_bins)
         return BatchRule(options.batch_bins, None, floor, True, limit, world_size)
@@ -157,7 +160,8 @@ def warn_of_long_clips(
     lengths: Mapping[str, int], options: IteratorOptions, mode: str
 ) -> None:
     """Name clips that are far longer than the rest, and how to leave them out."""
-    second = FRAMES_PER_SECOND * _units_per_frame(options)
+    path, kind = find_data(options.data_path_and_name_and_type, "speech")
+    second = RATE / open_store(path).frame_shift if kind == FEATURES_TYPE else RATE
     clips = far_longer(lengths, at_least=60 * second)
     if clips:
         named = ", ".join(f"{utt} ({lengths[utt] / second:.0f} s)" for utt in clips[:5])
@@ -167,9 +171,3 @@ def warn_of_long_clips(
             "rows and take long; --max_seconds (of run.sh, or of ser_make_sets) leaves "
             "long clips out of train and valid"
         )
-
-
-def _units_per_frame(options: IteratorOptions) -> int:
-    """Return how many of the units of lengths are a frame: 1, or samples of audio."""
-    _, kind = find_data(options.data_path_and_name_and_type, "speech")
-    return 1 if kind == FEATURES_TYPE else SAMPLES_PER_FRAME

@@ -50,8 +50,8 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         default="natural",
         help="natural: every utterance once an epoch. balanced: smaller corpora repeat "
         "until all are as large as the largest. With --iterator_type task, where "
-        "--batch_type is length (--batch_bins bounds rows x longest row, in frames at "
-        "50 a second or in samples of audio), sorted (--batch_size rows of similar "
+        "--batch_type is length (--batch_bins bounds rows x longest row, in frames of "
+        "the features or in samples of audio), sorted (--batch_size rows of similar "
         "length) or unsorted; --min_batch_size is the floor on the rows over all ranks "
         "and stronger than --batch_bins",
     )
@@ -59,8 +59,8 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--max_batch_frames",
         type=int,
         default=30_000,
-        help="Most rows x longest row of a batch, in frames at 50 a second, of audio "
-        "too: bounds the memory and is stronger than --min_batch_size; a larger "
+        help="Most rows x longest row of a batch, in frames of the features, 20 ms "
+        "of audio: bounds the memory and is stronger than --min_batch_size; a larger "
         "--batch_bins counts in its place. With --iterator_type task",
     )
     group.add_argument(

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from espnet_ext.ser.model import ESPnetSERModel
+from espnet_ext.ser.pooling import frame_mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,8 @@ class TrainingStatistics:
 
 def batch_norms(module: nn.Module) -> list[BatchNorm]:
     """List the norms with running statistics, in the order of their computation."""
-    return [
-        norm
-        for norm in module.modules()
-        if isinstance(norm, BatchNorm) and norm.running_mean is not None
-    ]
+    norms = [norm for norm in module.modules() if isinstance(norm, BatchNorm)]
+    return [norm for norm in norms if norm.running_mean is not None]
 
 
 @torch.no_grad()
@@ -82,9 +80,8 @@ def set_statistics(
         total, squares = sums[1:].chunk(2)  # (C,), (C,)
         mean = total / sums[0]
         variance = (squares - total * mean) / (sums[0] - 1).clamp(min=1)
-        buffers = dict(norm.named_buffers())
-        buffers["running_mean"].copy_(mean)
-        buffers["running_var"].copy_(variance)
+        norm.get_buffer("running_mean").copy_(mean)
+        norm.get_buffer("running_var").copy_(variance)
 
 
 class _Reached(Exception):  # noqa: N818  (no error)
@@ -113,8 +110,6 @@ def _sums(values: Tensor, lengths: Tensor | None) -> Tensor:
     else:
         # An encoder that subsamples has fewer frames than its input, rounded up.
         ratio = frames.size(1) / int(lengths.max())
-        last = (lengths * ratio).ceil()  # (B,)
-        steps = torch.arange(frames.size(1), device=values.device)
-        frames = frames[steps < last[:, None]]
+        frames = frames[frame_mask((lengths * ratio).ceil(), frames.size(1))]
     count = frames.new_tensor([len(frames)])
     return torch.cat([count, frames.sum(0), frames.square().sum(0)])

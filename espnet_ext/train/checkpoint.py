@@ -35,13 +35,8 @@ PREVIOUS = "checkpoint.previous.pth"
 # What torch.load raises on a truncated or foreign file; its unpickler, fed with noise,
 # may stumble in many ways.
 UNREADABLE = (
-    RuntimeError,
-    pickle.UnpicklingError,
-    EOFError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
+    *(RuntimeError, pickle.UnpicklingError, EOFError, LookupError),
+    *(ValueError, TypeError, AttributeError),
 )
 
 
@@ -81,15 +76,12 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
-    except OSError as error:
+    except (OSError, *UNREADABLE) as error:
         # torch's word for a zip that ends early; a disk that fails is another thing.
-        if error.errno not in (None, errno.EINVAL):
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        reason: Exception = error
-    except UNREADABLE as error:
-        reason = error
-    logging.warning(f"{path} cannot be read: {reason}")
-    return None
+        logging.warning(f"{path} cannot be read: {error}")
+        return None
 
 
 def completed_epochs(folder: Path) -> int:
@@ -122,13 +114,15 @@ def prepare_resume(
     if read_checkpoint(model_file) is None:
         logging.info(f"writing {model_file} from {CHECKPOINT}")
         save_model(states["model"], model_file)
-    _link(folder / "latest.pth", model_file.name)
-    wanted = {epoch}
+    links, wanted = {"latest.pth": epoch}, {epoch}
     for phase, key, mode in best_model_criterion:
         if reporter.has(phase, key):
             best = reporter.sort_epochs(phase, key, mode)[:nbest]
             wanted.update(best)
-            _link(folder / f"{phase}.{key}.best.pth", f"{best[0]}epoch.pth")
+            links[f"{phase}.{key}.best.pth"] = best[0]
+    for link, number in links.items():
+        (folder / link).unlink(missing_ok=True)
+        (folder / link).symlink_to(f"{number}epoch.pth")
     for unwanted in set(range(1, epoch)) - wanted:
         (folder / f"{unwanted}epoch.pth").unlink(missing_ok=True)
 
@@ -151,8 +145,3 @@ def _last_readable(folder: Path) -> dict[str, Any] | None:
     logging.warning(f"going on from {previous}: one more epoch is repeated")
     previous.replace(current)
     return states
-
-
-def _link(link: Path, target: str) -> None:
-    link.unlink(missing_ok=True)
-    link.symlink_to(target)

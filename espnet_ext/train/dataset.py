@@ -32,9 +32,8 @@ class SERDataset(ESPnetDataset):
         if loader_type != "sound":
             return super()._build_loader(path, loader_type, keys_to_load)
         paths = read_wav_scp(path)
-        if keys_to_load is not None:
-            paths = {utt: wav for utt, wav in paths.items() if utt in keys_to_load}
-        return Waveforms(paths)
+        keys = paths if keys_to_load is None else paths.keys() & set(keys_to_load)
+        return Waveforms({utt: wav for utt, wav in paths.items() if utt in keys})
 
     def hold_speech(self, features: Mapping[str, Tensor]) -> None:
         """Take ``speech`` from memory (`features.resident`) instead of its file."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from espnet_ext.attributes import ATTRIBUTES
@@ -24,22 +23,17 @@ from espnet_ext.train.dataset import as_tensor
 
 @dataclass(frozen=True, slots=True)
 class UtterancePrediction:
-    """What the model predicts for one utterance.
+    """What the model predicts for one utterance; None of a branch that is not there.
 
-    Attributes:
-        id: the utterance.
-        probabilities: (K,) float64, None without a discrete branch.
-        attributes: (3,) float64, None without a continuous branch.
-        embeddings: E_D and E_C by branch, float32.
-        attention: SAP weights (T,) by branch, float32. Where each attribute has a
-            pooling of its own: their mean, and ``continuous_valence`` and so on.
+    Where each attribute has a pooling of its own, `attention` has their mean, and
+    ``continuous_valence`` and so on.
     """
 
     id: str
-    probabilities: np.ndarray | None
-    attributes: np.ndarray | None
-    embeddings: dict[str, np.ndarray]
-    attention: dict[str, np.ndarray]
+    probabilities: np.ndarray | None  # (K,) float64
+    attributes: np.ndarray | None  # (3,) float64
+    embeddings: dict[str, np.ndarray]  # E_D and E_C by branch, float32
+    attention: dict[str, np.ndarray]  # SAP weights (T,) by branch, float32
 
 
 def predict_utterances(
@@ -48,14 +42,10 @@ def predict_utterances(
     batches: Sequence[Sequence[str]],
     device: str = "cpu",
 ) -> Iterator[UtterancePrediction]:
-    """Predict utterances batch by batch.
+    """Predict utterances, those of a batch together.
 
-    Args:
-        model: a trained model; it is put into evaluation mode and float64 (the
-            frontend stays as it is).
-        speech: features (T, D), (T, L, D) or audio (n,) of each utterance.
-        batches: the utterances to predict, those of a batch together.
-        device: "cpu" or "cuda".
+    The model is put into evaluation mode and float64 (the frontend stays as it is).
+    `speech` has features (T, D), (T, L, D) or audio (n,) by utterance.
     """
     model.eval().to(device).double()
     model.frontend.float()
@@ -88,15 +78,10 @@ def _predict_batch(
             if len(heads) > 1:
                 names = [f"{branch}_{attribute}" for attribute in ATTRIBUTES]
                 attention |= zip(names, heads, strict=True)
-        embeddings = output.embeddings.items()
-        yield UtterancePrediction(
-            id=utt,
-            probabilities=_row(probabilities, row),
-            attributes=_row(output.attributes, row),
-            embeddings={name: e[row].float().cpu().numpy() for name, e in embeddings},
-            attention=attention,
+        found = output.embeddings.items()
+        embeddings = {name: e[row].float().cpu().numpy() for name, e in found}
+        classes, attributes = (
+            None if values is None else values[row].double().cpu().numpy()
+            for values in (probabilities, output.attributes)
         )
-
-
-def _row(values: Tensor | None, row: int) -> np.ndarray | None:
-    return None if values is None else values[row].double().cpu().numpy()
+        yield UtterancePrediction(utt, classes, attributes, embeddings, attention)

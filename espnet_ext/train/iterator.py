@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,18 +21,10 @@ from espnet_ext.train.sampler import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class EpochIterator:
+class EpochIterator(DataLoader):
     """One epoch's batches (ids, tensors), and the corpus of each utterance if known."""
 
-    loader: DataLoader
     corpora: Mapping[str, str]
-
-    def __iter__(self) -> Iterator[tuple[list[str], dict[str, Any]]]:
-        return iter(self.loader)
-
-    def __len__(self) -> int:
-        return len(self.loader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +79,7 @@ class SERIterFactory(AbsIterFactory):
     def build_iter(self, epoch: int, shuffle: bool | None = None) -> EpochIterator:
         """Return the batches of `epoch`; `shuffle` has no effect."""
         batches = self.drawer.draw(epoch)
-        loader = DataLoader(
+        loader = EpochIterator(
             self.dataset,
             batch_sampler=[batch[self.rank :: self.world_size] for batch in batches],
             num_workers=self.num_workers,
@@ -95,24 +87,26 @@ class SERIterFactory(AbsIterFactory):
             collate_fn=self.collate_fn,
             worker_init_fn=partial(worker_init_fn, base_seed=epoch + self.drawer.seed),
         )
-        return EpochIterator(loader, self.drawer.corpora)
+        loader.corpora = self.drawer.corpora
+        return loader
 
     def log_summary(self, mode: str) -> None:
         """Log sizes of the first epoch's batches, and what balancing repeats."""
-        batches = self.drawer.draw(epoch=1)
+        batches, lengths = self.drawer.draw(epoch=1), self.drawer.lengths
         rows = [len(batch) for batch in batches]
         logging.info(
-            f"[{mode}] {len(self.drawer.lengths)} utterances in {len(batches)} batches "
-            f"of {min(rows)} to {max(rows)} rows (mean {np.mean(rows):.1f}), "
-            f"{padding_share(batches, self.drawer.lengths):.1%} padding"
+            f"[{mode}] {len(lengths)} utterances in {len(batches)} batches of "
+            f"{min(rows)} to {max(rows)} rows (mean {np.mean(rows):.1f}), "
+            f"{padding_share(batches, lengths):.1%} padding"
         )
         if self.drawer.balanced:
             corpora = self.drawer.corpora
-            counts = Counter(corpora[utt] for utt in self.drawer.lengths)
             drawn = Counter(corpora[utt] for batch in batches for utt in batch)
             shares = ", ".join(
                 f"{corpus}: {count} utterances x {drawn[corpus] / count:.2f}"
-                for corpus, count in sorted(counts.items())
+                for corpus, count in sorted(
+                    Counter(corpora[u] for u in lengths).items()
+                )
             )
             logging.info(
                 f"[{mode}] corpora are balanced: smaller ones repeat within an epoch "

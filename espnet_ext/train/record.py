@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -26,79 +27,67 @@ from espnet_ext.utils.packages import DISTRIBUTIONS, find_packages
 
 
 def this_machine(ngpu: int) -> dict[str, Any]:
-    """Describe what this process, with so many GPUs, runs on.
-
-    Returns:
-        ``host``, ``cpu`` (model), ``cores`` (logical ones that the process may use),
-        ``threads`` (of torch for one operation) and ``gpus`` (names).
-    """
+    """Describe what this process, with so many GPUs, runs on."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on every system
     devices = [torch.cuda.current_device()] if ngpu == 1 else range(ngpu)
     return {
         "host": socket.gethostname(),
         "cpu": processor_name(),
-        "cores": len(affinity(0)) if affinity else 0,
-        "threads": torch.get_num_threads(),
+        "cores": len(affinity(0)) if affinity else 0,  # that the process may use
+        "threads": torch.get_num_threads(),  # for one operation
         "gpus": [torch.cuda.get_device_name(device) for device in devices],
     }
 
 
 @dataclass(slots=True)
 class TrainingRecord:
-    """The record of one start of a training; earlier starts are kept before it.
-
-    Of it are `machines`, one a rank as `this_machine` describes it, and `packages`:
-    version and folder of each package that this process has imported.
-    """
+    """The record of one start of a training; earlier starts are kept before it."""
 
     folder: Path
-    machines: Sequence[dict[str, Any]]
-    packages: dict[str, dict[str, Any]]
-    earlier: Sequence[dict[str, Any]] = ()
+    earlier: Sequence[dict[str, Any]]
+    start: dict[str, Any]
     _began: float = field(default_factory=time.perf_counter)
-    _date: datetime = field(default_factory=lambda: datetime.now().astimezone())
-    _first: int | None = None
-    _last: int | None = None
 
     def begin_epoch(self, epoch: int) -> None:
         """Note that an epoch has begun."""
-        if self._first is None:
-            self._first = epoch
+        if self.start["first_epoch"] is None:
+            self.start["first_epoch"] = epoch
         self.save()
 
     def end_epoch(self, epoch: int) -> None:
         """Note that an epoch has been trained and validated."""
-        self._last = epoch
+        self.start["last_epoch"] = epoch
         self.save()
 
     def save(self) -> None:
         """Write the file; nothing if no epoch has begun, as in a finished training."""
-        if self._first is None:
-            return
-        start = {
-            "started": self._date.isoformat(timespec="seconds"),
-            "seconds": round(time.perf_counter() - self._began, 3),
-            "first_epoch": self._first,
-            "last_epoch": self._last,
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "cuda": torch.version.cuda if self.machines[0]["gpus"] else None,
-            "packages": self.packages,
-            "machines": self.machines,
-        }
-        write_starts(self.folder, [*self.earlier, start])
+        if self.start["first_epoch"] is not None:
+            self.start["seconds"] = round(time.perf_counter() - self._began, 3)
+            write_starts(self.folder, [*self.earlier, self.start])
 
 
 def open_record(
     folder: Path, machines: Sequence[dict[str, Any]], *, resume: bool
 ) -> TrainingRecord:
-    """Begin the record of a start; with `resume` what it took before counts."""
+    """Begin the record of a start on the `machines`, one a rank (`this_machine`).
+
+    With `resume` what it took before counts.
+    """
     for leftover in folder.glob(f".tmp-{FILE}-*"):  # of a kill inside of a save
         leftover.unlink(missing_ok=True)
-    try:
+    earlier = []
+    with suppress(UserError):  # what took the file's place must not stop a training
         earlier = read_starts(folder) if resume else []
-    except UserError:  # what took the file's place is no reason to refuse a training
-        earlier = []
     found = find_packages(name for name in DISTRIBUTIONS if name in sys.modules)
-    packages = {name: package.record() for name, package in found.items()}
-    return TrainingRecord(folder, machines, packages, earlier)
+    start = {
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "seconds": 0.0,
+        "first_epoch": None,
+        "last_epoch": None,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "cuda": torch.version.cuda if machines[0]["gpus"] else None,
+        "packages": {name: package.record() for name, package in found.items()},
+        "machines": machines,
+    }
+    return TrainingRecord(folder, earlier, start)

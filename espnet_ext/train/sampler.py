@@ -20,39 +20,29 @@ _LENGTH_JITTER = 0.15
 
 @dataclass(frozen=True, slots=True)
 class BatchRule:
-    """How large a batch may be; None is no bound.
+    """How large a batch may be; None is no bound. Frames: rows times the longest row.
 
-    Attributes:
-        max_frames: rows times the longest row, padding included.
-        max_rows: number of rows.
-        min_rows: the floor, stronger than both bounds. Only a whole set that is
-            smaller gives a smaller batch, and `limit_frames`.
-        by_length: similar lengths together; else any.
-        limit_frames: rows times the longest row, stronger than the floor.
-        fewest_rows: rows that are never too many.
+    Only a whole set that is smaller than the floor, and `limit_frames`, make a batch
+    smaller than it.
     """
 
     max_frames: int | None
     max_rows: int | None
-    min_rows: int
-    by_length: bool = True
-    limit_frames: int | None = None
-    fewest_rows: int = 1
+    min_rows: int  # the floor, stronger than both bounds
+    by_length: bool = True  # similar lengths together; else any
+    limit_frames: int | None = None  # stronger than the floor
+    fewest_rows: int = 1  # never too many, whatever the limit
 
     def has_room(self, rows: int, longest: int) -> bool:
         """Say whether a batch may have this many rows, the longest being so long."""
-        within = (self.max_rows is None or rows <= self.max_rows) and (
-            self.max_frames is None or rows * longest <= self.max_frames
-        )
+        sizes = (self.max_rows, rows), (self.max_frames, rows * longest)
+        within = all(most is None or size <= most for most, size in sizes)
         return self.is_possible(rows, longest) and (within or rows <= self.min_rows)
 
     def is_possible(self, rows: int, longest: int) -> bool:
         """Say whether so many rows are within the limit that no floor can move."""
-        return (
-            self.limit_frames is None
-            or rows <= self.fewest_rows
-            or rows * longest <= self.limit_frames
-        )
+        most = math.inf if self.limit_frames is None else self.limit_frames
+        return rows <= self.fewest_rows or rows * longest <= most
 
 
 def draw_batches(
@@ -83,17 +73,16 @@ def _cut(
     ids: Sequence[str], lengths: Mapping[str, int], rule: BatchRule
 ) -> list[list[str]]:
     batches: list[list[str]] = []
-    batch: list[str] = []
     longest = 0
     for utt in ids:
         longest = max(longest, lengths[utt])
-        if batch and not rule.has_room(len(batch) + 1, longest):
-            batches.append(batch)
-            batch, longest = [], lengths[utt]
-        batch.append(utt)
-    if batches and len(batch) < rule.min_rows:
-        return [*batches[:-1], *_share(batches[-1], batch, lengths, rule)]
-    return [*batches, batch] if batch else batches
+        if not batches or not rule.has_room(len(batches[-1]) + 1, longest):
+            batches.append([])
+            longest = lengths[utt]
+        batches[-1].append(utt)
+    if len(batches) > 1 and len(batches[-1]) < rule.min_rows:
+        return [*batches[:-2], *_share(batches[-2], batches[-1], lengths, rule)]
+    return batches
 
 
 def _share(
@@ -112,7 +101,7 @@ def _share(
     return halves if are_possible(halves) else [before, tail]
 
 
-def far_longer(lengths: Mapping[str, int], at_least: int) -> list[str]:
+def far_longer(lengths: Mapping[str, int], at_least: float) -> list[str]:
     """Return the utterances, longest first, longer than `at_least` and 10 medians."""
     if not lengths:
         return []

@@ -1,6 +1,8 @@
 """Whether a learning rate schedule fits the corpus."""
 
 SMALL = "conf/small"
+# How the sentence begins; ./run.sh shows it, too.
+MISFIT = "the warm-up of "
 
 
 def describe_misfit(
@@ -17,7 +19,7 @@ def describe_misfit(
     if warmup_steps <= steps:
         return None
     return (
-        f"the warm-up of {warmup_steps} steps is longer than the whole training "
+        f"{MISFIT}{warmup_steps} steps is longer than the whole training "
         f"({max_epoch} epochs of {steps_per_epoch} steps: {steps}), so the learning "
         "rate never reaches its peak. These settings are for thousands of utterances; "
         f"for some hundred take the preset small: {SMALL}/train_<model>.yaml"

@@ -14,7 +14,8 @@ import argparse
 import dataclasses
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,25 +63,17 @@ def spread_seed(seed: int) -> int:
 
 @dataclasses.dataclass
 class SERTrainerOptions(TrainerOptions):
-    """ESPnet's options, those of `SERTrainer.add_arguments`, and what a run adds.
-
-    Attributes:
-        full_patience: the user's; ESPnet's own field ``patience`` is None in the epochs
-            where training must not stop yet.
-        no_stop_until: last epoch at which training must not stop.
-        record: of where it runs and how long; of the first rank only.
-        statistics: of BatchNorm over training data; None to evaluate with running ones.
-    """
+    """ESPnet's options, those of `SERTrainer.add_arguments`, and what a run adds."""
 
     patience_after_warmup: bool = True
     max_steps: int | None = None
     batch_norm_statistics: str = "running"
     batch_norm_batches: int = 0
     batch_norm_padding: bool = False
-    full_patience: int | None = None
-    no_stop_until: int = 0
-    record: TrainingRecord | None = None
-    statistics: TrainingStatistics | None = None
+    full_patience: int | None = None  # the user's
+    no_stop_until: int = 0  # ESPnet's own `patience` is None up to this epoch
+    record: TrainingRecord | None = None  # of the first rank
+    statistics: TrainingStatistics | None = None  # None: evaluate with running ones
 
     def arm_early_stopping(self, epoch: int) -> None:
         """Let ESPnet's check at the end of `epoch` stop the training, or not."""
@@ -93,40 +86,28 @@ class SERTrainer(Trainer):
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """Add the options that ESPnet's trainer does not have."""
-        parser.add_argument(
-            "--patience_after_warmup",
-            type=str2bool,
-            default=True,
-            help="Count --patience from the end of the scheduler's warm-up",
+        add = parser.add_argument
+        text = "Count --patience from the end of the scheduler's warm-up"
+        add("--patience_after_warmup", type=str2bool, default=True, help=text)
+        text = (
+            "End after the epoch in which this many steps are reached, or after "
+            "--max_epoch if that is earlier"
         )
-        parser.add_argument(
-            "--max_steps",
-            type=int_or_none,
-            default=None,
-            help="End after the epoch in which this many steps are reached, or after "
-            "--max_epoch if that is earlier",
+        add("--max_steps", type=int_or_none, help=text)
+        text = (
+            "What BatchNorm evaluates with: its running mean after the last batches, "
+            "or mean and variance over training data, computed before each validation "
+            "and for each averaged model"
         )
-        parser.add_argument(
-            "--batch_norm_statistics",
-            choices=["running", "train"],
-            default="running",
-            help="What BatchNorm evaluates with: its running mean after the last "
-            "batches, or mean and variance over training data, computed before each "
-            "validation and for each averaged model",
+        choices = ["running", "train"]
+        add("--batch_norm_statistics", choices=choices, default="running", help=text)
+        text = (
+            "Training batches (of epoch 1) that --batch_norm_statistics train takes, "
+            "at most"
         )
-        parser.add_argument(
-            "--batch_norm_batches",
-            type=int,
-            default=50,
-            help="Training batches (of epoch 1) that --batch_norm_statistics train "
-            "takes, at most",
-        )
-        parser.add_argument(
-            "--batch_norm_padding",
-            type=str2bool,
-            default=False,
-            help="Whether their padded frames count",
-        )
+        add("--batch_norm_batches", type=int, default=50, help=text)
+        text = "Whether their padded frames count"
+        add("--batch_norm_padding", type=str2bool, default=False, help=text)
 
     @classmethod
     def build_options(cls, args: argparse.Namespace) -> SERTrainerOptions:
@@ -174,44 +155,26 @@ class SERTrainer(Trainer):
             if is_first_rank():
                 nbest = max(_numbers_averaged(options), default=1)
                 prepare_resume(output_dir, options.best_model_criterion, nbest)
-            if dist.is_initialized():
-                dist.barrier()
+            gather_objects(None)  # wait for it
             done = completed_epochs(output_dir)
-        options.no_stop_until = _no_stop_until(options, schedulers, train_iter_factory)
-        misfit = describe_misfit(
-            _warmup_steps(schedulers),
-            len(train_iter_factory.build_iter(1)),  # type: ignore[arg-type]
-            options.max_epoch,
-        )
-        if misfit is not None:
-            logging.warning(misfit)
+        _heed_warmup(options, schedulers, train_iter_factory)
         options.arm_early_stopping(done)
         if options.batch_norm_statistics == "train" and batch_norms(model.encoder):
-            options.statistics = TrainingStatistics(
-                train_iter_factory,
-                batches=options.batch_norm_batches,
-                padding=options.batch_norm_padding,
-            )
+            number, padding = options.batch_norm_batches, options.batch_norm_padding
+            options.statistics = TrainingStatistics(train_iter_factory, number, padding)
         machines = gather_objects(this_machine(options.ngpu))
         if is_first_rank():
             options.record = open_record(output_dir, machines, resume=options.resume)
-        try:
-            with full_disk_named(output_dir):
-                super().run(
-                    model=model,
-                    schedulers=schedulers,
-                    train_iter_factory=train_iter_factory,
-                    trainer_options=options,
-                    **others,
-                )
-                if options.statistics is not None:
-                    _finish_averages(model, options, options.statistics)
-        finally:
-            if options.record is not None:
-                try:
-                    options.record.save()
-                except OSError as error:  # must not hide why the training ends
-                    logging.warning(f"where it ran could not be written: {error}")
+        with _recorded(options.record), full_disk_named(output_dir):
+            super().run(
+                model=model,
+                schedulers=schedulers,
+                train_iter_factory=train_iter_factory,
+                trainer_options=options,
+                **others,
+            )
+            if options.statistics is not None:
+                _finish_averages(model, options, options.statistics)
 
     @classmethod
     def train_one_epoch(
@@ -268,6 +231,19 @@ class SERTrainer(Trainer):
             set_aside(Path(options.output_dir))
 
 
+@contextmanager
+def _recorded(record: TrainingRecord | None) -> Iterator[None]:
+    """Write the record however the training ends."""
+    try:
+        yield
+    finally:
+        try:
+            if record is not None:
+                record.save()
+        except OSError as error:  # must not hide why the training ends
+            logging.warning(f"where it ran could not be written: {error}")
+
+
 def _finish_averages(
     model: ESPnetSERModel, options: SERTrainerOptions, statistics: TrainingStatistics
 ) -> None:
@@ -285,10 +261,7 @@ def _finish_averages(
         for number in _numbers_averaged(options)
         if 1 < number <= done
     ]
-    there = [[path for path in averages if path.is_file()]]
-    if dist.is_initialized():
-        dist.broadcast_object_list(there, src=0)
-    for path in there[0]:
+    for path in gather_objects([path for path in averages if path.is_file()])[0]:
         if is_first_rank():
             model.load_state_dict(read_checkpoint(path) or {})
         if dist.is_initialized():
@@ -306,16 +279,15 @@ def _numbers_averaged(options: TrainerOptions) -> Sequence[int]:
 
 
 def _check_criteria(options: TrainerOptions, stats: dict[str, float]) -> None:
-    criteria = {"best_model_criterion": options.best_model_criterion}
+    criteria = [("best_model_criterion", c) for c in options.best_model_criterion]
     if options.patience is not None:
-        criteria["early_stopping_criterion"] = [options.early_stopping_criterion]
-    for option, chosen in criteria.items():
-        for phase, key, *_ in chosen:
-            if phase == "valid" and key not in stats:
-                raise UserError(
-                    f"{option}: there is no valid {key} with this model and these "
-                    f"labels; choose from {', '.join(sorted(stats))}"
-                )
+        criteria.append(("early_stopping_criterion", options.early_stopping_criterion))
+    for option, (phase, key, *_) in criteria:
+        if phase == "valid" and key not in stats:
+            raise UserError(
+                f"{option}: there is no valid {key} with this model and these labels; "
+                f"choose from {', '.join(sorted(stats))}"
+            )
 
 
 def _bound_epochs(options: SERTrainerOptions, factory: AbsIterFactory) -> None:
@@ -330,27 +302,26 @@ def _bound_epochs(options: SERTrainerOptions, factory: AbsIterFactory) -> None:
     logging.info(f"the training ends after {epoch} epochs, {steps} steps")
 
 
-def _no_stop_until(
+def _heed_warmup(
     options: SERTrainerOptions, schedulers: Sequence[Any], factory: AbsIterFactory
-) -> int:
-    """Return the last epoch in which patience cannot have run out yet.
+) -> None:
+    """Count patience from the end of the warm-up; warn of one beyond the training.
 
     ESPnet stops after an epoch that is more than `patience` epochs later than the best
     one. Forbidding that up to (end of warm-up + patience) is to count from the end of
     the warm-up at the earliest.
     """
-    warmup_steps = _warmup_steps(schedulers)
-    patience = options.full_patience
-    if patience is None or not options.patience_after_warmup or not warmup_steps:
-        return 0
+    warmup = max((getattr(s, "warmup_steps", 0) for s in schedulers), default=0)
+    if not warmup:
+        return
     steps_per_epoch = len(factory.build_iter(1))  # type: ignore[arg-type]
-    warmup_epochs = math.ceil(warmup_steps / steps_per_epoch)
-    logging.info(
-        f"warm-up: {warmup_steps} steps, about {warmup_epochs} epochs; patience "
-        "counts from there"
-    )
-    return warmup_epochs + patience
-
-
-def _warmup_steps(schedulers: Sequence[Any]) -> int:
-    return max((getattr(s, "warmup_steps", 0) for s in schedulers), default=0)
+    if options.full_patience is not None and options.patience_after_warmup:
+        epochs = math.ceil(warmup / steps_per_epoch)
+        options.no_stop_until = epochs + options.full_patience
+        logging.info(
+            f"warm-up: {warmup} steps, about {epochs} epochs; patience counts from "
+            "there"
+        )
+    misfit = describe_misfit(warmup, steps_per_epoch, options.max_epoch)
+    if misfit is not None:
+        logging.warning(misfit)

@@ -23,21 +23,13 @@ from espnet_ext.ser.model import ESPnetSERModel
 
 @dataclass(frozen=True, slots=True)
 class SetPredictions:
-    """Predictions and labels of N utterances.
-
-    Attributes:
-        ids: (N,) utterance ids.
-        logits: (N, K), or None without a discrete branch.
-        attributes: (N, 3), or None without a continuous branch.
-        classes: (N,) true class, -1 where missing.
-        targets: (N, 3) true attributes, nan where missing.
-    """
+    """Predictions and labels of N utterances; None of a branch that is not there."""
 
     ids: list[str]
-    logits: np.ndarray | None
-    attributes: np.ndarray | None
-    classes: np.ndarray
-    targets: np.ndarray
+    logits: np.ndarray | None  # (N, K)
+    attributes: np.ndarray | None  # (N, 3)
+    classes: np.ndarray  # (N,), -1 where missing
+    targets: np.ndarray  # (N, 3), nan where missing
 
     def select(self, rows: np.ndarray) -> "SetPredictions":
         """Return the given rows (indices)."""
@@ -63,23 +55,20 @@ def predict_set(
 ) -> SetPredictions:
     """Predict this rank's part of the validation set; `options` are the trainer's."""
     model.eval()
-    device = "cuda" if options.ngpu > 0 else "cpu"
+    amp = {"enabled": options.use_amp, **espnet_trainer.autocast_args}
     parts = []
     for ids, cpu_batch in iterator:
-        batch = to_device(cpu_batch, device)
-        with torch.autocast(
-            "cuda", enabled=options.use_amp, **espnet_trainer.autocast_args
-        ):
+        batch = to_device(cpu_batch, "cuda" if options.ngpu > 0 else "cpu")
+        with torch.autocast("cuda", **amp):
             output = model.predict(**batch)
-        classes, targets = model.fill_labels(
-            len(ids), batch.get("emotion"), batch.get("attributes")
-        )
+        labels = batch.get("emotion"), batch.get("attributes")
+        classes, targets = model.fill_labels(len(ids), *labels)
         logits, attributes = (
-            None if values is None else values.double().cpu().numpy()
-            for values in (output.logits, output.attributes)
+            None if x is None else x.double().cpu().numpy()
+            for x in (output.logits, output.attributes)
         )
-        labels = classes.cpu().numpy(), targets.double().cpu().numpy()
-        parts.append(SetPredictions(list(ids), logits, attributes, *labels))
+        known = classes.cpu().numpy(), targets.double().cpu().numpy()
+        parts.append(SetPredictions(list(ids), logits, attributes, *known))
     return concatenate(parts)
 
 
@@ -154,8 +143,5 @@ def _scores(predictions: SetPredictions) -> dict[str, float]:
 
 def dead_outputs(attributes: np.ndarray) -> list[str]:
     """Name the attributes whose ReLU output is zero for every utterance (N, 3)."""
-    return [
-        name
-        for name, column in zip(ATTRIBUTES, attributes.T, strict=True)
-        if len(column) and (column <= 0).all()
-    ]
+    dead = (attributes <= 0).all(axis=0) & (len(attributes) > 0)
+    return [name for name, is_dead in zip(ATTRIBUTES, dead, strict=True) if is_dead]

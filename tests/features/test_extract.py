@@ -70,6 +70,7 @@ def test_features_are_those_of_transformers(corpus):
     lines = (corpus.store / "speech_shape").read_text().splitlines()
     frames = 1 + (corpus.lengths["u00"] - 400) // 320
     assert lines[0] == f"u00 {frames},3,64"
+    assert store.frame_shift == 320
 
 
 def test_same_bytes_again(corpus):

@@ -40,13 +40,16 @@ def kaldi_mfcc(wave):
     ("name", "reference", "dim"),
     [("fbank", kaldi_fbank, 240), ("mfcc", kaldi_mfcc, 60)],
 )
-def test_store_and_frontends_give_kaldis_numbers(corpus, name, reference, dim):
+def test_store_and_frontends_give_kaldis_numbers(corpus, capsys, name, reference, dim):
     config = CONF / f"{name}.yaml"
     main(corpus.command(config=config))
     store = FeatureStore(corpus.store)
+    need = 100 * dim * 2 * sum(corpus.lengths.values()) / 16000  # fp16, 100 a second
+    assert f"need {need / 1e3:.3g} kB in" in capsys.readouterr().err
+    assert store.frame_shift == 160
     assert (store.num_layers, store.dim) == (1, dim)
     online, cached = OnlineUpstream(str(config)), CachedFeatures(dim)
-    assert online.output_size() == dim
+    assert (online.output_size(), online.frame_shift) == (dim, 160)
     for utterance in list(corpus.lengths)[:3]:
         wave = torch.from_numpy(
             soundfile.read(corpus.wav(utterance), dtype="float32")[0]

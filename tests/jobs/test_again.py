@@ -67,7 +67,7 @@ def edit(package, name):
         ("ser/decoder.py", {"ser_train", "ser_infer"}),
         ("corpora/sets.py", {"ser_make_sets"}),
         ("features/packed_convolutions.py", {"ser_extract", "ser_train", "ser_infer"}),
-        ("scoring/render.py", {"ser_score"}),
+        ("scoring/writers.py", {"ser_score"}),
         ("bin/ser_infer.py", {"ser_infer"}),
         ("jobs/cluster.py", set()),
     ],

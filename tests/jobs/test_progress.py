@@ -5,6 +5,7 @@ import io
 import pytest
 
 from espnet_ext.jobs.progress import EpochProgress, read_epochs
+from espnet_ext.train.schedule import describe_misfit
 
 # from a training by espnet 202611
 LOG = (
@@ -24,6 +25,19 @@ def test_the_log_says_how_many_epochs_there_are(stream):
     progress.feed(LOG)
     assert "1/4" in shown.getvalue()
     progress.close()
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, "terminal"])
+def test_a_warm_up_longer_than_the_training_is_said_on_the_terminal(stream):
+    shown = Terminal() if stream == "terminal" else stream()
+    sentence = describe_misfit(15_000, 14, 4)
+    progress = EpochProgress("train x", epochs=4, position=0, stream=shown)
+    head = "[vm] 2026-11-22 16:30:37,561 (trainer:187)"
+    progress.feed(f"{head} INFO: warm-up: 15000 steps, about 1072 epochs".encode())
+    progress.feed(f"\n{head} WARNING: {sentence}\n".encode() + LOG)
+    progress.close()
+    (line,) = [x for x in shown.getvalue().splitlines() if "warm-up" in x]
+    assert line.endswith(f"train x: warning: {sentence}")
 
 
 def test_a_log_is_read_as_far_as_it_goes(tmp_path):

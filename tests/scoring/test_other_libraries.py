@@ -216,7 +216,9 @@ def test_intervals_of_a_table_are_scipys(rng):
         )
 
     def accuracy(run, rows):
-        return metrics.accuracy(run.true_class[rows], run.pred_class[rows])
+        return metrics.class_scores(run.true_class[rows], run.pred_class[rows])[
+            "accuracy"
+        ]
 
     folds = [np.arange(150), np.arange(110)]
     for name, score in (("ccc", ccc), ("accuracy", accuracy)):
@@ -247,12 +249,13 @@ def test_intervals_of_a_table_are_scipys(rng):
 
         return statistic
 
-    for place, score in ((1, metrics.uar), (2, metrics.macro_f1)):
+    for place, name in ((1, "uar"), (2, "macro_f1")):
 
-        def of_classes(run, rows, score=score):
-            return score(run.true_class[rows], run.pred_class[rows])
+        def of_classes(run, rows, name=name):
+            return metrics.class_scores(run.true_class[rows], run.pred_class[rows])[
+                name
+            ]
 
-        name = score.__name__
         ours = result.cells["a"][Column(CORPUS, name)].mean
         first, second = within(of_classes, "a"), within(of_classes, "b")
         assert ours.estimate == pytest.approx(first(*strata))
@@ -272,7 +275,7 @@ def test_accuracy_has_the_interval_of_a_proportion(rng):
         truth = np.zeros(800, dtype=int)
         said = (rng.random(800) >= share).astype(int)
         drawn = bootstrap.class_distribution(
-            truth, said[None], bootstrap.resample_utterances(800, RESAMPLES, rng)
+            truth, said[None], bootstrap.resample_within(np.zeros(800), RESAMPLES, rng)
         )["accuracy"][:, 0]
         hits = int(np.sum(said == 0))
         ours = bootstrap.bias_corrected_interval(hits / 800, drawn)
@@ -294,7 +297,7 @@ def test_cluster_bootstrap_has_the_error_of_the_sandwich(rng, equal):
     skill = rng.normal(0.6, 0.15, speakers)[cluster]
     said = (rng.random(len(cluster)) >= skill).astype(int)
     truth = np.zeros(len(cluster), dtype=int)
-    blocks = bootstrap.resample_clusters([str(c) for c in cluster], RESAMPLES, rng)
+    blocks = bootstrap.resample_within(np.zeros(len(cluster)), RESAMPLES, rng, cluster)
     drawn = bootstrap.class_distribution(truth, said[None], blocks)["accuracy"][:, 0]
     right = (said == truth).astype(float)
     fitted = sm.OLS(right, np.ones((len(right), 1)))
@@ -353,7 +356,7 @@ def test_paired_bootstrap_agrees_with_the_permutation_test(rng):
             [s * true + noise + rng.normal(0, 0.35, (300, 1)) for s in slopes]
         )
         scores = bootstrap.ccc_distribution(
-            true, pred, bootstrap.resample_utterances(300, RESAMPLES, rng)
+            true, pred, bootstrap.resample_within(np.zeros(300), RESAMPLES, rng)
         )[..., 0]
         estimates = [metrics.ccc(true[:, 0], p[:, 0]) for p in pred]
         error = float(np.std(scores[:, 0] - scores[:, 1]))

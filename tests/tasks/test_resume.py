@@ -69,13 +69,12 @@ def kill_in_epoch(args, epoch):
     def dying_build(self, number, shuffle=None):
         iterator = build(self, number, shuffle)
         if number == epoch and self.drawer.shuffle:
-            iterator = DyingIterator(iterator.loader, iterator.corpora)
+            iterator.__class__ = DyingIterator
         return iterator
 
     class DyingIterator(EpochIterator):
         def __iter__(self):
-            batches = iter(self.loader)
-            yield next(batches)
+            yield next(super().__iter__())
             os.kill(os.getpid(), signal.SIGKILL)
 
     SERIterFactory.build_iter = dying_build

@@ -41,15 +41,16 @@ def test_help_imports_nothing_heavy(capsys):
     assert "--ddp_comm_hook" in everything
 
 
-def test_clips_far_longer_than_the_rest_are_named(tmp_path, caplog):
+@pytest.mark.parametrize("shift", [320, 160])
+def test_clips_far_longer_than_the_rest_are_named(tmp_path, caplog, shift):
     records = make_utterances(30)
     features = make_features(records, layers=1, dim=4)
-    features["u007"] = np.zeros((3100, 1, 4))
-    write_store(tmp_path / "store", features)
+    features["u007"] = np.zeros((62 * 16000 // shift, 1, 4))
+    write_store(tmp_path / "store", features, shift)
     ids = list(records)
     write_sets(tmp_path, records, train=(ids, "both"), valid=(ids[:5], "both"))
     with caplog.at_level("WARNING"):
-        train(tmp_path, tmp_path / "exp", **small(max_epoch=1, max_batch_frames=6200))
+        train(tmp_path, tmp_path / "exp", **small(max_epoch=1, max_batch_frames=12400))
     (text,) = [r.getMessage() for r in caplog.records if "far longer" in r.getMessage()]
     assert "[train]" in text
     assert "u007 (62 s)" in text

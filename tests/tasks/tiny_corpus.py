@@ -18,8 +18,8 @@ EMOTIONS = ("neu", "ang", "hap", "sad", "dis")
 DIM = 16
 
 
-def write_store(path, features):
-    """Write features {utterance: (T, L, D)} in float16."""
+def write_store(path, features, shift=320):
+    """Write features {utterance: (T, L, D)}, fp16, a frame every `shift` samples."""
     first = next(iter(features.values()))
     description = {
         "weights": "0" * 32,
@@ -31,11 +31,11 @@ def write_store(path, features):
     }
     filling = StoreWriter(path, description)
     filling.plan(dict.fromkeys(features, 1.0), 10**9, 10**9)
-    audio = Audio(samples=16000, size=1, mtime=0, digest="0" * 32)
     for ids, writer in itertools.chain.from_iterable(filling.claim(set(features))):
         with writer:
             for utt in ids:
                 states = features[utt].transpose(1, 0, 2).astype(np.float16)
+                audio = Audio(shift * states.shape[1], size=1, mtime=0, digest="0" * 32)
                 writer.add(utt, states, None, audio)
     filling.finish()
 
