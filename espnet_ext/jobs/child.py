@@ -11,12 +11,13 @@ import os
 import subprocess
 import sys
 import traceback
+from dataclasses import asdict
 from typing import NoReturn, TextIO
 
 from espnet_ext.errors import UserError, describe_os_error
 from espnet_ext.jobs.code import code_digest
-from espnet_ext.jobs.gpus import HIDDEN
 from espnet_ext.jobs.lock import finishing, sign
+from espnet_ext.jobs.machine import HIDDEN
 from espnet_ext.jobs.step import (
     Status,
     Step,
@@ -25,19 +26,15 @@ from espnet_ext.jobs.step import (
     mark_started,
     status,
     step_from_json,
-    step_to_json,
     write_files,
 )
 
 
 def become(step: Step, lock: TextIO, output: int, gpu: str | None) -> NoReturn:
-    """Turn this process, a new fork, into the step's.
+    """Turn this process, a new fork that holds `lock`, into the step's.
 
-    Args:
-        step: The step.
-        lock: The right to write its output.
-        output: Descriptor that takes what it prints.
-        gpu: ``CUDA_VISIBLE_DEVICES`` of a step that uses GPUs; None leaves it alone.
+    `output` is the descriptor that takes what it prints, `gpu` the
+    ``CUDA_VISIBLE_DEVICES`` of a step that uses GPUs; None leaves it alone.
     """
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -46,7 +43,7 @@ def become(step: Step, lock: TextIO, output: int, gpu: str | None) -> NoReturn:
         if gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         fresh = [sys.executable, "-u", "-m", "espnet_ext.jobs.child"]
-        text = json.dumps(step_to_json(step), default=str)
+        text = json.dumps(asdict(step), default=str)
         code = subprocess.run(fresh, input=text, text=True, check=False).returncode
         os._exit(code if code >= 0 else 128 - code)
     os.environ.update(HIDDEN)

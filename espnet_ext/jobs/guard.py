@@ -21,14 +21,10 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def guard(driver: int, pipe: int, become_step: Callable[[], NoReturn]) -> NoReturn:
-    """Turn this process, a new fork of the driver, into the guard of a step.
+    """Turn this process, a new fork of `driver`, into the guard of a step.
 
-    It exits as the step does; 128 + N stands for signal N.
-
-    Args:
-        driver: Process that waits for this one.
-        pipe: Descriptor of the step's output, which this process must not keep open.
-        become_step: Called in a fork.
+    It exits as the step does; 128 + N stands for signal N. The step is a fork that
+    calls `become_step`; it alone keeps `pipe`, which takes its output.
     """
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -24,10 +24,9 @@ from typing import BinaryIO
 
 from espnet_ext.errors import UserError
 from espnet_ext.jobs import child as child_process
-from espnet_ext.jobs.gpus import hidden_gpus
 from espnet_ext.jobs.guard import guard
 from espnet_ext.jobs.lock import acquire
-from espnet_ext.jobs.memory import format_size
+from espnet_ext.jobs.machine import format_size, hidden_gpus
 from espnet_ext.jobs.progress import EpochProgress
 from espnet_ext.jobs.step import Status, Step, set_aside, status
 
@@ -97,13 +96,7 @@ def _run(
     patience: float,
     memory: int | None,
 ) -> dict[str, str]:
-    """Keep `jobs` children busy until all steps have ended.
-
-    The arguments are as in `run_steps`.
-
-    Returns:
-        A text for each step that failed, by its name.
-    """
+    """Keep `jobs` children busy until all have ended; return texts of failures."""
     waiting = list(todo)
     slots = list(range(jobs))
     failures: dict[str, str] = {}
@@ -163,9 +156,7 @@ def append_to_log(step: Step, text: str) -> None:
         log.write(f"{text}\n")
 
 
-def _start(
-    step: Step, slot: int, gpus: Sequence[str], patience: float
-) -> Child | None:
+def _start(step: Step, slot: int, gpus: Sequence[str], patience: float) -> Child | None:
     """Start the child, which then holds the lock; None if the step is finished by now.
 
     Raises:
@@ -248,7 +239,8 @@ def last_output(step: Step) -> str:
         text = step.log.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return ""
-    return text.rpartition(LOG_HEADER)[2].partition("\n")[2]
+    _, header, last = text.rpartition(LOG_HEADER)
+    return last.partition("\n")[2] if header else text
 
 
 def describe_failure(step: Step, how: str) -> str:
