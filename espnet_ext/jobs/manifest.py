@@ -15,9 +15,6 @@ def complete_manifest(args: argparse.Namespace) -> None:
     Without ``--labels`` a class map of the emotions that occur is written beside the
     data directory.
 
-    Args:
-        args: The options; changed.
-
     Raises:
         UserError: The manifest is malformed, or options contradict it.
     """
@@ -36,8 +33,7 @@ def complete_manifest(args: argparse.Namespace) -> None:
         raise UserError("--attribute_scale: the lowest value comes first")
     default = "labels" not in args.given
     labels = args.datadir / f"{name}.yaml"
-    if not default:
-        labels = config_path("labels", args.labels)
+    labels = labels if default else config_path("labels", args.labels)
     scale = args.attribute_scale and tuple(args.attribute_scale)
     found = read_manifest(
         args.manifest,
