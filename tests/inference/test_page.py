@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -158,11 +159,11 @@ def expected(result):
     return {**values, "source": Path(values["source"]).name}
 
 
-def keep(page, demo, name):
-    """Keep a picture, if one was asked for."""
+def keep(shown, demo, name):
+    """Keep a picture of the page or a part of it, if one was asked for."""
     if demo.screenshots is not None:
-        page.wait_for_timeout(1000)  # the player's waveform
-        page.screenshot(path=demo.screenshots / f"page_{name}.png")
+        time.sleep(1)  # the player's waveform
+        shown.screenshot(path=demo.screenshots / f"page_{name}.png")
 
 
 def test_a_file_gets_the_answer_of_python(page, demo):
@@ -213,8 +214,7 @@ def test_a_long_file_has_a_timeline(page, demo):
     assert page.locator("#answer img").count() == 2
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     page.set_viewport_size(DESK)
-    page.locator("#answer .ser-wide").last.scroll_into_view_if_needed()
-    keep(page, demo, "timeline")
+    keep(page.locator("#answer .ser-wide").last, demo, "timeline")
 
 
 def test_the_microphone(page, demo):
