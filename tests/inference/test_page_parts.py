@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+from starlette.testclient import TestClient
 
 from espnet_ext import SpeechEmotion
 from espnet_ext.bin import ser as program
@@ -151,3 +152,15 @@ def test_no_gradio(ser, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(UserError, match=r"pip install 'espnet_ext\[demo\]'"):
         make_app(ser, "", Limits(), tmp_path)
+
+
+def test_an_upload_that_is_too_large_leaves_nothing(ser, tmp_path):
+    app = make_app(ser, "", Limits(max_mb=0.01), tmp_path)
+    with TestClient(app) as client:
+        for size, status in ((9_000, 200), (20_000, 413)):
+            file = {"files": ("a.wav", b"x" * size)}
+            reply = client.post("/gradio_api/upload", files=file)
+            assert reply.status_code == status, reply.text
+        kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+        assert [path.stat().st_size for path in kept] == [9_000]
+    assert not any(path.exists() for path in kept)

@@ -1,6 +1,6 @@
 """Figures of one recording: where the model attends, and emotion over time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -78,7 +78,7 @@ def timeline_figure(
         width: In inches.
     """
     spoken = [step for step in timeline.steps if step.label != NO_SPEECH]
-    panels = []
+    panels: list[Callable[..., Sequence[Line2D | Patch]]] = []
     if any(step.scores is not None for step in spoken):
         panels.append(_draw_scores)
     if any(step.valence is not None for step in spoken):
