@@ -122,6 +122,19 @@ def serve(args: argparse.Namespace) -> int:
     return 0
 
 
+def demo(args: argparse.Namespace) -> int:
+    """Show a page until interrupted."""
+    from espnet_ext.inference.page.app import run
+    from espnet_ext.inference.server import Limits, listen
+
+    limits = Limits(args.max_mb, args.max_seconds)
+    # Before the model, which takes a while: a port in use is known at once.
+    with listen(args.host, args.port) as listening:
+        ser = _load(args)
+        run(ser, describe(ser), limits, listening)
+    return 0
+
+
 def describe(ser: "SpeechEmotion") -> str:
     """Say for people what a model was made of."""
     from espnet_ext.inference.info import format_score
