@@ -9,6 +9,7 @@ One line an utterance, the same ids in every file, sorted::
     utt2split     utt Session1
     emotion       utt neu                 the corpus' own label
     attributes    utt V A D               on the corpus' own scale, nan where missing
+    utt2lang      utt language            where a manifest tells any
     utt2dur       utt seconds             where the audio is checked
     label_dur     utt seconds             where the labels tell a length
 
@@ -123,7 +124,7 @@ def make_data_dir(
 
 def _validate(utterance: Utterance) -> None:
     """Raise UserError for a field that the text files cannot hold."""
-    for name in ("id", *_COLUMNS.values()):
+    for name in ("id", *_COLUMNS.values(), "language"):
         value = getattr(utterance, name)
         if not value or _BLANK.search(value):
             raise UserError(
@@ -168,6 +169,8 @@ def write_data_files(folder: Path, data: DataDir) -> None:
         # repr is the shortest text that reads back as the same number.
         "attributes": {u.id: " ".join(map(repr, u.attributes)) for u in records},
     }
+    if any(u.language != UNKNOWN for u in records):
+        files["utt2lang"] = {u.id: u.language for u in records}
     if not all(math.isnan(u.labelled_seconds) for u in records):
         files["label_dur"] = {u.id: f"{u.labelled_seconds:.4f}" for u in records}
     speakers: dict[str, list[str]] = {}
@@ -201,6 +204,8 @@ def read_data_dir(path: Path | str) -> DataDir:
         columns[column] = _column(path / name, ids, sys.intern)
     vectors = _column(path / "attributes", ids, _three_numbers)
     columns |= zip(ATTRIBUTES, map(list, zip(*vectors, strict=True)), strict=True)
+    if (path / "utt2lang").exists():
+        columns["language"] = _column(path / "utt2lang", ids, sys.intern)
     if (path / "label_dur").exists():
         columns["labelled_seconds"] = _column(path / "label_dur", ids, float)
     utterances = {

@@ -26,6 +26,7 @@ class Utterance:
         arousal: See valence.
         dominance: See valence.
         labelled_seconds: The length that the labels tell, nan where they do not.
+        language: As a manifest names it, or ``<unk>``.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Utterance:
     arousal: float = math.nan
     dominance: float = math.nan
     labelled_seconds: float = math.nan
+    language: str = UNKNOWN
 
     @property
     def attributes(self) -> tuple[float, float, float]:

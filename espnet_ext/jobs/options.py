@@ -382,6 +382,7 @@ def get_parser() -> OptionParser:
         *("shared_speakers", boolean, False),
         "whether a speaker may be in two parts of the given split",
     )
+    add("fold_seed", int, 0, "seed of folds that are drawn [0]")
 
     add = partial(add_option, parser.add_argument_group("a corpus that fetches itself"))
     add(

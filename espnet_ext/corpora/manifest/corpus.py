@@ -6,7 +6,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from espnet_ext.corpora.corpus import Corpus
@@ -16,7 +17,6 @@ from espnet_ext.corpora.manifest.columns import PARTS, UNUSED_PARTS
 from espnet_ext.corpora.manifest.reader import Manifest, ManifestOptions, read_manifest
 from espnet_ext.corpora.pieces import part_piece
 from espnet_ext.corpora.utterance import UNKNOWN
-from espnet_ext.errors import UserError
 from espnet_ext.utils.atomic import atomic_write_text
 
 NO_LABELS = "unlabelled"
@@ -46,19 +46,16 @@ def manifest_corpus(path: Path, name: str, options: ManifestOptions) -> Corpus:
     )
 
 
-def classes_of(labels: Path, corpus: str) -> Mapping[str, str | None]:
-    """Return which label of a manifest is which class in a class map.
+def classes_of(labels: Path, corpus: str) -> Callable[[str], str | None]:
+    """Return the function from a label of a manifest to its class in a class map.
 
     Raises:
-        UserError: It is no class map of this corpus.
+        UserError: It is no class map of this corpus. From the function: it does not
+            name the label.
     """
     class_map = load_class_map(labels)
-    if corpus not in class_map.own:
-        raise UserError(
-            f"{labels}: no entry for {corpus}; write its labels as\n"
-            f"own:\n  {corpus}: {{LABEL: CLASS, OTHER: null}}"
-        )
-    return class_map.corpora[corpus]
+    class_map.class_of_label(UNKNOWN, corpus)
+    return partial(class_map.class_of_label, corpus=corpus)
 
 
 def class_map_text(manifest: Manifest, corpus: str) -> str:
@@ -97,6 +94,7 @@ def write_manifest(data: DataDir, path: Path) -> str:
     part = _part_column(parts)
     names = list(_COLUMNS)
     names += [part] * bool(parts) + ["valence", "arousal", "dominance"] * values
+    names += ["language"] * any(u.language != UNKNOWN for u in records)
     names += ["start", "end"] * pieces
     stream = io.StringIO()
     table = csv.DictWriter(stream, names, extrasaction="ignore", lineterminator="\n")
@@ -114,6 +112,7 @@ def write_manifest(data: DataDir, path: Path) -> str:
             "valence": u.valence,
             "arousal": u.arousal,
             "dominance": u.dominance,
+            "language": u.language,
             "start": "" if wav == u.wav else start,
             "end": "" if math.isinf(end) else end,
         }

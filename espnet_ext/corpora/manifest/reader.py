@@ -83,6 +83,8 @@ def read_manifest(path: Path, corpus: str, options: ManifestOptions) -> Manifest
         _raise_empty(path, table, options)
     labels = {u.emotion for u in table.records.values()} - {UNKNOWN}
     _check_spellings(labels, table)
+    if options.class_of is not None:
+        _check_classes(labels, table, options.class_of, faults)
     reading = Reading(table.records, table.left_out, rows.notes)
     folds = split_table(table, has_parts, options, reading.notes, faults)
     faults.check()
@@ -136,11 +138,11 @@ def _read(
             continue
         file, line = part_place(where)
         if utterance.id in table.seen:
-            faults.add(where, _twice(utterance.id, table))
+            faults.add(where, _twice(utterance, row, table))
             continue
-        table.seen.add(utterance.id)
         reason = _reason_to_leave_out(utterance, options, exists)
         if reason:
+            table.seen[utterance.id] = ~len(table.left_out)
             table.left_out.append(LeftOut(utterance.id, reason, where, utterance))
             continue
         if options.attribute_scale is None and not is_bare(utterance):
@@ -151,11 +153,12 @@ def _read(
             unsplit = unsplit or (file, line)
         else:
             split = True
+        table.seen[utterance.id] = len(table.records)
         table.records[utterance.id] = utterance
         table.lines.append(line)
         table.files.append(file)
         table.sessions.append(sys.intern(as_word(row.get("session", ""))))
-    table.seen = set()
+    table.seen.clear()
     if split and unsplit:
         faults.add(join_place(*unsplit), "no split or fold, where other rows have one")
     if unscaled:
@@ -198,6 +201,7 @@ def _record(row: Row, corpus: str, options: ManifestOptions) -> Utterance:
         gender=as_gender(row.get("gender", "")),
         split=sys.intern(_part_of(row)),
         emotion=sys.intern(as_word(row.get("emotion", ""))),
+        language=sys.intern(as_word(row.get("language", ""))),
         **{n: math.nan if math.isnan(v) else v for n, v in numbers.items()},
     )
 
@@ -261,15 +265,20 @@ def _reason_to_leave_out(
     return ""
 
 
-def _twice(id_: str, table: Table) -> str:
-    at = f" of {id_}"
-    for index, other in enumerate(table.records):
-        if other == id_:
-            at = f", as in {table.where(index)}"
-    return (
-        f"duplicate id {id_}{at}; ids (or, without that column, paths and times) must "
-        "differ"
-    )
+def _twice(utterance: Utterance, row: Row, table: Table) -> str:
+    """Name the row that has the id already, and what to do."""
+    id_, index = utterance.id, table.seen[utterance.id]
+    if index >= 0:
+        place, other = table.where(index), table.records[id_]
+    else:
+        place, other = table.left_out[~index].where, table.left_out[~index].utterance
+    text = f"duplicate id {id_}, as in {place}; "
+    if is_missing(row.get("id", "")) and other and other.wav != utterance.wav:
+        return (
+            f"{text}{other.wav} and {utterance.wav} make the same one: add a column id "
+            "that tells them apart"
+        )
+    return f"{text}ids (or, without that column, paths and times) must differ"
 
 
 def _range(
@@ -292,6 +301,23 @@ def _raise_empty(path: Path, table: Table, options: ManifestOptions) -> None:
             "paths are relative to"
         )
     raise UserError(f"{first.where}: no row can be used ({first.reason}): {hint}")
+
+
+def _check_classes(
+    labels: Iterable[str],
+    table: Table,
+    class_of: Callable[[str], object],
+    faults: Faults,
+) -> None:
+    """Note each emotion that the class map does not name, where it occurs first."""
+    for label in sorted(labels):
+        try:
+            class_of(label)
+        except UserError as error:
+            records = enumerate(table.records.values())
+            place = table.where(next(i for i, u in records if u.emotion == label))
+            faults.add(place, f"emotion {label}: {error}")
+    faults.check()
 
 
 def _check_spellings(labels: Iterable[str], table: Table) -> None:

@@ -25,8 +25,8 @@ class ManifestOptions:
         seed: Of what is drawn.
         shared_speakers: Whether a speaker may be in two parts of the given split.
         check_files: Whether to look for every recording.
-        class_of: Class of an emotion, None for one that is dropped; None: every
-            emotion is a class.
+        class_of: Class of an emotion, None for one that is dropped, UserError for one
+            that it does not know; None: every emotion is a class.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -64,14 +64,17 @@ class Faults:
 
 @dataclass(slots=True)
 class Table:
-    """The rows as they were read: lists of the same length, and the records."""
+    """The rows as they were read: lists of the same length, and the records.
+
+    `seen` has each id's place in these lists, or ``~place`` in `left_out`.
+    """
 
     records: dict[str, Utterance] = field(default_factory=dict)
     lines: "array[int]" = field(default_factory=lambda: array("I"))
     files: list[str] = field(default_factory=list)
     sessions: list[str] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
-    seen: set[str] = field(default_factory=set)
+    seen: dict[str, int] = field(default_factory=dict)
 
     def where(self, index: int) -> str:
         """Return the file and line of a record."""
