@@ -32,7 +32,7 @@ from espnet_ext.corpora.utterance import GENDERS, UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 from espnet_ext.utils.atomic import atomic_dir
 
-Scale = tuple[float, float]
+Scale = tuple[float, float]  # lowest and highest attribute
 
 # File name to the field of Utterance that is its second column.
 _COLUMNS = {
@@ -47,17 +47,11 @@ _BLANK = re.compile(r"\s")
 
 @dataclass(slots=True)
 class DataDir:
-    """The content of a data directory.
+    """The content of a data directory."""
 
-    Attributes:
-        utterances: By id, in sorted order.
-        durations: Seconds by id; empty where the audio was not checked.
-        scales: Lowest and highest attribute value by corpus.
-    """
-
-    utterances: dict[str, Utterance]
-    durations: dict[str, float] = field(default_factory=dict)
-    scales: dict[str, Scale] = field(default_factory=dict)
+    utterances: dict[str, Utterance]  # by id, sorted
+    durations: dict[str, float] = field(default_factory=dict)  # s; or {}: not checked
+    scales: dict[str, Scale] = field(default_factory=dict)  # by corpus
 
     def select(self, ids: Iterable[str]) -> "DataDir":
         """Return the data of these ids, sorted."""
@@ -97,12 +91,7 @@ def make_data_dir(
     durations: Mapping[str, float] | None = None,
     scales: Mapping[str, Scale] | None = None,
 ) -> DataDir:
-    """Sort and validate.
-
-    Args:
-        utterances: In any order.
-        durations: Seconds by id, for all utterances or for none.
-        scales: Attribute scale by corpus.
+    """Sort and validate; `durations` (s) are of all utterances or of none.
 
     Raises:
         UserError: Something that the files cannot hold or that is inconsistent.
@@ -161,14 +150,11 @@ def write_data_files(folder: Path, data: DataDir) -> None:
     """Write the files of a validated `DataDir` into a folder that is there."""
     records = data.utterances.values()
     files: dict[str, Mapping[str, object]] = {
-        "wav.scp": {u.id: u.wav for u in records},
-        **{
-            name: {u.id: getattr(u, column) for u in records}
-            for name, column in _COLUMNS.items()
-        },
-        # repr is the shortest text that reads back as the same number.
-        "attributes": {u.id: " ".join(map(repr, u.attributes)) for u in records},
+        name: {u.id: getattr(u, column) for u in records}
+        for name, column in {"wav.scp": "wav", **_COLUMNS}.items()
     }
+    # repr is the shortest text that reads back as the same number.
+    files["attributes"] = {u.id: " ".join(map(repr, u.attributes)) for u in records}
     if any(u.language != UNKNOWN for u in records):
         files["utt2lang"] = {u.id: u.language for u in records}
     if not all(math.isnan(u.labelled_seconds) for u in records):
@@ -212,11 +198,10 @@ def read_data_dir(path: Path | str) -> DataDir:
         row[0]: Utterance(**dict(zip(columns, row, strict=True)))
         for row in zip(*columns.values(), strict=True)
     }
-    durations = {}
+    durations, scales = {}, {}
     if (path / "utt2dur").exists():
         seconds = _column(path / "utt2dur", ids, float)
         durations = dict(zip(ids, seconds, strict=True))
-    scales = {}
     scale_file = path / "attribute_scale"
     for number, text in read_lines(scale_file) if scale_file.exists() else ():
         try:
@@ -228,11 +213,7 @@ def read_data_dir(path: Path | str) -> DataDir:
 
 
 def read_wav_scp(path: Path | str) -> dict[str, str]:
-    """Read the audio file of each utterance.
-
-    Raises:
-        UserError: The file is missing, malformed or not sorted; with file and line.
-    """
+    """Read the audio file of each utterance; UserError names file and line."""
     return dict(_rows(Path(path), str))
 
 
@@ -275,18 +256,17 @@ def _rows[T](path: Path, parse: Callable[[str], T]) -> Iterator[tuple[str, T]]:
         yield id_, value
 
 
-def _three_numbers(text: str) -> tuple[float, float, float]:
+def _three_numbers(text: str) -> tuple[float, ...]:
     parts = text.split()
     if len(parts) != 3:
         raise ValueError(f"{len(parts)} values instead of V A D")
-    return float(parts[0]), float(parts[1]), float(parts[2])
+    return tuple(map(float, parts))
 
 
 def combine(parts: Iterable[DataDir]) -> DataDir:
-    """Join data directories; ids and known speakers get their corpus as prefix.
+    """Join data directories; ids and known speakers become ``iemocap-...``.
 
-    ``Ses01F_impro01_F000`` becomes ``iemocap-Ses01F_impro01_F000``. Durations are kept
-    if all parts have them.
+    Durations are kept if all parts have them.
     """
     utterances: list[Utterance] = []
     durations: dict[str, float] = {}

@@ -55,21 +55,14 @@ def _common_names() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class ClassMap:
-    """A checked class map.
-
-    Attributes:
-        path: Its file.
-        classes: In the order of the model's outputs.
-        of_name: Common name of a label to its class (None: dropped).
-        corpora: For each corpus whose labels are all named, label to class.
-        own: Which of them are manifests with labels of their own.
-    """
+    """A checked class map; None is the class of a label that is dropped."""
 
     path: Path
-    classes: tuple[str, ...]
-    of_name: Mapping[str, str | None]
+    classes: tuple[str, ...]  # in the order of the model's outputs
+    of_name: Mapping[str, str | None]  # common name of a label to its class
+    # For each corpus whose labels are all named, label to class.
     corpora: Mapping[str, Mapping[str, str | None]]
-    own: frozenset[str] = frozenset()
+    own: frozenset[str] = frozenset()  # manifests among them with labels of their own
 
     @property
     def name(self) -> str:

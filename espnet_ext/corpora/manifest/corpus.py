@@ -15,6 +15,7 @@ from espnet_ext.corpora.datadir import DataDir
 from espnet_ext.corpora.labels import load_class_map
 from espnet_ext.corpora.manifest.columns import PARTS, UNUSED_PARTS
 from espnet_ext.corpora.manifest.reader import Manifest, ManifestOptions, read_manifest
+from espnet_ext.corpora.manifest.table import is_bare
 from espnet_ext.corpora.pieces import part_piece
 from espnet_ext.corpora.utterance import UNKNOWN
 from espnet_ext.utils.atomic import atomic_write_text
@@ -26,16 +27,7 @@ _COLUMNS = ("path", "id", "speaker", "gender", "emotion")
 
 
 def manifest_corpus(path: Path, name: str, options: ManifestOptions) -> Corpus:
-    """Make a corpus of a manifest, which is read here and not later.
-
-    Args:
-        path: See `read_manifest`.
-        name: A name for the corpus.
-        options: See there.
-
-    Raises:
-        UserError: The manifest is malformed.
-    """
+    """Make a corpus of a manifest, which is read now; see `read_manifest`."""
     found = read_manifest(path, name, options)
     return Corpus(
         name=name,
@@ -58,21 +50,16 @@ def classes_of(labels: Path, corpus: str) -> Callable[[str], str | None]:
     return partial(class_map.class_of_label, corpus=corpus)
 
 
-def class_map_text(manifest: Manifest, corpus: str) -> str:
-    """Write a class map in which each label of a manifest is a class."""
+def write_class_map(manifest: Manifest, corpus: str, path: Path) -> None:
+    """Write a class map in which each label is a class, if it is not there already."""
     # JSON's strings are YAML's: a label may be `no` or hold a colon.
     classes = list(manifest.labels) or [NO_LABELS]
     labels = json.dumps({label: label for label in manifest.labels}, ensure_ascii=False)
-    return (
+    text = (
         f"# The emotions that occur in the manifest of {corpus}.\n"
         f"classes: {json.dumps(classes, ensure_ascii=False)}\n"
         f"own:\n  {json.dumps(corpus)}: {labels}\n"
     )
-
-
-def write_class_map(manifest: Manifest, corpus: str, path: Path) -> None:
-    """Write `class_map_text`, if the file does not hold it already."""
-    text = class_map_text(manifest, corpus)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         atomic_write_text(path, text)
 
@@ -88,9 +75,7 @@ def write_manifest(data: DataDir, path: Path) -> str:
     records = data.utterances.values()
     parts = {u.split for u in records} - {UNKNOWN}
     pieces = any(part_piece(u.wav)[0] != u.wav for u in records)
-    values = any(
-        not math.isnan(v) for u in records for v in (u.valence, u.arousal, u.dominance)
-    )
+    values = not all(map(is_bare, records))
     part = _part_column(parts)
     names = list(_COLUMNS)
     names += [part] * bool(parts) + ["valence", "arousal", "dominance"] * values
@@ -103,7 +88,7 @@ def write_manifest(data: DataDir, path: Path) -> str:
     for u in records:
         wav, start, end = part_piece(u.wav)
         row = {
-            "path": _below(wav, folder),
+            "path": wav.removeprefix(f"{folder}{os.sep}"),
             "id": u.id,
             "speaker": u.speaker,
             "gender": u.gender,
@@ -130,8 +115,3 @@ def _part_column(parts: set[str]) -> str:
     if all(part in PARTS or part in UNUSED_PARTS for part in parts):
         return "split"
     return "fold" if all(re.fullmatch(r"fold\d+", p) for p in parts) else "session"
-
-
-def _below(wav: str, folder: Path) -> str:
-    start = str(folder) + os.sep
-    return wav.removeprefix(start)

@@ -44,28 +44,18 @@ _NAME = re.compile(r"\w[\w.-]*")
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a manifest holds.
+    """What a manifest holds."""
 
-    Attributes:
-        reading: Records, what is left out, and notes; ``utt2split`` is filled in.
-        folds: How many folds there are, 0 for train, valid and test.
-        labels: The emotions that occur, sorted.
-        attribute_scale: None where there are no attributes.
-    """
-
-    reading: Reading
-    folds: int
-    labels: tuple[str, ...]
-    attribute_scale: tuple[float, float] | None
+    reading: Reading  # the split of its records is filled in
+    folds: int  # 0 for train, valid and test
+    labels: tuple[str, ...]  # the emotions that occur, sorted
+    attribute_scale: tuple[float, float] | None  # None where there are no attributes
 
 
 def read_manifest(path: Path, corpus: str, options: ManifestOptions) -> Manifest:
     """Read and check a manifest, and split it where it is not split.
 
-    Args:
-        path: csv, tsv or jsonl; or a folder in one of the `formats`.
-        corpus: A name for it.
-        options: See there.
+    `path` is a csv, tsv or jsonl file, or a folder in one of the `formats`.
 
     Raises:
         UserError: Something is malformed: each row at fault is named by line.
@@ -146,8 +136,7 @@ def _read(
             table.left_out.append(LeftOut(utterance.id, reason, where, utterance))
             continue
         if options.attribute_scale is None and not is_bare(utterance):
-            values = (utterance.valence, utterance.arousal, utterance.dominance)
-            known = [v for v in values if not math.isnan(v)]
+            known = [v for v in utterance.attributes if not math.isnan(v)]
             unscaled = _range(unscaled, known, where)
         if utterance.split == UNKNOWN:
             unsplit = unsplit or (file, line)

@@ -23,22 +23,14 @@ Row = Mapping[str, str]
 
 @dataclass(slots=True)
 class Rows:
-    """The rows of a manifest.
+    """The rows of a manifest."""
 
-    Attributes:
-        rows: Where each one stands (``speech.csv:3``), and the row; read once.
-        root: What relative paths are relative to.
-        notes: What a user should know of the file.
-        shared_speakers: Whether the makers' own split shares speakers between parts,
-            which is then said and is no error.
-        scale: Lowest and highest attribute, where the format tells it.
-    """
-
-    rows: Iterator[tuple[str, Row]]
-    root: Path
-    notes: list[str] = field(default_factory=list)
+    rows: Iterator[tuple[str, Row]]  # where each one stands (speech.csv:3), and the row
+    root: Path  # what relative paths are relative to
+    notes: list[str] = field(default_factory=list)  # what a user should know
+    # Whether the makers' own split shares speakers between parts, which is no error.
     shared_speakers: bool = False
-    scale: tuple[float, float] | None = None
+    scale: tuple[float, float] | None = None  # of attributes, where the format tells it
 
 
 def read_rows(path: Path, renamed: Mapping[str, str]) -> Rows:
