@@ -188,9 +188,8 @@ def _parse_label(text: str, dialog: str, session: int, where: str) -> Utterance:
     speaker, gender = f"Ses0{session}{turn[3]}", turn[3].lower()
     return Utterance(
         *(id_, "", NAME, speaker, gender, f"Session{session}", emotion),
-        *map(float, attributes),
         labelled_seconds=float(end) - float(start),
-    )
+    ).with_attributes(*map(float, attributes))
 
 
 def _five_folds(

@@ -99,7 +99,7 @@ class ClassMap:
             if label == UNKNOWN:
                 return None
             name = common_name(label)
-            if name in self.of_name:
+            if name is not None and name in self.of_name:
                 return self.of_name[name]
             if name is None:
                 known = ", ".join(sorted(set(_common_names().values())))

@@ -303,7 +303,7 @@ def _by_split(*counts: int) -> dict[tuple[str, ...], int]:
 
 
 # True counts; what is not known of a release is not compared.
-RELEASES = {
+RELEASES: dict[str, dict[tuple[str, ...], int]] = {
     "MSP-Podcast 1.7": _by_split(38179, 7538, 12902, 3521),
     "MSP-Podcast 1.8": {
         (): 73042,

@@ -254,14 +254,14 @@ def change_attributes(data: DataDir, corpus: str, options: SetOptions) -> DataDi
 
 def _within(data: DataDir, ids: Sequence[str], options: SetOptions) -> Sequence[str]:
     """Drop clips that are too short or too long."""
-    if options.min_seconds is None and options.max_seconds is None:
+    low, high = options.min_seconds, options.max_seconds
+    if low is None and high is None:
         return ids
     if not data.durations:
         raise UserError(
             "limits on the duration need utt2dur; prepare the data with its audio check"
         )
-    low = options.min_seconds or 0.0
-    high = math.inf if options.max_seconds is None else options.max_seconds
+    low, high = low or 0.0, math.inf if high is None else high
     return [id_ for id_ in ids if low <= data.durations[id_] <= high]
 
 
@@ -308,10 +308,9 @@ def describe_sets(sets: Sets, class_map: ClassMap) -> dict[str, Any]:
             "corpora": dict(sorted(Counter(u.corpus for u in records).items())),
             "speakers": len({u.speaker for u in records}),
         }
-    for left, right in (("valid", "train"), ("test", "train"), ("test", "valid")):
-        ids = sets[left].utterances, sets[right].utterances
-        shared = shared_speakers(everyone, *ids)
-        description[f"speakers_in_{left}_and_{right}"] = shared
+    for one, other in (("valid", "train"), ("test", "train"), ("test", "valid")):
+        shared = shared_speakers(everyone, sets[one].utterances, sets[other].utterances)
+        description[f"speakers_in_{one}_and_{other}"] = shared
     return description
 
 

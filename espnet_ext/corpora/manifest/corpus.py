@@ -13,7 +13,7 @@ from pathlib import Path
 from espnet_ext.corpora.corpus import Corpus
 from espnet_ext.corpora.datadir import DataDir
 from espnet_ext.corpora.labels import load_class_map
-from espnet_ext.corpora.manifest.columns import PARTS, UNUSED_PARTS
+from espnet_ext.corpora.manifest.columns import is_part
 from espnet_ext.corpora.manifest.reader import Manifest, ManifestOptions, read_manifest
 from espnet_ext.corpora.manifest.table import is_bare
 from espnet_ext.corpora.pieces import part_piece
@@ -112,6 +112,6 @@ def write_manifest(data: DataDir, path: Path) -> str:
 
 def _part_column(parts: set[str]) -> str:
     """Say as which column the parts of a corpus are read again."""
-    if all(part in PARTS or part in UNUSED_PARTS for part in parts):
+    if all(map(is_part, parts)):
         return "split"
     return "fold" if all(re.fullmatch(r"fold\d+", p) for p in parts) else "session"

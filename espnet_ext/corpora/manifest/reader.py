@@ -22,6 +22,7 @@ from espnet_ext.corpora.manifest.columns import (
     as_gender,
     as_word,
     is_missing,
+    is_part,
     parse_number,
 )
 from espnet_ext.corpora.manifest.rows import Row, Rows, read_rows
@@ -209,10 +210,10 @@ def _part_of(row: Row) -> str:
     """Return the part or the fold (as ``fold NAME``) of a row."""
     text = row.get("split", "")
     if not is_missing(text):
-        part = PARTS.get(text.strip().lower(), text.strip().lower())
-        if part not in PARTS.values() and part not in UNUSED_PARTS:
+        if not is_part(text):
             raise ValueError(f"split {text.strip()!r} is not train, valid or test")
-        return part
+        part = text.strip().lower()
+        return PARTS.get(part, part)
     fold = as_word(row.get("fold", ""))
     return UNKNOWN if fold == UNKNOWN else f"fold {fold}"
 
@@ -257,6 +258,7 @@ def _reason_to_leave_out(
 def _twice(utterance: Utterance, row: Row, table: Table) -> str:
     """Name the row that has the id already, and what to do."""
     id_, index = utterance.id, table.seen[utterance.id]
+    other: Utterance | None
     if index >= 0:
         place, other = table.where(index), table.records[id_]
     else:

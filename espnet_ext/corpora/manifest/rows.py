@@ -34,11 +34,7 @@ class Rows:
 
 
 def read_rows(path: Path, renamed: Mapping[str, str]) -> Rows:
-    """Open a csv, tsv or jsonl file; the rows are read one by one.
-
-    Args:
-        path: The file. What it is, its first line tells.
-        renamed: Theirs to ours, see `match_columns`.
+    """Open a csv, tsv or jsonl file; its first line tells what it is.
 
     Raises:
         UserError: The file cannot be read, or its columns are not clear; while rows
@@ -88,14 +84,12 @@ def _cells(
     """Yield the rows of a table under the names of its columns."""
     while True:
         try:
-            cells = next(table)
-        except StopIteration:
-            return
+            cells = next(table, None)
         except csv.Error as error:
-            line = before + table.line_num
-            raise UserError(
-                f"{path}:{line}: {error} (is a quote not closed?)"
-            ) from error
+            where = f"{path}:{before + table.line_num}"
+            raise UserError(f"{where}: {error} (is a quote not closed?)") from error
+        if cells is None:
+            return
         where = f"{path}:{before + table.line_num}"
         if not any(cell.strip() for cell in cells):
             continue
