@@ -25,7 +25,7 @@ _NOT_OF_TABLES = (
 _OF_TABLES = ("preset", "seeds", "root", "home")
 
 _SMALLEST = {
-    **dict.fromkeys(("ngpu", "seed", "mini_seed", "max_restarts"), 0),
+    **dict.fromkeys(("ngpu", "seed", "fold_seed", "mini_seed", "max_restarts"), 0),
     **dict.fromkeys(("nj", "extract_jobs", "runs_per_job"), 1),
     **dict.fromkeys(("seeds", "resamples"), 1),
 }
@@ -168,29 +168,10 @@ def _check_names(args: argparse.Namespace) -> None:
     for name in ("corpus", "scheme"):
         if getattr(args, name) is None:
             raise UserError(f"--{name} is missing (or --table)")
-    # Late: --help must not wait for them.
-    from espnet_ext.corpora.labels import load_class_map
-    from espnet_ext.corpora.registry import get_corpus
-
-    if args.manifest is None:
-        schemes = get_corpus(args.corpus).schemes
-        if args.scheme not in schemes:
-            raise UserError(
-                f"--scheme {args.scheme}: {args.corpus} has none of this name; there "
-                f"are {', '.join(schemes)}"
-            )
-        folds = schemes[args.scheme].folds
-        for fold in args.fold:
-            if not 1 <= fold <= folds:
-                raise UserError(f"--fold {fold}: {args.scheme} has folds 1 to {folds}")
-    for kind in ("labels", "features"):
-        _check_config(kind, config_path(kind, getattr(args, kind)))
-    labels = load_class_map(config_path("labels", args.labels))
-    if args.corpus not in labels.corpora:
-        raise UserError(
-            f"--labels {args.labels}: is no class map of {args.corpus}, but of "
-            + ", ".join(labels.corpora)
-        )
+    if args.manifest is None:  # one has been read with its class map
+        _check_scheme(args)
+        _check_labels(args)
+    _check_config("features", config_path("features", args.features))
     for path in training_yamls(args):
         _check_config("model", path)
     if args.print_config is not None:
@@ -205,6 +186,34 @@ def _check_names(args: argparse.Namespace) -> None:
         raise UserError(
             f"--corpus_root {args.corpus_root}: no such folder; set the corpus' place "
             "in db.sh or give it here"
+        )
+
+
+def _check_scheme(args: argparse.Namespace) -> None:
+    from espnet_ext.corpora.registry import get_corpus  # late: not for --help
+
+    schemes = get_corpus(args.corpus).schemes
+    if args.scheme not in schemes:
+        raise UserError(
+            f"--scheme {args.scheme}: {args.corpus} has none of this name; there are "
+            + ", ".join(schemes)
+        )
+    folds = schemes[args.scheme].folds
+    for fold in args.fold:
+        if not 1 <= fold <= folds:
+            raise UserError(f"--fold {fold}: {args.scheme} has folds 1 to {folds}")
+
+
+def _check_labels(args: argparse.Namespace) -> None:
+    from espnet_ext.corpora.labels import load_class_map  # late: not for --help
+
+    path = config_path("labels", args.labels)
+    _check_config("labels", path)
+    labels = load_class_map(path)
+    if args.corpus not in labels.corpora:
+        raise UserError(
+            f"--labels {args.labels}: is no class map of {args.corpus}, but of "
+            + ", ".join(labels.corpora)
         )
 
 

@@ -74,6 +74,7 @@ a corpus of your own
   attribute_scale: LOW,HIGH  lowest and highest possible valence, arousal and dominance
   shared_speakers: boolean = false  whether a speaker may be in two parts of the given
       split
+  fold_seed: int = 0  seed of folds that are drawn
 
 a corpus that fetches itself
   download: boolean = false  fetch --corpus emodb, ravdess, crema_d or meld into

@@ -129,7 +129,9 @@ def build_plan(recipe: Recipe) -> list[Step]:
     Raises:
         UserError: If a config file is missing or malformed.
     """
-    for path in (recipe.labels, recipe.features, *recipe.models.values()):
+    made = recipe.manifest is not None  # its class map may be written when steps run
+    needed = (recipe.features, *recipe.models.values())
+    for path in needed if made else (recipe.labels, *needed):
         if not path.is_file():
             raise UserError(f"no such config file: {path}")
     steps = []
