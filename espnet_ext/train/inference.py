@@ -10,36 +10,15 @@ piece (`features.layer_sum`), attention is computed in blocks
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.train.dataset import as_tensor
-
-
-@dataclass(frozen=True, slots=True)
-class UtterancePrediction:
-    """What the model predicts for one utterance.
-
-    Attributes:
-        id: the utterance.
-        probabilities: (K,) float64, None without a discrete branch.
-        attributes: (3,) float64, None without a continuous branch.
-        embeddings: E_D and E_C by branch, float32.
-        attention: SAP weights (T,) by branch, float32. Where each attribute has a
-            pooling of its own: their mean, and ``continuous_valence`` and so on.
-    """
-
-    id: str
-    probabilities: np.ndarray | None
-    attributes: np.ndarray | None
-    embeddings: dict[str, np.ndarray]
-    attention: dict[str, np.ndarray]
+from espnet_ext.train.prediction import UtterancePrediction, name_attention
 
 
 def predict_utterances(
@@ -84,10 +63,7 @@ def _predict_batch(
         attention: dict[str, np.ndarray] = {}
         for branch, values in output.attention.items():
             heads = values[row, :, : lengths[row]].float().cpu().numpy()  # (H, T)
-            attention[branch] = heads[0] if len(heads) == 1 else heads.mean(axis=0)
-            if len(heads) > 1:
-                names = [f"{branch}_{attribute}" for attribute in ATTRIBUTES]
-                attention |= zip(names, heads, strict=True)
+            attention |= name_attention(branch, heads)
         embeddings = output.embeddings.items()
         yield UtterancePrediction(
             id=utt,
