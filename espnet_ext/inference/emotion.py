@@ -29,6 +29,7 @@ from espnet_ext.inference.timeline import Timeline, Windows, make_timeline
 from espnet_ext.train.prediction import UtterancePrediction
 
 if TYPE_CHECKING:
+    from espnet_ext.features.config import FeatureConfig
     from espnet_ext.features.frontend import OnlineUpstream
     from espnet_ext.ser.model import ESPnetSERModel
 
@@ -228,6 +229,11 @@ class SpeechEmotion:
     def model(self) -> "ESPnetSERModel":
         """The model behind the upstream."""
         return self._model
+
+    @property
+    def features(self) -> "FeatureConfig":
+        """What the upstream computes."""
+        return self._online.config
 
     def _load_upstream(self, upstream: str | None) -> "OnlineUpstream":
         """Load the upstream; its weighted sum of states becomes the model's own."""
