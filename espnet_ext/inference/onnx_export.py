@@ -121,6 +121,7 @@ def _write_graph(ser: SpeechEmotion) -> "onnx_ir.Model":
         raise UserError(f"{error}; pip install 'espnet_ext[export]'") from error
     import torch
 
+    from espnet_ext.inference.onnx_attention import OPSET, TRANSLATIONS
     from espnet_ext.inference.onnx_graph import WholeModel
 
     upstream, frames = _make_upstream(ser)
@@ -144,6 +145,8 @@ def _write_graph(ser: SpeechEmotion) -> "onnx_ir.Model":
                 dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
                 dynamo=True,
                 optimize=True,
+                opset_version=OPSET,
+                custom_translation_table=TRANSLATIONS,
             )
     except torch.onnx.errors.OnnxExporterError as error:
         cause = str(error.__cause__ or error).strip().splitlines()[0]

@@ -2,12 +2,10 @@
 
 The exact path of `features.packed_encoder` and of `encoders.block_attention` is made
 for speed in torch: views of memory, private operators, decisions by length. Here is the
-same mathematics for a single utterance in plain operators. Attention goes block by
-block, so that memory grows with a recording's length and not with its square.
+same mathematics for a single utterance in plain operators and `onnx_attention`.
 """
 
 import copy
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,10 +22,9 @@ from espnet_ext.features.frontend import CachedFeatures
 from espnet_ext.features.packed_convolutions import EPS
 from espnet_ext.features.packed_encoder import WAVEFORM_EPS, Gate, position_bias
 from espnet_ext.features.precision import dequantize, quantize
+from espnet_ext.inference.onnx_attention import attend
 from espnet_ext.inference.onnx_model import ATTENTION, EMBEDDING
 from espnet_ext.ser.model import ESPnetSERModel
-
-_BLOCK = 128  # queries whose scores are held at a time
 
 
 class WholeModel(nn.Module):
@@ -209,53 +206,6 @@ class MfccFrames(nn.Module):
         from espnet_ext.features.mfcc import mfcc_frames
 
         return mfcc_frames(wave)[None]
-
-
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, position: tuple[Tensor, Tensor] | None
-) -> Tensor:
-    """Attend block by block, to (H, T, d).
-
-    Args:
-        q: (H, T, d) queries, scaled.
-        k: (H, T, d) keys.
-        v: (H, T, d) values.
-        position: None, or what adds their product to the scores: factors of each query
-            (H, T, e) and of each distance (H, e, 2 T - 1), query minus key from T - 1
-            down to 1 - T.
-    """
-    # Not public yet; only this function uses it, and the parity check watches it.
-    from torch._higher_order_ops.scan import scan
-
-    heads, total, _ = q.shape
-    count = (total + _BLOCK - 1) // _BLOCK
-    keys = k.transpose(1, 2)  # (H, d, T)
-    inputs = [_in_blocks(q, count)]
-    place = torch.zeros(0, dtype=torch.int64)
-    if position is not None:
-        padded = F.pad(position[1], (_BLOCK, 0))  # (H, e, B + 2 T - 1)
-        starts = total - torch.arange(count) * _BLOCK  # (N,)
-        near = starts[:, None] + torch.arange(total + _BLOCK - 1)  # (N, B + T - 1)
-        distances = padded[:, :, near].permute(2, 0, 1, 3)  # (N, H, e, B + T - 1)
-        inputs += [_in_blocks(position[0], count), distances]
-        # Query r of a block meets key j at distance B - 1 - r + j of those near it.
-        place = (_BLOCK - 1 - torch.arange(_BLOCK))[:, None] + torch.arange(total)
-        place = place.expand(heads, _BLOCK, total)
-
-    def one_block(carry: Tensor, block: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        scores = block[0] @ keys  # (H, B, T)
-        if len(block) > 1:
-            scores = scores + (block[1] @ block[2]).gather(2, place)
-        return carry.clone(), scores.softmax(-1) @ v
-
-    _, out = scan(one_block, torch.zeros(1), inputs)  # (N, H, B, d)
-    return out.transpose(0, 1).flatten(1, 2)[:, :total]
-
-
-def _in_blocks(x: Tensor, count: int) -> Tensor:
-    """Cut (H, T, e) into (N, H, B, e), with zeros behind the end."""
-    x = F.pad(x, (0, 0, 0, count * _BLOCK - x.shape[1]))
-    return x.unflatten(1, (count, _BLOCK)).transpose(0, 1)
 
 
 class _TracedAttention(nn.Module):

@@ -96,7 +96,14 @@ def _load(path: str, device: str) -> "onnxruntime.InferenceSession":
         raise UserError(
             f"{path} needs onnxruntime ({error}); pip install 'espnet_ext[onnx]'"
         ) from error
-    return onnxruntime.InferenceSession(path, providers=_providers(device))
+    providers = _providers(device)
+    try:
+        return onnxruntime.InferenceSession(path, providers=providers)
+    except Exception as error:  # its errors share no base class
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: no graph that onnxruntime can run ({reason})") from (
+            error
+        )
 
 
 def _providers(device: str) -> list[Any]:
