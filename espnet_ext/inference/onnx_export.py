@@ -148,7 +148,7 @@ def _write_graph(ser: SpeechEmotion) -> "onnx_ir.Model":
                 opset_version=OPSET,
                 custom_translation_table=TRANSLATIONS,
             )
-    except torch.onnx.errors.OnnxExporterError as error:
+    except Exception as error:  # its errors share no base class
         cause = str(error.__cause__ or error).strip().splitlines()[0]
         raise UserError(f"this model has a part without an ONNX form: {cause}") from (
             error
@@ -161,14 +161,11 @@ def _write_graph(ser: SpeechEmotion) -> "onnx_ir.Model":
 def _make_upstream(ser: SpeechEmotion) -> tuple["nn.Module", int]:
     """Make the upstream that can be traced, and count its frames in `LONGEST`."""
     from espnet_ext.features.canonical_weights import Checkpoint
-    from espnet_ext.features.mfcc import MfccUpstream
     from espnet_ext.features.upstream import load_checkpoint
-    from espnet_ext.inference.onnx_graph import MfccFrames, TracedUpstream
+    from espnet_ext.inference.onnx_graph import TracedUpstream
 
     config = ser.features
     loaded = load_checkpoint(config.upstream)
-    if isinstance(loaded, MfccUpstream):
-        return MfccFrames(), LONGEST * 100
     if not isinstance(loaded, Checkpoint):
         raise UserError(
             f"upstream {config.upstream.name} ({config.upstream.source}) has no ONNX "

@@ -198,16 +198,6 @@ class TracedUpstream(nn.Module):
         return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
 
 
-class MfccFrames(nn.Module):
-    """Cepstra as an upstream (L = 1)."""
-
-    def forward(self, wave: Tensor) -> Tensor:
-        """Compute (1, T, 60) of a waveform (n,) at 16 kHz."""
-        from espnet_ext.features.mfcc import mfcc_frames
-
-        return mfcc_frames(wave)[None]
-
-
 class _TracedAttention(nn.Module):
     """ESPnet's attention with relative positions, on one utterance without padding."""
 

@@ -175,6 +175,26 @@ def test_it_has_no_torch_model_and_is_not_exported_again(exported, light, tmp_pa
         onnx_export.export_model(exported, tmp_path / "again")
 
 
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ({"upstream": {"source": "kaldi", "name": "mfcc"}}, "mfcc .* no ONNX form"),
+        ({"compute": "bfloat16"}, "compute: bfloat16"),
+    ],
+)
+def test_what_has_no_graph_is_told(package, tmp_path, monkeypatch, features, message):
+    feature_config = SpeechEmotion.features.fget
+
+    def changed(ser):
+        values = feature_config(ser).as_dict() | features
+        return parse_feature_config(values, "here")
+
+    monkeypatch.setattr(SpeechEmotion, "features", property(changed))
+    with pytest.raises(UserError, match=message):
+        onnx_export.export_model(package, tmp_path / "graph")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def ready_graph(exported, tmp_path, monkeypatch):
     """Take the graph that is there in the place of tracing another one."""
