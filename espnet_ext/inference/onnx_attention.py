@@ -5,7 +5,7 @@ means. In the graph it is a Scan over blocks of queries, so that memory grows wi
 recording's length and not with its square.
 """
 
-# mypy: disable-error-code="no-untyped-call, untyped-decorator, valid-type, misc"
+# mypy: disable-error-code="no-untyped-call, untyped-decorator, type-arg, misc"
 
 from typing import Any
 

@@ -66,7 +66,8 @@ def export_model(
             raise UserError(f"{model} is an exported model already")
         if upstream is not None:
             files["upstream"] = upstream
-        ser = SpeechEmotion(**files, device="cpu")
+        arguments: dict[str, Any] = {**files, "device": "cpu"}
+        ser = SpeechEmotion(**arguments)
         require_licence(ser.info, licence_ack=licence_ack)
         graph = _write_graph(ser)
     with _place(output) as folder:
@@ -183,7 +184,8 @@ def _make_upstream(ser: SpeechEmotion) -> tuple["nn.Module", int]:
 def _save(graph: "onnx_ir.Model", path: Path) -> None:
     import onnx_ir
 
-    size = sum(value.const_value.nbytes for value in graph.graph.initializers.values())
+    tensors = [value.const_value for value in graph.graph.initializers.values()]
+    size = sum(tensor.nbytes for tensor in tensors if tensor is not None)
     beside = f"{path.name}.data" if size > 0.9 * _MOST_BYTES else None
     onnx_ir.save(graph, path, external_data=beside)
 
