@@ -136,6 +136,7 @@ def test_shortest_recordings(light, ser, samples):
         assert light(wave, 16000).scores == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_minutes(light, ser):
     wave = voice(np.random.default_rng(2), 75)
     expected = ser(wave, 16000)
