@@ -37,9 +37,10 @@ def get_parser() -> argparse.ArgumentParser:
     serve = add("serve", "Answer over HTTP (needs the extra: serve)")
     demo = add("demo", "A page to record or drop files on (needs the extra: demo)")
     pack = add("pack", "Make one file of a trained model, for others")
+    export = add("export", "Make one ONNX graph of a model (needs the extra: export)")
     for command in (predict, timeline, embed):
         command.add_argument("inputs", nargs="+", metavar="AUDIO", help=INPUTS)
-    for command in (predict, timeline, embed, info, serve, demo):
+    for command in (predict, timeline, embed, info, serve, demo, export):
         command.add_argument(
             "--model",
             required=True,
@@ -48,6 +49,7 @@ def get_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--upstream", help="Name or folder, in the place of the model's own"
         )
+    for command in (predict, timeline, embed, info, serve):
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
     predict.add_argument(
         "--format", choices=["table", "jsonl", "csv"], default="table", help="Of rows"
@@ -94,12 +96,16 @@ def get_parser() -> argparse.ArgumentParser:
     )
     pack.add_argument("experiment", type=Path, help="Folder of a finished training")
     pack.add_argument("--output", type=Path, required=True, help="The .zip file")
-    pack.add_argument(
-        "--licence_ack",
-        type=boolean,
-        default=False,
-        help="true: the licenses of the training corpora allow to hand out the model",
+    export.add_argument(
+        "--output", type=Path, required=True, help="Folder, or a .zip file"
     )
+    for command in (pack, export):
+        command.add_argument(
+            "--licence_ack",
+            type=boolean,
+            default=False,
+            help="true: licenses of the training corpora allow to hand out the model",
+        )
     return parser
 
 

@@ -113,6 +113,21 @@ def pack(args: argparse.Namespace) -> int:
     return 0
 
 
+def export(args: argparse.Namespace) -> int:
+    """Make a package of one ONNX graph, and tell how near its answers are."""
+    _import_quietly()
+    from espnet_ext.inference.onnx_export import PARITY_SECONDS, export_model
+
+    difference = export_model(
+        args.model, args.output, args.upstream, licence_ack=args.licence_ack
+    )
+    print(
+        f"{args.output}: at most {difference:.1e} from torch on {len(PARITY_SECONDS)} "
+        f"clips of {PARITY_SECONDS[0]:g} to {PARITY_SECONDS[-1]:g} s"
+    )
+    return 0
+
+
 def serve(args: argparse.Namespace) -> int:
     """Answer over HTTP until interrupted."""
     from espnet_ext.inference.server import Limits, run
