@@ -239,16 +239,15 @@ def test_large_parameters_lie_beside_the_graph(
 
 
 SMALL = Architecture(
-    conv_layers=((16, 10, 5), (16, 3, 2), (16, 3, 2), (16, 2, 2)),
-    conv_bias=False,
-    extractor_norm="group",
-    hidden=32,
-    heads=4,
-    ffn=48,
-    layers=3,
-    norm_first=False,
-    pos_kernel=8,
-    pos_groups=4,
+    conv_dim=(16, 16, 16, 16),
+    conv_kernel=(10, 3, 3, 2),
+    conv_stride=(5, 2, 2, 2),
+    hidden_size=32,
+    num_attention_heads=4,
+    intermediate_size=48,
+    num_hidden_layers=3,
+    num_conv_pos_embeddings=8,
+    num_conv_pos_embedding_groups=4,
 )
 
 
@@ -256,9 +255,9 @@ SMALL = Architecture(
     "changes",
     [
         {},
-        {"extractor_norm": "layer", "norm_first": True, "conv_bias": True},
-        {"buckets": 32, "max_distance": 60, "pos_kernel": 7},
-        {"buckets": 32, "max_distance": 60, "norm_first": True},
+        {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True},
+        {"num_buckets": 32, "max_bucket_distance": 60, "num_conv_pos_embeddings": 7},
+        {"num_buckets": 32, "max_bucket_distance": 60, "do_stable_layer_norm": True},
     ],
 )
 @pytest.mark.parametrize("normalize", [True, False])

@@ -22,16 +22,13 @@ def test_the_log_says_how_many_epochs_there_are(capsys):
     assert "1/4" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("stream", [io.StringIO, "terminal"])
-def test_a_warm_up_longer_than_the_training_is_said_on_the_terminal(stream):
-    shown = Terminal() if stream == "terminal" else stream()
+def test_a_warm_up_longer_than_the_training_is_said_on_the_terminal(capsys):
     sentence = describe_misfit(15_000, 14, 4)
-    progress = EpochProgress("train x", epochs=4, position=0, stream=shown)
+    progress = EpochProgress("train x", epochs=4)
     head = "[vm] 2026-11-22 16:30:37,561 (trainer:187)"
     progress.feed(f"{head} INFO: warm-up: 15000 steps, about 1072 epochs".encode())
     progress.feed(f"\n{head} WARNING: {sentence}\n".encode() + LOG)
-    progress.close()
-    (line,) = [x for x in shown.getvalue().splitlines() if "warm-up" in x]
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if "warm-up" in x]
     assert line.endswith(f"train x: warning: {sentence}")
 
 
