@@ -150,66 +150,6 @@ class TracedUpstream(nn.Module):
         """Compute the position embedding (T, D) of (T, D)."""
         taps = self.architecture.num_conv_pos_embeddings
         name = "encoder.pos_conv_embed.conv."
-        direction = weights.pop(f"{name}weight_v")  # (D, D / groups, taps)
-        length = direction.norm(dim=(0, 1), keepdim=True)  # (1, 1, taps)
-        weights[f"{name}weight"] = direction * (weights.pop(f"{name}weight_g") / length)
-        self.gates = nn.ModuleList()
-        if self.architecture.num_buckets:
-            self.gates += [
-                Gate(weights, f"encoder.layers.{i}.attention.")
-                for i in range(max(self.layers))
-            ]
-        for name, tensor in weights.items():
-            self.register_buffer(name.replace(".", "/"), tensor)
-
-    def forward(self, wave: Tensor) -> Tensor:
-        """Compute the hidden states (L, T, D) of a waveform (n,) at 16 kHz."""
-        if self.normalize:
-            wave = _standardized(wave, WAVEFORM_EPS)
-        x = self._convolve(wave)  # (T, C)
-        if self.architecture.feat_proj_layer_norm:
-            x = self._norm("feature_projection.layer_norm", x)
-        x = self._linear("feature_projection.projection", x)  # (T, D)
-        x = x + self._position(x)
-        first = self.architecture.do_stable_layer_norm
-        if not first:
-            x = self._norm("encoder.layer_norm", x)
-        bias = None
-        if self.architecture.num_buckets:
-            embedding = self._weight("encoder.layers.0.attention.rel_attn_embed.weight")
-            bias = position_bias(embedding, self.architecture, len(x), x.device)
-        states = [x]
-        for number in range(max(self.layers)):
-            x = self._layer(number, x, bias)
-            states.append(x)
-        if first and len(states) > self.architecture.num_hidden_layers:
-            states[-1] = self._norm("encoder.layer_norm", x)
-        return torch.stack([states[i] for i in self.layers])
-
-    def _convolve(self, wave: Tensor) -> Tensor:
-        """Compute the frames (T, C) of the last convolution."""
-        x = wave[None, None]  # (1, 1, n)
-        by_layer = self.architecture.feat_extract_norm == "layer"
-        for i, (_, _, stride) in enumerate(self.architecture.conv_layers):
-            name = f"feature_extractor.conv_layers.{i}."
-            bias = self._weight(f"{name}conv.bias")
-            x = F.conv1d(x, self._weight(f"{name}conv.weight"), bias, stride)
-            if by_layer:
-                x = self._norm(f"{name}layer_norm", x.mT, EPS).mT
-            elif i == 0:  # over time, each channel for itself
-                weight = self._weight(f"{name}layer_norm.weight")[:, None]
-                x = _standardized(x, EPS) * weight
-                x = x + self._weight(f"{name}layer_norm.bias")[:, None]
-            x = F.gelu(x)
-        return x[0].T
-
-    def _position(self, x: Tensor) -> Tensor:
-        """Compute the position embedding (T, D) of (T, D)."""
-        taps, groups = (
-            self.architecture.num_conv_pos_embeddings,
-            self.architecture.num_conv_pos_embedding_groups,
-        )
-        name = "encoder.pos_conv_embed.conv."
         y = F.conv1d(
             x.T[None],
             self._weight(f"{name}weight"),
