@@ -6,14 +6,10 @@
 #   slurm   as job arrays with dependencies; how the options below become sbatch's, and
 #           your cluster's partitions and account, is in conf/slurm.conf. The name
 #           slurm.pl is ESPnet's; the program itself is not needed.
-#   sge, ssh   through ESPnet's and Kaldi's queue.pl and ssh.pl, which must be on PATH; any
-#           launcher that is called like them can be named below. They have no queue to
-#           look into: every step is a job of its own, and a second ./run.sh does not
-#           find what the first one has queued.
 #
 # train_cmd is for work on CPUs (preparation, sets, scoring), cuda_cmd for extraction and
-# training, decode_cmd for inference. --gpu and --num_nodes are added from --ngpu and
-# --num_nodes. `--max_jobs_run N` bounds how many jobs of an array run at the same time.
+# training, decode_cmd for inference. --gpu is added from --ngpu. `--max_jobs_run N` bounds
+# how many jobs of an array run at the same time.
 
 cmd_backend="${cmd_backend:-local}"
 
@@ -28,19 +24,9 @@ case "${cmd_backend}" in
         export cuda_cmd="slurm.pl --num_threads 4 --mem 32G --time 24:00:00"
         export decode_cmd="slurm.pl --num_threads 4 --mem 16G --time 4:00:00"
         ;;
-    sge)
-        export train_cmd="queue.pl"
-        export cuda_cmd="queue.pl"
-        export decode_cmd="queue.pl"
-        ;;
-    ssh)
-        export train_cmd="ssh.pl"
-        export cuda_cmd="ssh.pl"
-        export decode_cmd="ssh.pl"
-        ;;
     *)
         echo "error: cmd.sh: cmd_backend=${cmd_backend} is not known;" \
-            "use local, slurm, sge or ssh" >&2
+            "use local or slurm" >&2
         return 1
         ;;
 esac

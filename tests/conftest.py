@@ -17,6 +17,13 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 GPU = Path(__file__).parent / "gpu"
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--screenshots",
+        help="folder for pictures of the page; its model is then that of ./run.sh",
+    )
+
+
 @pytest.fixture(autouse=True)
 def same_environment():
     """Leave nothing behind of what cmd.sh says to a program that a test calls."""

@@ -35,10 +35,12 @@ def get_parser() -> argparse.ArgumentParser:
     embed = add("embed", "The vectors E_D and E_C of each recording (.npz)")
     info = add("info", "What a model was made of")
     serve = add("serve", "Answer over HTTP (needs the extra: serve)")
+    demo = add("demo", "A page to record or drop files on (needs the extra: demo)")
     pack = add("pack", "Make one file of a trained model, for others")
+    export = add("export", "Make one ONNX graph of a model (needs the extra: export)")
     for command in (predict, timeline, embed):
         command.add_argument("inputs", nargs="+", metavar="AUDIO", help=INPUTS)
-    for command in (predict, timeline, embed, info, serve):
+    for command in (predict, timeline, embed, info, serve, demo, export):
         command.add_argument(
             "--model",
             required=True,
@@ -47,6 +49,7 @@ def get_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--upstream", help="Name or folder, in the place of the model's own"
         )
+    for command in (predict, timeline, embed, info, serve):
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
     predict.add_argument(
         "--format", choices=["table", "jsonl", "csv"], default="table", help="Of rows"
@@ -77,25 +80,32 @@ def get_parser() -> argparse.ArgumentParser:
         )
     embed.add_argument("--output", type=Path, required=True, help="The .npz file")
     info.add_argument("--format", choices=["table", "json"], default="table", help="")
-    serve.add_argument("--host", default="127.0.0.1", help="Address to listen on")
-    serve.add_argument("--port", type=int, default=8000, help="Port to listen on")
-    serve.add_argument(
-        "--max_mb", type=float, default=100, help="Largest upload in megabytes"
-    )
-    serve.add_argument(
-        "--max_seconds", type=float, default=3600, help="Longest recording"
-    )
+    for command, port in ((serve, 8000), (demo, 7860)):
+        command.add_argument("--host", default="127.0.0.1", help="Address to listen on")
+        command.add_argument(
+            "--port", type=int, default=port, help="Port to listen on; 0: a free one"
+        )
+        command.add_argument(
+            "--max_mb", type=float, default=100, help="Largest upload in megabytes"
+        )
+        command.add_argument(
+            "--max_seconds", type=float, default=3600, help="Longest recording"
+        )
     serve.add_argument(
         "--max_waiting", type=int, default=16, help="Requests at a time; more get 503"
     )
     pack.add_argument("experiment", type=Path, help="Folder of a finished training")
     pack.add_argument("--output", type=Path, required=True, help="The .zip file")
-    pack.add_argument(
-        "--licence_ack",
-        type=boolean,
-        default=False,
-        help="true: the licenses of the training corpora allow to hand out the model",
+    export.add_argument(
+        "--output", type=Path, required=True, help="Folder, or a .zip file"
     )
+    for command in (pack, export):
+        command.add_argument(
+            "--licence_ack",
+            type=boolean,
+            default=False,
+            help="true: licenses of the training corpora allow to hand out the model",
+        )
     return parser
 
 

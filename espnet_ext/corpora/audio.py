@@ -50,23 +50,14 @@ class _Forward(sf.SoundFile):
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A recording as it was read.
+    """A recording as it was read."""
 
-    Attributes:
-        samples: (n, channels); int16 where the file has it and it was asked for.
-        rate: Samples a second.
-        subtype: libsndfile's name of the encoding.
-        fault: Why it cannot be used, or an empty string.
-        detail: The two lengths of a file that is cut.
-        remark: What is odd about its header.
-    """
-
-    samples: np.ndarray
-    rate: int
-    subtype: str
-    fault: str = ""
-    detail: str = ""
-    remark: str = ""
+    samples: np.ndarray  # (n, channels), float32 or int16
+    rate: int  # samples a second
+    subtype: str  # libsndfile's name of the encoding
+    fault: str = ""  # why it cannot be used
+    detail: str = ""  # the two lengths of a file that is cut
+    remark: str = ""  # what is odd about its header
 
 
 def load_waveform(path: Path | str, rate: int = RATE) -> np.ndarray:
@@ -122,9 +113,7 @@ class Waveforms(Mapping[str, np.ndarray]):
 def read_sound(path: Path | str, dtype: str) -> Sound:
     """Read a whole recording, and find out whether it is all there.
 
-    Args:
-        path: The file.
-        dtype: ``float32``, or ``int16`` for the integers of a 16-bit file.
+    `dtype` is ``float32``, or ``int16`` for the integers of a 16-bit file.
 
     Raises:
         UserError: The file cannot be opened or is no audio.
@@ -157,11 +146,18 @@ def read_sound(path: Path | str, dtype: str) -> Sound:
     fault = detail = ""
     if promised is not None:
         fault, detail = _CUT, _lengths(promised, held / rate)
-    elif held == 0:
-        fault = "empty"
-    elif subtype in FLOATS and not np.isfinite((samples.min(), samples.max())).all():
-        fault = "samples that are no numbers (NaN or infinite)"
+    else:
+        fault = _fault_of(samples, subtype)
     return Sound(samples, rate, subtype, fault, detail, remark)
+
+
+def _fault_of(samples: np.ndarray, subtype: str) -> str:
+    """Say why samples (n, channels) of a file that is whole cannot be used."""
+    if len(samples) == 0:
+        return "empty"
+    if subtype in FLOATS and not np.isfinite((samples.min(), samples.max())).all():
+        return "samples that are no numbers (NaN or infinite)"
+    return ""
 
 
 def _read_piece(path: str, start: float, end: float, dtype: str) -> Sound:
@@ -185,10 +181,8 @@ def _read_piece(path: str, start: float, end: float, dtype: str) -> Sound:
     if math.isfinite(end) and wanted - len(samples) > max(1, rate // 100):
         fault = "the piece ends after its recording"
         detail = f"{start:g} to {end:g} s of {start + len(samples) / rate:.3f} s"
-    elif len(samples) == 0:
-        fault = "empty"
-    elif subtype in FLOATS and not np.isfinite((samples.min(), samples.max())).all():
-        fault = "samples that are no numbers (NaN or infinite)"
+    else:
+        fault = _fault_of(samples, subtype)
     return Sound(samples, rate, subtype, fault, detail)
 
 

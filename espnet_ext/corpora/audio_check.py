@@ -27,23 +27,14 @@ _SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class AudioReport:
-    """What the check found in one file.
+    """What the check found in one file."""
 
-    Attributes:
-        id: The utterance.
-        path: Its file.
-        seconds: Duration, 0 where there is none.
-        fault: Why the utterance cannot be used, or an empty string.
-        remarks: What is unusual but usable.
-        detail: What the fault is in this file, as the two lengths of one that is cut.
-    """
-
-    id: str
+    id: str  # of the utterance
     path: str
-    seconds: float
-    fault: str
-    remarks: tuple[str, ...] = ()
-    detail: str = ""
+    seconds: float  # 0 where there is none
+    fault: str  # why the utterance cannot be used
+    remarks: tuple[str, ...] = ()  # what is unusual but usable
+    detail: str = ""  # the two lengths of a file that is cut
 
 
 def check_file(id_: str, path: str, min_seconds: float = MIN_SECONDS) -> AudioReport:
@@ -85,13 +76,10 @@ def check_audio(
     min_seconds: float = MIN_SECONDS,
 ) -> dict[str, AudioReport]:
     """Read the file of every utterance, `workers` at once; reports by id, in order."""
-
-    def check(utterance: Utterance) -> AudioReport:
-        return check_file(utterance.id, utterance.wav, min_seconds)
-
+    records = utterances.values()
     # Threads are enough: reading and numpy release the interpreter's lock.
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        reports = pool.map(check, utterances.values())
+        reports = pool.map(lambda u: check_file(u.id, u.wav, min_seconds), records)
         bar = {"desc": "check audio", "unit": "file", "mininterval": 1}
         return {r.id: r for r in tqdm(reports, total=len(utterances), **bar)}
 
@@ -100,13 +88,12 @@ def faults(
     reports: Mapping[str, AudioReport], utterances: Mapping[str, Utterance]
 ) -> list[LeftOut]:
     """Return the utterances whose audio cannot be used."""
-    return [
-        LeftOut(
-            id_, f"audio: {r.fault}", with_detail(r.path, r.detail), utterances[id_]
-        )
-        for id_, r in reports.items()
-        if r.fault
-    ]
+    found = []
+    for id_, r in reports.items():
+        if r.fault:
+            where = with_detail(r.path, r.detail)
+            found.append(LeftOut(id_, f"audio: {r.fault}", where, utterances[id_]))
+    return found
 
 
 def audio_check_table(reports: Mapping[str, AudioReport]) -> str:

@@ -34,23 +34,14 @@ _PLAIN = (1, 3, 0xFFFE)  # codes of PCM, float and "see the sub-format"
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a wav file tells of its audio.
+    """What a wav file tells of its audio."""
 
-    Attributes:
-        format: The ``fmt`` chunk.
-        order: Byte order, ``<`` or ``>``.
-        start: Where the audio begins.
-        promised: Bytes of audio that the header tells.
-        held: Bytes of audio that are there.
-        remark: `STREAMED`, `UNFINISHED` or empty.
-    """
-
-    format: bytes
-    order: str
-    start: int
-    promised: int
-    held: int
-    remark: str
+    format: bytes  # the fmt chunk
+    order: str  # of bytes, < or >
+    start: int  # where the audio begins
+    promised: int  # bytes of audio that the header tells
+    held: int  # bytes of audio that are there
+    remark: str  # STREAMED, UNFINISHED or empty
 
     @property
     def is_cut(self) -> bool:

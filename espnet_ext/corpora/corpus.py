@@ -10,31 +10,20 @@ from espnet_ext.corpora.utterance import Utterance
 from espnet_ext.errors import UserError
 
 Counts = Mapping[tuple[str, ...], int]
-"""Number of labelled utterances of which a set of properties holds.
-
-A key is a tuple of split, emotion or gender values, all of which hold, in the order
-``(split, emotion)`` or ``(split, gender)``; ``()`` counts every utterance.
+"""Number of labelled utterances by ``()`` (all), ``(split,)``, ``(emotion,)``,
+``(split, emotion)`` and ``(split, gender)``.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A label or a recording that is not in the data directory, and why.
+    """A label or a recording that is not in the data directory, and why."""
 
-    Attributes:
-        name: Utterance id, or the name of the file.
-        reason: A phrase that is the same for all cases of one kind.
-        where: ``file:line`` or path to look at.
-        utterance: The record, where there was a label to make one of.
-        expected: True for a known peculiarity of the release, which ``--strict`` lets
-            pass.
-    """
-
-    name: str
-    reason: str
-    where: str
-    utterance: Utterance | None = None
-    expected: bool = False
+    name: str  # utterance id, or name of the file
+    reason: str  # a phrase that is the same for all cases of one kind
+    where: str  # file:line or path to look at
+    utterance: Utterance | None = None  # where there was a label to make one of
+    expected: bool = False  # as the release is known to be: --strict lets it pass
 
 
 @dataclass(slots=True)
@@ -48,29 +37,17 @@ class Reading:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus' registration.
+    """A corpus' registration."""
 
-    Attributes:
-        name: As in ``--corpus`` and ``utt2corpus``.
-        display: As in tables and plots.
-        read: From the corpus root to its records.
-        labels: Every label of the corpus, and the common name by which class maps know
-            it (``exc`` is excited).
-        attribute_scale: Lowest and highest possible valence, arousal and dominance, or
-            None where the corpus has no such labels.
-        releases: Name of a release to its true counts, for the check after preparation.
-        schemes: Name of a split scheme to the scheme.
-        paper_swapped_va: Whether the paper's released preparation exchanged valence and
-            arousal of this corpus.
-    """
-
-    name: str
-    display: str
-    read: Callable[[Path], Reading]
-    labels: Mapping[str, str]
+    name: str  # as in --corpus and utt2corpus
+    display: str  # as in tables and plots
+    read: Callable[[Path], Reading]  # from the corpus root
+    labels: Mapping[str, str]  # to the common name that class maps use (exc: excited)
+    # Lowest and highest possible attribute; None where there are none.
     attribute_scale: tuple[float, float] | None = None
-    releases: Mapping[str, Counts] = field(default_factory=dict)
+    releases: Mapping[str, Counts] = field(default_factory=dict)  # true counts by name
     schemes: Mapping[str, Scheme] = field(default_factory=dict)
+    # Whether the paper's released preparation exchanged valence and arousal.
     paper_swapped_va: bool = False
 
 
@@ -84,7 +61,7 @@ def read_file_names(
 
     Args:
         files: Name without suffix and path of each recording.
-        pattern: Of a name. A file with another name is left out.
+        pattern: Of a name; files with other names are left out.
         record: Makes the record of a file from its path and the match.
         none: The message where there is no recording.
 

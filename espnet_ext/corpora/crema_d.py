@@ -31,12 +31,8 @@ from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 
 NAME = "crema_d"
 LABELS = {
-    "ANG": "angry",
-    "DIS": "disgusted",
-    "FEA": "fearful",
-    "HAP": "happy",
-    "NEU": "neutral",
-    "SAD": "sad",
+    **{"ANG": "angry", "DIS": "disgusted", "FEA": "fearful"},
+    **{"HAP": "happy", "NEU": "neutral", "SAD": "sad"},
 }
 
 _FILE = re.compile(rf"(\d{{4}})_[A-Z]{{3}}_({'|'.join(LABELS)})_[A-Z]{{1,2}}")

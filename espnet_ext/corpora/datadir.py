@@ -9,6 +9,7 @@ One line an utterance, the same ids in every file, sorted::
     utt2split     utt Session1
     emotion       utt neu                 the corpus' own label
     attributes    utt V A D               on the corpus' own scale, nan where missing
+    utt2lang      utt language            where a manifest tells any
     utt2dur       utt seconds             where the audio is checked
     label_dur     utt seconds             where the labels tell a length
 
@@ -31,7 +32,7 @@ from espnet_ext.corpora.utterance import GENDERS, UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 from espnet_ext.utils.atomic import atomic_dir
 
-Scale = tuple[float, float]
+Scale = tuple[float, float]  # lowest and highest attribute
 
 # File name to the field of Utterance that is its second column.
 _COLUMNS = {
@@ -46,17 +47,11 @@ _BLANK = re.compile(r"\s")
 
 @dataclass(slots=True)
 class DataDir:
-    """The content of a data directory.
+    """The content of a data directory."""
 
-    Attributes:
-        utterances: By id, in sorted order.
-        durations: Seconds by id; empty where the audio was not checked.
-        scales: Lowest and highest attribute value by corpus.
-    """
-
-    utterances: dict[str, Utterance]
-    durations: dict[str, float] = field(default_factory=dict)
-    scales: dict[str, Scale] = field(default_factory=dict)
+    utterances: dict[str, Utterance]  # by id, sorted
+    durations: dict[str, float] = field(default_factory=dict)  # s; or {}: not checked
+    scales: dict[str, Scale] = field(default_factory=dict)  # by corpus
 
     def select(self, ids: Iterable[str]) -> "DataDir":
         """Return the data of these ids, sorted."""
@@ -96,12 +91,7 @@ def make_data_dir(
     durations: Mapping[str, float] | None = None,
     scales: Mapping[str, Scale] | None = None,
 ) -> DataDir:
-    """Sort and validate.
-
-    Args:
-        utterances: In any order.
-        durations: Seconds by id, for all utterances or for none.
-        scales: Attribute scale by corpus.
+    """Sort and validate; `durations` (s) are of all utterances or of none.
 
     Raises:
         UserError: Something that the files cannot hold or that is inconsistent.
@@ -123,7 +113,7 @@ def make_data_dir(
 
 def _validate(utterance: Utterance) -> None:
     """Raise UserError for a field that the text files cannot hold."""
-    for name in ("id", *_COLUMNS.values()):
+    for name in ("id", *_COLUMNS.values(), "language"):
         value = getattr(utterance, name)
         if not value or _BLANK.search(value):
             raise UserError(
@@ -160,14 +150,13 @@ def write_data_files(folder: Path, data: DataDir) -> None:
     """Write the files of a validated `DataDir` into a folder that is there."""
     records = data.utterances.values()
     files: dict[str, Mapping[str, object]] = {
-        "wav.scp": {u.id: u.wav for u in records},
-        **{
-            name: {u.id: getattr(u, column) for u in records}
-            for name, column in _COLUMNS.items()
-        },
-        # repr is the shortest text that reads back as the same number.
-        "attributes": {u.id: " ".join(map(repr, u.attributes)) for u in records},
+        name: {u.id: getattr(u, column) for u in records}
+        for name, column in {"wav.scp": "wav", **_COLUMNS}.items()
     }
+    # repr is the shortest text that reads back as the same number.
+    files["attributes"] = {u.id: " ".join(map(repr, u.attributes)) for u in records}
+    if any(u.language != UNKNOWN for u in records):
+        files["utt2lang"] = {u.id: u.language for u in records}
     if not all(math.isnan(u.labelled_seconds) for u in records):
         files["label_dur"] = {u.id: f"{u.labelled_seconds:.4f}" for u in records}
     speakers: dict[str, list[str]] = {}
@@ -201,17 +190,18 @@ def read_data_dir(path: Path | str) -> DataDir:
         columns[column] = _column(path / name, ids, sys.intern)
     vectors = _column(path / "attributes", ids, _three_numbers)
     columns |= zip(ATTRIBUTES, map(list, zip(*vectors, strict=True)), strict=True)
+    if (path / "utt2lang").exists():
+        columns["language"] = _column(path / "utt2lang", ids, sys.intern)
     if (path / "label_dur").exists():
         columns["labelled_seconds"] = _column(path / "label_dur", ids, float)
     utterances = {
         row[0]: Utterance(**dict(zip(columns, row, strict=True)))
         for row in zip(*columns.values(), strict=True)
     }
-    durations = {}
+    durations, scales = {}, {}
     if (path / "utt2dur").exists():
         seconds = _column(path / "utt2dur", ids, float)
         durations = dict(zip(ids, seconds, strict=True))
-    scales = {}
     scale_file = path / "attribute_scale"
     for number, text in read_lines(scale_file) if scale_file.exists() else ():
         try:
@@ -223,11 +213,7 @@ def read_data_dir(path: Path | str) -> DataDir:
 
 
 def read_wav_scp(path: Path | str) -> dict[str, str]:
-    """Read the audio file of each utterance.
-
-    Raises:
-        UserError: The file is missing, malformed or not sorted; with file and line.
-    """
+    """Read the audio file of each utterance; UserError names file and line."""
     return dict(_rows(Path(path), str))
 
 
@@ -270,18 +256,17 @@ def _rows[T](path: Path, parse: Callable[[str], T]) -> Iterator[tuple[str, T]]:
         yield id_, value
 
 
-def _three_numbers(text: str) -> tuple[float, float, float]:
+def _three_numbers(text: str) -> tuple[float, ...]:
     parts = text.split()
     if len(parts) != 3:
         raise ValueError(f"{len(parts)} values instead of V A D")
-    return float(parts[0]), float(parts[1]), float(parts[2])
+    return tuple(map(float, parts))
 
 
 def combine(parts: Iterable[DataDir]) -> DataDir:
-    """Join data directories; ids and known speakers get their corpus as prefix.
+    """Join data directories; ids and known speakers become ``iemocap-...``.
 
-    ``Ses01F_impro01_F000`` becomes ``iemocap-Ses01F_impro01_F000``. Durations are kept
-    if all parts have them.
+    Durations are kept if all parts have them.
     """
     utterances: list[Utterance] = []
     durations: dict[str, float] = {}

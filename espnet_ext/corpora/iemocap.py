@@ -45,17 +45,9 @@ from espnet_ext.errors import UserError
 NAME = "iemocap"
 SESSIONS = (1, 2, 3, 4, 5)
 LABELS = {
-    "neu": "neutral",
-    "ang": "angry",
-    "hap": "happy",
-    "exc": "excited",
-    "sad": "sad",
-    "fru": "frustrated",
-    "fea": "fearful",
-    "sur": "surprised",
-    "dis": "disgusted",
-    "oth": "other",
-    "xxx": "no_agreement",
+    **{"neu": "neutral", "ang": "angry", "hap": "happy", "exc": "excited"},
+    **{"sad": "sad", "fru": "frustrated", "fea": "fearful", "sur": "surprised"},
+    **{"dis": "disgusted", "oth": "other", "xxx": "no_agreement"},
 }
 
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
@@ -183,11 +175,8 @@ def _parse_label(text: str, dialog: str, session: int, where: str) -> Utterance:
     """Return the record of a label line, without its audio."""
     match = _LABEL_LINE.fullmatch(text)
     if match is None:
-        raise UserError(
-            f"{where}: not a label line "
-            "([START - END]<tab>TURN<tab>EMOTION<tab>[V, A, D]): "
-            f"{text[:80]!r}"
-        )
+        form = "[START - END]<tab>TURN<tab>EMOTION<tab>[V, A, D]"
+        raise UserError(f"{where}: not a label line ({form}): {text[:80]!r}")
     start, end, id_, emotion, *attributes = match.groups()
     turn = _UTTERANCE.fullmatch(id_)
     # Compared as a whole: Ses05M_script01_1 and Ses05M_script01_1b are two dialogs.
@@ -196,14 +185,9 @@ def _parse_label(text: str, dialog: str, session: int, where: str) -> Utterance:
     if int(turn[2]) != session:
         raise UserError(f"{where}: {id_} lies in the folder of session {session}")
     check_label(emotion, LABELS, where)
+    speaker, gender = f"Ses0{session}{turn[3]}", turn[3].lower()
     return Utterance(
-        id=id_,
-        wav="",
-        corpus=NAME,
-        speaker=f"Ses0{session}{turn[3]}",
-        gender=turn[3].lower(),
-        split=f"Session{session}",
-        emotion=emotion,
+        *(id_, "", NAME, speaker, gender, f"Session{session}", emotion),
         labelled_seconds=float(end) - float(start),
     ).with_attributes(*map(float, attributes))
 
@@ -213,10 +197,8 @@ def _five_folds(
 ) -> Scheme:
     """Make a scheme that tests on session k and trains on what is not validated on.
 
-    Args:
-        description: What it validates on.
-        validates: From the utterances of the other sessions, the session before k (5
-            before 1) and the seed to the ids of the validation set.
+    `validates` takes the utterances of the other sessions, the session before k (5
+    before 1) and the seed, and returns the ids of the validation set.
     """
 
     def split(utterances: Utterances, options: SplitOptions) -> Split:

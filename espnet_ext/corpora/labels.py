@@ -9,7 +9,9 @@
 Each corpus module gives its labels these common names (IEMOCAP's ``exc`` is excited). A
 label that a map does not name is an error: nothing is dropped or merged silently.
 
-A corpus that is a manifest has labels of its own, and a file of its own for them::
+Of a corpus that is a manifest, labels are known by the common names, by what any corpus
+here calls them (``N``, ``neu``, ``anger``) and by `MORE_NAMES`, in any case. Labels of
+its own have a file of their own::
 
     classes: [neg, pos]
     own:
@@ -19,10 +21,11 @@ A corpus that is a manifest has labels of its own, and a file of its own for the
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from espnet_ext.corpora.registry import CORPORA, get_corpus
+from espnet_ext.corpora.registry import CORPORA
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
 from espnet_ext.utils.yaml_files import build, read_yaml, unknown_key
@@ -30,25 +33,36 @@ from espnet_ext.utils.yaml_files import build, read_yaml, unknown_key
 NO_CLASS = -1
 """Class index of an utterance whose class is unknown or hidden."""
 
+MORE_NAMES = {
+    **{"happiness": "happy", "excitement": "excited", "frustration": "frustrated"},
+    **{"contempt": "contemptuous", "con": "contemptuous", "calmness": "calm"},
+    **{"bor": "bored", "cal": "calm"},
+}
+"""Names of labels in other corpora's tables, and the common ones."""
+
+
+def common_name(label: str) -> str | None:
+    """Return the common name of a label, None where none is known."""
+    return _common_names().get(label.lower())
+
+
+@cache
+def _common_names() -> dict[str, str]:
+    names = [pair for corpus in CORPORA.values() for pair in corpus.labels.items()]
+    common = {name: name for _, name in names}
+    return MORE_NAMES | {label.lower(): name for label, name in names} | common
+
 
 @dataclass(frozen=True, slots=True)
 class ClassMap:
-    """A checked class map.
-
-    Attributes:
-        path: Its file.
-        classes: In the order of the model's outputs.
-        of_name: Common name of a label to its class (None: dropped).
-        corpora: For each corpus whose labels are all named, label to class.
-        own: Which of them are manifests. Of these, utterances without a label are kept
-            for their attributes.
-    """
+    """A checked class map; None is the class of a label that is dropped."""
 
     path: Path
-    classes: tuple[str, ...]
-    of_name: Mapping[str, str | None]
+    classes: tuple[str, ...]  # in the order of the model's outputs
+    of_name: Mapping[str, str | None]  # common name of a label to its class
+    # For each corpus whose labels are all named, label to class.
     corpora: Mapping[str, Mapping[str, str | None]]
-    own: frozenset[str] = frozenset()
+    own: frozenset[str] = frozenset()  # manifests among them with labels of their own
 
     @property
     def name(self) -> str:
@@ -56,40 +70,63 @@ class ClassMap:
         return self.path.stem
 
     def class_of(self, utterance: Utterance) -> str | None:
-        """Return the class of an utterance, None if the map drops it.
+        """Return the class of an utterance; see `class_of_label`."""
+        return self.class_of_label(utterance.emotion, utterance.corpus)
 
-        An utterance without a label (``<unk>``) has no class either.
+    def class_of_label(self, label: str, corpus: str) -> str | None:
+        """Return the class of a label, None if it is missing or the map drops it.
 
         Raises:
-            UserError: The map does not name every label of the corpus.
+            UserError: The map does not name the label; or another one of the corpus,
+                if that is no manifest.
         """
-        corpus = utterance.corpus
         if self.own and corpus not in self.own:
-            raise UserError(f"{self.path}: own: has no entry for {corpus}; add one")
-        if corpus not in self.corpora:
-            missing = ", ".join(
-                f"{name} ({label})"
-                for label, name in get_corpus(corpus).labels.items()
-                if name not in self.of_name
-            )
             raise UserError(
-                f"{self.path}: does not name {missing} of {corpus}; put it under "
-                "'classes', 'merge' or 'drop'"
+                f"{self.path}: own: has no entry for {corpus}; write its labels as\n"
+                f"own:\n  {corpus}: {{LABEL: CLASS, OTHER: null}}"
             )
-        classes = self.corpora[corpus]
-        if corpus in self.own and utterance.emotion not in (UNKNOWN, *classes):
-            raise UserError(
-                f"{self.path}: own: {corpus}: no line for {utterance.emotion}; write "
-                "null to drop its utterances"
-            )
-        return classes.get(utterance.emotion)
+        if corpus in self.corpora:
+            classes = self.corpora[corpus]
+            if corpus in self.own and label not in (UNKNOWN, *classes):
+                raise UserError(
+                    f"{self.path}: own: {corpus}: no line for {label}; write null to "
+                    "drop its utterances"
+                )
+            return classes.get(label)
+        if corpus in CORPORA:
+            names = CORPORA[corpus].labels
+        else:
+            if label == UNKNOWN:
+                return None
+            name = common_name(label)
+            if name is not None and name in self.of_name:
+                return self.of_name[name]
+            if name is None:
+                known = ", ".join(sorted(set(_common_names().values())))
+                raise UserError(
+                    f"{self.path}: {label} of {corpus} is no label that is known here "
+                    f"({known}); rename it, or write a class map with own: for {corpus}"
+                )
+            names = {label: name}
+        missing = ", ".join(
+            f"{n} ({label})" for label, n in names.items() if n not in self.of_name
+        )
+        raise UserError(
+            f"{self.path}: does not name {missing} of {corpus}; put it under "
+            "'classes', 'merge' or 'drop'"
+        )
 
     def keeps(self, utterance: Utterance) -> bool:
-        """Tell whether an utterance can be trained on: a class, or attributes alone."""
+        """Tell whether an utterance can be trained on: its class, or attributes alone.
+
+        Of a corpus that is a manifest, an utterance without a label is kept for its
+        attributes.
+        """
         if self.class_of(utterance) is not None:
             return True
-        unlabelled = utterance.corpus in self.own and utterance.emotion == UNKNOWN
-        return unlabelled and not all(map(math.isnan, utterance.attributes))
+        corpus, emotion = utterance.corpus, utterance.emotion
+        bare = emotion == UNKNOWN and (corpus in self.own or corpus not in CORPORA)
+        return bare and not all(map(math.isnan, utterance.attributes))
 
     def index_of(self, utterance: Utterance) -> int:
         """Return the class index of an utterance, -1 where it has no class."""

@@ -24,10 +24,9 @@ def is_junk(name: str) -> bool:
 
 
 def find_child(folder: Path, *names: str) -> Path | None:
-    """Find a child without regard to case and blanks at the ends.
+    """Find the first of `names`, with its own spelling first, then in any case.
 
-    The first of `names` that is there is taken; with its own spelling first. The folder
-    may be missing.
+    Blanks at the ends of names do not count, and the folder may be missing.
     """
     for name in names:
         if (folder / name).exists():
@@ -40,10 +39,12 @@ def find_child(folder: Path, *names: str) -> Path | None:
 
 def find_folder(folder: Path, *parts: str) -> Path | None:
     """Go down folders as `find_child` does; None where one is not there."""
-    found: Path | None = folder
     for part in parts:
-        found = find_child(found, part) if found is not None else None
-    return found if found is not None and found.is_dir() else None
+        found = find_child(folder, part)
+        if found is None or not found.is_dir():
+            return None
+        folder = found
+    return folder
 
 
 def list_names(

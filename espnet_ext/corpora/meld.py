@@ -33,13 +33,8 @@ from espnet_ext.errors import UserError
 
 NAME = "meld"
 LABELS = {
-    "neutral": "neutral",
-    "joy": "happy",
-    "surprise": "surprised",
-    "anger": "angry",
-    "sadness": "sad",
-    "disgust": "disgusted",
-    "fear": "fearful",
+    **{"neutral": "neutral", "joy": "happy", "surprise": "surprised"},
+    **{"anger": "angry", "sadness": "sad", "disgust": "disgusted", "fear": "fearful"},
 }
 FOLDERS = {
     "train": "train_splits",
@@ -93,26 +88,18 @@ def _read_split(table: Path, folder: Path, split: str, reading: Reading) -> None
             raise UserError(f"{where}: {name} has a label already")
         seen.add(name)
         check_label(row["Emotion"], LABELS, where)
-        utterance = Utterance(
-            id=f"{split}_{name}",
-            wav=str(audio.get(name, folder / name)),
-            corpus=NAME,
-            # "Mrs. Green" is a speaker: an id in the data directory has no blanks.
-            speaker="_".join(row.get("Speaker", "").split()) or UNKNOWN,
-            gender=UNKNOWN,
-            split=split,
-            emotion=row["Emotion"],
-        )
+        id_, wav = f"{split}_{name}", str(audio.get(name, folder / name))
+        # "Mrs. Green" is a speaker: an id in the data directory has no blanks.
+        speaker = "_".join(row.get("Speaker", "").split()) or UNKNOWN
+        utterance = Utterance(id_, wav, NAME, speaker, UNKNOWN, split, row["Emotion"])
         if name in audio:
-            reading.utterances[utterance.id] = utterance
+            reading.utterances[id_] = utterance
         else:
-            reading.left_out.append(
-                LeftOut(utterance.id, "label without audio", where, utterance)
-            )
+            lost = LeftOut(id_, "label without audio", where, utterance)
+            reading.left_out.append(lost)
     for name in sorted(audio.keys() - seen):
-        reading.left_out.append(
-            LeftOut(f"{split}_{name}", "audio without a label", str(audio[name]))
-        )
+        lost = LeftOut(f"{split}_{name}", "audio without a label", str(audio[name]))
+        reading.left_out.append(lost)
 
 
 # Utterances with a video, in the order neutral joy surprise anger sadness disgust fear.

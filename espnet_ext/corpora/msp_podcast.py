@@ -39,7 +39,6 @@ Transactions on Affective Computing 10(4), 2019.
 """
 
 import json
-import math
 import os
 import re
 import sys
@@ -63,27 +62,15 @@ from espnet_ext.errors import UserError
 
 NAME = "msp_podcast"
 LABELS = {
-    "A": "angry",
-    "S": "sad",
-    "H": "happy",
-    "U": "surprised",
-    "F": "fearful",
-    "D": "disgusted",
-    "C": "contemptuous",
-    "N": "neutral",
-    "O": "other",
+    **{"A": "angry", "S": "sad", "H": "happy", "U": "surprised", "F": "fearful"},
+    **{"D": "disgusted", "C": "contemptuous", "N": "neutral", "O": "other"},
     "X": "no_agreement",
 }
 
 _SPLITS = {
     "train": "train",
-    "validation": "validation",
-    "development": "validation",
-    "dev": "validation",
-    "test": "test1",
-    "test1": "test1",
-    "test2": "test2",
-    "test3": "test3",
+    **dict.fromkeys(("validation", "development", "dev"), "validation"),
+    **{"test": "test1", "test1": "test1", "test2": "test2", "test3": "test3"},
     "": UNKNOWN,
 }
 _GENDERS = {"male": "m", "female": "f", "unknown": UNKNOWN, "": UNKNOWN}
@@ -127,7 +114,12 @@ def read(root: Path) -> Reading:
     # the case of names.
     audio = {name.lower(): (name, file) for name, file in list_names(folder).items()}
     missing: set[str] = set()
-    for where, row in _rows(root, labels):
+    kind = labels.suffix.lower()
+    if kind == ".csv":
+        rows = table_rows(labels, _COLUMNS)
+    else:
+        rows = _json_rows(labels) if kind == ".json" else _text_rows(root, labels)
+    for where, row in rows:
         utterance = _utterance(where, row)
         id_ = utterance.id
         if id_ in reading.utterances or id_ in missing:
@@ -163,14 +155,6 @@ def _find_labels(root: Path) -> tuple[Path, str]:
         f"{root}: no Labels/labels_consensus.csv (or .json; labels_concensus in 1.6 to "
         "1.9; labels.txt in 1.0 to 1.5); give the root of MSP-Podcast"
     )
-
-
-def _rows(root: Path, labels: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield what `table_rows` does, of a label file of any kind."""
-    kind = labels.suffix.lower()
-    if kind == ".csv":
-        return table_rows(labels, _COLUMNS)
-    return _json_rows(labels) if kind == ".json" else _text_rows(root, labels)
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -256,18 +240,10 @@ def _utterance(where: str, row: dict[str, str]) -> Utterance:
         raise UserError(f"{where}: {file!r} is no name of a wav file")
     # Shared strings: there are a quarter of a million records.
     speaker = UNKNOWN if speaker.lower() in ("unknown", "") else sys.intern(speaker)
-    return Utterance(
-        id=id_,
-        wav="",
-        corpus=NAME,
-        speaker=speaker,
-        gender=_GENDERS[gender.lower()],
-        split=_SPLITS[_split_key(split)],
-        emotion=sys.intern(emotion),
-        valence=_number(row["EmoVal"], where),
-        arousal=_number(row["EmoAct"], where),
-        dominance=_number(row["EmoDom"], where),
-    )
+    gender, split = _GENDERS[gender.lower()], _SPLITS[_split_key(split)]
+    utterance = Utterance(id_, "", NAME, speaker, gender, split, sys.intern(emotion))
+    names = ("EmoVal", "EmoAct", "EmoDom")
+    return utterance.with_attributes(*(_number(row[name], where) for name in names))
 
 
 def _split_key(text: str) -> str:
@@ -276,7 +252,7 @@ def _split_key(text: str) -> str:
 
 def _number(text: str, where: str) -> float:
     try:
-        return float(text) if text else math.nan
+        return float(text or "nan")
     except ValueError as error:
         raise UserError(f"{where}: {text!r} is no number") from error
 
@@ -316,10 +292,9 @@ def subset(utterances: Utterances, options: SplitOptions) -> Split:
     )
 
 
-def _by_emotion(split: str, counts: str) -> dict[tuple[str, ...], int]:
-    """Spell out counts such as ``N4702 H3475`` of one split (or of all, if empty)."""
-    start = (split,) if split else ()
-    return {(*start, item[0]): int(item[1:]) for item in counts.split()}
+def _by_emotion(counts: str, *split: str) -> dict[tuple[str, ...], int]:
+    """Spell out counts such as ``N4702 H3475`` of a split, or of all."""
+    return {(*split, item[0]): int(item[1:]) for item in counts.split()}
 
 
 def _by_split(*counts: int) -> dict[tuple[str, ...], int]:
@@ -334,12 +309,10 @@ RELEASES: dict[str, dict[tuple[str, ...], int]] = {
         (): 73042,
         ("validation",): 7800,
         ("test1",): 15326,
-        **_by_emotion(
-            "", "N26009 H14285 X14199 U4084 C3644 A3218 S2649 D2593 F1544 O817"
-        ),
-        **_by_emotion("train", "N16518 H8564 A1839 S1680"),
-        **_by_emotion("validation", "N2529 H1320 A621 D441 S302"),
-        **_by_emotion("test1", "N4702 H3475 D709 A622 S505 X2955 U1029 C736 F367 O226"),
+        **_by_emotion("N26009 H14285 X14199 U4084 C3644 A3218 S2649 D2593 F1544 O817"),
+        **_by_emotion("N16518 H8564 A1839 S1680", "train"),
+        **_by_emotion("N2529 H1320 A621 D441 S302", "validation"),
+        **_by_emotion("N4702 H3475 D709 A622 S505 X2955 U1029 C736 F367 O226", "test1"),
     },
     "MSP-Podcast 1.10": _by_split(63076, 10999, 16903, 13289),
     "MSP-Podcast 1.11": _by_split(84030, 19815, 30647, 14815, 2347),

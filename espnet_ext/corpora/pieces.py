@@ -12,13 +12,7 @@ _PIECE = re.compile(r"(.+)#t=(\d+(?:\.\d+)?)(?:,(\d+(?:\.\d+)?))?")
 
 
 def piece_path(path: str, start: float, end: float) -> str:
-    """Name a piece of a recording.
-
-    Args:
-        path: The recording.
-        start: In seconds; nan: from its beginning.
-        end: In seconds; nan: to its end.
-    """
+    """Name a piece of a recording, in seconds; nan is its beginning or its end."""
     if math.isnan(start) and math.isnan(end):
         return path
     first = "0" if math.isnan(start) else _seconds(start)
@@ -26,11 +20,7 @@ def piece_path(path: str, start: float, end: float) -> str:
 
 
 def part_piece(path: str | os.PathLike[str]) -> tuple[str, float, float]:
-    """Part a path: the recording, start and end of the piece in seconds.
-
-    Returns:
-        A whole recording starts at 0 and ends at infinity.
-    """
+    """Part a path: the recording, start (0) and end (infinity) of the piece in s."""
     text = os.fspath(path)
     match = _PIECE.fullmatch(text) if "#t=" in text else None
     if match is None:

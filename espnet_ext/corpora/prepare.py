@@ -1,12 +1,11 @@
 """From a corpus root to a data directory: read the labels, check the audio, tell."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 from espnet_ext.corpora import audio_check, summary
-from espnet_ext.corpora.corpus import Corpus, LeftOut
+from espnet_ext.corpora.corpus import Corpus
 from espnet_ext.corpora.datadir import make_data_dir, replaced_dir, write_data_files
 from espnet_ext.corpora.textio import write_text
 from espnet_ext.corpora.video import extract_from_videos
@@ -49,8 +48,13 @@ def prepare(corpus: Corpus, root: Path, output: Path, options: PrepareOptions) -
     if options.check_audio:
         reports = audio_check.check_audio(utterances, options.nj, options.min_seconds)
         left_out += audio_check.faults(reports, utterances)
-    if options.strict:
-        _refuse(left_out)
+    fatal = [item for item in left_out if options.strict and not item.expected]
+    if fatal:
+        first = "\n".join(f"  {i.where}: {i.name}: {i.reason}" for i in fatal[:20])
+        raise UserError(
+            f"{len(fatal)} utterances would be left out, and --strict is on:\n{first}\n"
+            "put them right, or use --strict false to go on without them"
+        )
     lost = {item.name for item in left_out}
     scale = corpus.attribute_scale
     data = make_data_dir(
@@ -68,14 +72,3 @@ def prepare(corpus: Corpus, root: Path, output: Path, options: PrepareOptions) -
             text += audio_check.remarks_text(reports)
             text += audio_check.shorter_than_labels(reports, utterances)
     return text
-
-
-def _refuse(left_out: Sequence[LeftOut]) -> None:
-    """Raise UserError if something unexpected would be left out."""
-    fatal = [item for item in left_out if not item.expected]
-    if fatal:
-        first = "\n".join(f"  {i.where}: {i.name}: {i.reason}" for i in fatal[:20])
-        raise UserError(
-            f"{len(fatal)} utterances would be left out, and --strict is on:\n{first}\n"
-            "put them right, or use --strict false to go on without them"
-        )

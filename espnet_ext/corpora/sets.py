@@ -26,9 +26,10 @@ from espnet_ext.errors import UserError
 TRAIN_LABELS = ("none", "continuous", "discrete", "both")
 """Labels that training shows: neither, the attributes, the emotion, or both."""
 
-SWAPPED = ", ".join(c.name for c in CORPORA.values() if c.paper_swapped_va)
+_SWAPPED = [c.name for c in CORPORA.values() if c.paper_swapped_va]
 LEGACY_WARNING = (
-    f"!!! WARNING: --legacy_va_order is on: valence and arousal of {SWAPPED} are "
+    "!!! WARNING: --legacy_va_order is on: valence and arousal of "
+    f"{', '.join(_SWAPPED)} are "
     "EXCHANGED in these sets, as in the paper's released preparation. What is called "
     "valence there is arousal."
 )
@@ -67,14 +68,11 @@ def show_labels(data: DataDir, labels: str) -> DataDir:
             f"{labels!r} is no kind of labels; there are {', '.join(TRAIN_LABELS)}"
         )
 
-    def changed(u: Utterance) -> Utterance:
-        if labels not in ("discrete", "both"):
-            u = replace(u, emotion=UNKNOWN)
-        if labels not in ("continuous", "both"):
-            u = u.with_attributes(*3 * [math.nan])
-        return u
-
-    return data.map(changed)
+    if labels not in ("discrete", "both"):
+        data = data.map(lambda u: replace(u, emotion=UNKNOWN))
+    if labels not in ("continuous", "both"):
+        data = data.map(lambda u: u.with_attributes(*3 * [math.nan]))
+    return data
 
 
 def write_set(
@@ -86,12 +84,7 @@ def write_set(
 ) -> None:
     """Write a set directory of these ids in one step; an older one is replaced.
 
-    Args:
-        data: Holds the utterances.
-        ids: Which of them.
-        class_map: Gives each its class; an utterance without one gets -1.
-        output: The folder.
-        labels: Which labels it shows, one of `TRAIN_LABELS`.
+    It shows `labels`, one of `TRAIN_LABELS`; an utterance without a class gets -1.
 
     Raises:
         UserError: No ids, an unknown kind of labels, or `output` is something else.
@@ -109,43 +102,27 @@ def write_set(
 
 @dataclass(frozen=True, slots=True)
 class SetOptions:
-    """How sets are made; see the options of ``ser_make_sets``.
+    """How sets are made; see the options of ``ser_make_sets``."""
 
-    Attributes:
-        schemes: Names of split schemes, one for each corpus.
-        split: Fold, seed and sizes.
-        subset_like: Corpus whose train and valid sets replace the sizes in `split`.
-        train_labels: Corpus to the labels that train and valid show; ``both`` where it
-            is not named. A corpus with ``none`` is only tested.
-        min_seconds: Shorter clips are not in train and valid.
-        max_seconds: Longer clips are not in train and valid.
-        clip_attributes: Bring attributes outside the scale to its ends.
-        unit_attributes: Map attributes to [0, 1].
-        legacy_va_order: Exchange valence and arousal as the paper's preparation did.
-    """
-
-    schemes: Sequence[str]
+    schemes: Sequence[str]  # names, one for each corpus
     split: SplitOptions = field(default_factory=SplitOptions)
-    subset_like: str | None = None
+    subset_like: str | None = None  # corpus whose sizes replace those in `split`
+    # What train and valid show of a corpus [both]; one with none is only tested.
     train_labels: Mapping[str, str] = field(default_factory=dict)
-    min_seconds: float | None = None
+    min_seconds: float | None = None  # of clips in train and valid
     max_seconds: float | None = None
-    clip_attributes: bool = False
-    unit_attributes: bool = False
-    legacy_va_order: bool = False
+    clip_attributes: bool = False  # bring those outside the scale to its ends
+    unit_attributes: bool = False  # map them to [0, 1]
+    legacy_va_order: bool = False  # exchange valence and arousal, as the paper did
 
 
 def make_sets(
     corpora: Sequence[DataDir], class_map: ClassMap, options: SetOptions
 ) -> Sets:
-    """Apply class map, split schemes and label options.
+    """Apply class map, split schemes and label options to one or more corpora.
 
-    Args:
-        corpora: One data directory a corpus. With several, ids and speakers get the
-            corpus as prefix.
-        class_map: Utterances to which it gives no class are dropped before splitting,
-            for the continuous models as for the discrete ones.
-        options: The rest.
+    Of several, ids and speakers get the corpus as prefix. Utterances to which the map
+    gives no class are dropped before splitting, for the continuous models, too.
 
     Raises:
         UserError: The options do not fit the data, or a part is empty.
@@ -199,11 +176,11 @@ def _match_schemes(
     corpora: Sequence[DataDir], options: SetOptions
 ) -> dict[str, Scheme]:
     """Return each corpus' scheme, in the order of the data directories."""
+    manifests = {next(iter(d.utterances.values())).corpus: d for d in reversed(corpora)}
     given: dict[str, Scheme] = {}
     for name in options.schemes:
-        own = [d for d in corpora if name == _own_name(d)]
-        if own:  # a manifest's scheme has the corpus' name
-            corpus, scheme = name, own_scheme(own[0].utterances)
+        if name in manifests.keys() - CORPORA.keys():  # a manifest's has its name
+            corpus, scheme = name, own_scheme(manifests[name].utterances)
         else:
             corpus, scheme = get_scheme(name)
         if corpus in given:
@@ -223,17 +200,14 @@ def _match_schemes(
             raise UserError(f"no --scheme of {corpus} is given; add one")
         schemes[corpus] = given[corpus]
     like = options.subset_like
-    for option, named in (
-        ("--scheme", given),
-        ("--train_labels", options.train_labels),
-        ("--subset_like", [] if like is None else [like]),
-    ):
-        for corpus in named:
-            if corpus not in schemes:
-                raise UserError(f"{option} names {corpus}, of which there is no --data")
-    swapped = any(map(_has_swapped_va, schemes))
-    if options.legacy_va_order and not swapped:
-        raise UserError(f"--legacy_va_order: there is no data of {SWAPPED}")
+    named = [("--scheme", corpus) for corpus in given]
+    named += [("--train_labels", corpus) for corpus in options.train_labels]
+    named += [] if like is None else [("--subset_like", like)]
+    for option, corpus in named:
+        if corpus not in schemes:
+            raise UserError(f"{option} names {corpus}, of which there is no --data")
+    if options.legacy_va_order and not schemes.keys() & set(_SWAPPED):
+        raise UserError(f"--legacy_va_order: there is no data of {', '.join(_SWAPPED)}")
     folds = max(scheme.folds for scheme in schemes.values())
     if options.split.fold > folds:
         raise UserError(
@@ -242,23 +216,13 @@ def _match_schemes(
     return schemes
 
 
-def _own_name(data: DataDir) -> str | None:
-    """Return the name of a corpus that is a manifest, None for a known one."""
-    name = next(iter(data.utterances.values())).corpus
-    return None if name in CORPORA else name
-
-
-def _has_swapped_va(corpus: str) -> bool:
-    return corpus in CORPORA and CORPORA[corpus].paper_swapped_va
-
-
 def change_attributes(data: DataDir, corpus: str, options: SetOptions) -> DataDir:
     """Clip, map and exchange attributes as asked; missing values stay missing.
 
     Raises:
         UserError: The corpus' scale is needed and not known.
     """
-    exchange = options.legacy_va_order and _has_swapped_va(corpus)
+    exchange = options.legacy_va_order and corpus in _SWAPPED
     scaled = options.clip_attributes or options.unit_attributes
 
     def changed(u: Utterance) -> Utterance:
@@ -290,14 +254,14 @@ def change_attributes(data: DataDir, corpus: str, options: SetOptions) -> DataDi
 
 def _within(data: DataDir, ids: Sequence[str], options: SetOptions) -> Sequence[str]:
     """Drop clips that are too short or too long."""
-    if options.min_seconds is None and options.max_seconds is None:
+    low, high = options.min_seconds, options.max_seconds
+    if low is None and high is None:
         return ids
     if not data.durations:
         raise UserError(
             "limits on the duration need utt2dur; prepare the data with its audio check"
         )
-    low = options.min_seconds or 0.0
-    high = math.inf if options.max_seconds is None else options.max_seconds
+    low, high = low or 0.0, math.inf if high is None else high
     return [id_ for id_ in ids if low <= data.durations[id_] <= high]
 
 
@@ -308,14 +272,10 @@ def write_sets(
     options: SetOptions,
     unusable: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Write the set directories, the manifests and ``split.json`` into a folder.
+    """Write set directories, their lists (id, speaker, label) and ``split.json``.
 
-    A manifest has a line with id, speaker and own label of each utterance. `unusable`
-    has the reason for each one that was left out before the split, for there are no
-    features of it.
-
-    Returns:
-        The content of ``split.json``.
+    `unusable` has the reason for each utterance that was left out before the split, for
+    there are no features of it. Returns the content of ``split.json``.
     """
     for name, data in sets.items():
         write_set(data, data.utterances, class_map, folder / name)
@@ -348,10 +308,9 @@ def describe_sets(sets: Sets, class_map: ClassMap) -> dict[str, Any]:
             "corpora": dict(sorted(Counter(u.corpus for u in records).items())),
             "speakers": len({u.speaker for u in records}),
         }
-    for left, right in (("valid", "train"), ("test", "train"), ("test", "valid")):
-        ids = sets[left].utterances, sets[right].utterances
-        shared = shared_speakers(everyone, *ids)
-        description[f"speakers_in_{left}_and_{right}"] = shared
+    for one, other in (("valid", "train"), ("test", "train"), ("test", "valid")):
+        shared = shared_speakers(everyone, sets[one].utterances, sets[other].utterances)
+        description[f"speakers_in_{one}_and_{other}"] = shared
     return description
 
 
@@ -374,8 +333,8 @@ def sets_text(description: Mapping[str, Any], class_map: ClassMap) -> str:
     if unusable := description.get("unusable"):
         lines.append(
             f"!!! WARNING: {len(unusable)} utterances are in no set, for the feature "
-            f"store lists their audio as unusable (reasons in split.json): "
-            f"{_some(list(unusable))}"
+            "store lists their audio as unusable (reasons in split.json): "
+            + _some(list(unusable))
         )
     for part in ("train", "valid"):
         if shared := description[f"speakers_in_test_and_{part}"]:

@@ -30,39 +30,25 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class SplitOptions:
-    """What a scheme may depend on besides the utterances.
+    """What a scheme may depend on besides the utterances."""
 
-    Attributes:
-        fold: Counted from 1.
-        seed: Of the schemes that draw at random.
-        subset_train: Size of a drawn training set (by default that of IEMOCAP's fold 5,
-            as in Table 2 of the paper).
-        subset_valid: Size of a drawn validation set.
-    """
-
-    fold: int = 1
-    seed: int = 0
+    fold: int = 1  # counted from 1
+    seed: int = 0  # of the schemes that draw at random
+    # Sizes of drawn sets; those of IEMOCAP's fold 5, as in Table 2 of the paper.
     subset_train: int = 3161
     subset_valid: int = 389
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """A named way to split one corpus.
+    """A named way to split one corpus."""
 
-    Attributes:
-        split: The function. It sees only utterances that have a class.
-        folds: How many folds there are.
-        description: One line for ``--help`` and the printed summary.
-        unseen_test_speakers: Whether test speakers may not occur in train or valid;
-            checked on every split.
-        whole: Of a scheme that draws a subset: the function that it draws from.
-    """
-
-    split: Callable[[Utterances, SplitOptions], Split]
+    split: Callable[[Utterances, SplitOptions], Split]  # of utterances with a class
     folds: int
-    description: str
+    description: str  # one line
+    # Whether test speakers may not occur in train or valid: checked on every split.
     unseen_test_speakers: bool = True
+    # Of a scheme that draws a subset: the function that it draws from.
     whole: Callable[[Utterances, SplitOptions], Split] | None = None
 
 
@@ -133,9 +119,8 @@ def shared_speakers(
 def sample(ids: Iterable[str], size: int, seed: int) -> tuple[str, ...]:
     """Draw `size` of `ids` without replacement; returned sorted.
 
-    The ids are ranked by a hash of seed and id: the draw is the same on every machine
-    and Python version, a larger draw contains the smaller one, and adding or removing
-    an utterance changes the draw by no more than that utterance.
+    Ranked by a hash of seed and id, the draw is the same everywhere, a larger one
+    contains the smaller one, and another utterance changes it by itself alone.
 
     Raises:
         UserError: There are fewer than `size` ids.
@@ -170,10 +155,7 @@ def split_by_speakers(
 
 
 def speaker_groups(utterances: Utterances, groups: int) -> list[list[str]]:
-    """Divide the speakers into groups of equal size with equal shares of each gender.
-
-    The speakers of each gender are taken in order of their names and cut into `groups`
-    runs as equal as possible.
+    """Cut each gender's sorted speakers into `groups` runs, as equal as possible.
 
     Raises:
         UserError: There are fewer speakers than groups.

@@ -26,17 +26,11 @@ _MOST_SPEAKERS = 30
 
 @dataclass(frozen=True, slots=True)
 class ReleaseCheck:
-    """The labels that were read, compared with the true counts of a release.
-
-    Attributes:
-        release: The release that fits best.
-        agreeing: How many counts agree.
-        differing: What is counted, with the true and the found number.
-    """
+    """The labels that were read, compared with the release that fits best."""
 
     release: str
-    agreeing: int
-    differing: tuple[tuple[str, int, int], ...]
+    agreeing: int  # counts
+    differing: tuple[tuple[str, int, int], ...]  # what, the true and the found number
 
     def lines(self) -> list[str]:
         """Report the result; a difference loudly."""
@@ -61,8 +55,7 @@ def count(utterances: Iterable[Utterance]) -> Counter[tuple[str, ...]]:
     counts: Counter[tuple[str, ...]] = Counter()
     cells = Counter((u.split, u.emotion, u.gender) for u in utterances)
     for (split, emotion, gender), number in cells.items():
-        keys = ((), (split,), (emotion,), (split, emotion), (split, gender))
-        for key in keys:
+        for key in ((), (split,), (emotion,), (split, emotion), (split, gender)):
             counts[key] += number
     return counts
 
@@ -70,14 +63,9 @@ def count(utterances: Iterable[Utterance]) -> Counter[tuple[str, ...]]:
 def check_release(
     corpus: Corpus, utterances: Iterable[Utterance]
 ) -> ReleaseCheck | None:
-    """Compare with the release that agrees most, or is nearest in size.
+    """Compare with the release that agrees most, or is nearest in size, if any.
 
-    Args:
-        corpus: With the true counts of its releases.
-        utterances: All that have a label, with or without usable audio.
-
-    Returns:
-        None where no counts are known.
+    `utterances` are all that have a label, with or without usable audio.
     """
     found = count(utterances)
 
@@ -116,19 +104,11 @@ def summarize(
         "corpora": sorted({u.corpus for u in records}),
         "utterances": len(records),
         "hours": round(seconds / 3600, 4) if data.durations else None,
-        "emotion": {
-            emotion: {split: counts[split, emotion] for split in splits}
-            for emotion in emotions
-        },
-        "gender": {
-            gender: {split: counts[split, gender] for split in splits}
-            for gender in genders
-        },
+        "emotion": {e: {split: counts[split, e] for split in splits} for e in emotions},
+        "gender": {g: {split: counts[split, g] for split in splits} for g in genders},
         "split": {split: counts[split,] for split in splits},
         "speaker": dict(sorted(Counter(u.speaker for u in records).items())),
-        "attributes": {
-            name: _attribute(records, name, data.scales) for name in ATTRIBUTES
-        },
+        "attributes": {n: _attribute(records, n, data.scales) for n in ATTRIBUTES},
         "attribute_scale": {c: list(scale) for c, scale in data.scales.items()},
         "left_out": dict(sorted(reasons.items())),
         "notes": list(notes),

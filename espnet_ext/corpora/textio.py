@@ -100,11 +100,8 @@ def table_rows(
 def ends_with_newline(path: Path) -> bool:
     """Tell whether the last line is finished; a cut-off file mostly ends inside one."""
     with _open(path) as stream:
-        stream.seek(0, 2)
-        if stream.tell() == 0:
-            return False
-        stream.seek(-1, 2)
-        return stream.read(1) in b"\r\n"
+        stream.seek(max(0, stream.seek(0, 2) - 1))
+        return stream.read(1) in (b"\r", b"\n")
 
 
 def _open(path: Path) -> BinaryIO:

@@ -13,32 +13,21 @@ GENDERS = ("f", "m", UNKNOWN)
 class Utterance:
     """One recording with its raw labels; nothing is mapped or scaled here.
 
-    Attributes:
-        id: Unique within its corpus, without blanks.
-        wav: Absolute path of the audio file.
-        corpus: Name of the corpus in the registry.
-        speaker: The speaker within the corpus, or ``<unk>``.
-        gender: ``f``, ``m`` or ``<unk>``.
-        split: The part of the corpus as its makers drew it (IEMOCAP ``Session1``...,
-            MSP-Podcast ``train``, ``validation``, ``test1``...), or ``<unk>``.
-        emotion: The corpus' own label, or ``<unk>``.
-        valence: On the corpus' own scale, nan where missing; so are the next two.
-        arousal: See valence.
-        dominance: See valence.
-        labelled_seconds: The length that the labels tell, nan where they do not.
+    Text that is missing is ``<unk>``, numbers are nan.
     """
 
-    id: str
-    wav: str
-    corpus: str
-    speaker: str
-    gender: str
-    split: str
-    emotion: str
-    valence: float = math.nan
+    id: str  # unique within its corpus, without blanks
+    wav: str  # absolute path
+    corpus: str  # its name in the registry, or a manifest's
+    speaker: str  # within the corpus
+    gender: str  # f or m
+    split: str  # the part of the corpus as its makers drew it: Session1, train, ...
+    emotion: str  # the corpus' own label
+    valence: float = math.nan  # on the corpus' own scale
     arousal: float = math.nan
     dominance: float = math.nan
-    labelled_seconds: float = math.nan
+    labelled_seconds: float = math.nan  # the length that the labels tell
+    language: str = UNKNOWN  # as a manifest names it
 
     @property
     def attributes(self) -> tuple[float, float, float]:

@@ -20,11 +20,7 @@ _VIDEO = (".mp4", ".mkv", ".avi")
 def extract_from_videos(
     utterances: Mapping[str, Utterance], folder: Path
 ) -> tuple[dict[str, Utterance], list[LeftOut]]:
-    """Convert the audio of videos.
-
-    Args:
-        utterances: Records by id; those whose file is no video are passed through.
-        folder: For ``<id>.wav``; a file that is there already is kept.
+    """Convert the audio of videos to ``folder/<id>.wav``, if it is not there.
 
     Returns:
         The records with the paths of the wav files, and those that ffmpeg failed on.

@@ -102,33 +102,37 @@ class PackedEncoder(nn.Module):
             x = self.norm(x)
         similar = SIMILAR_ON_CPU if x.device.type == "cpu" else SIMILAR_ON_GPU
         groups = group_lengths(lengths, similar, x.device)
-        bias = self._bias_by_distance(max(lengths), x.device)
+        bias = None
+        if self.bias_embedding is not None:
+            bias = position_bias(
+                self.bias_embedding, self.architecture, max(lengths), x.device
+            )
         for number in range(last + 1):
             if number > 0:
                 x = self.layers[number - 1](x, groups, bias)
             final = first and number == self.architecture.num_hidden_layers
             yield self.norm(x) if final else x
 
-    def _bias_by_distance(self, frames: int, device: torch.device) -> Tensor | None:
-        """Relative position bias (heads, 2 * frames - 1) by distance key - query.
 
-        Buckets as in WavLM (equation 5 of its paper): half of them a sign, exact for
-        short distances and logarithmic beyond.
-        """
-        if self.bias_embedding is None:
-            return None
-        half = self.architecture.num_buckets // 2
-        exact = half // 2
-        distance = torch.arange(1 - frames, frames, device=device)
-        size = distance.abs()
-        # The same order of operations as WavLM's own code: a distance on the edge of a
-        # bucket must fall on the same side.
-        far = torch.log(size.float() / exact)
-        span = math.log(self.architecture.max_bucket_distance / exact)
-        far = far / span * (half - exact)
-        far = (exact + far).long().clamp(max=half - 1)
-        bucket = (distance > 0).long() * half + torch.where(size < exact, size, far)
-        return self.bias_embedding[bucket].T.contiguous()  # (heads, 2 * frames - 1)
+def position_bias(
+    embedding: Tensor, architecture: Architecture, frames: int, device: torch.device
+) -> Tensor:
+    """Relative position bias (heads, 2 * frames - 1) by distance key - query.
+
+    Buckets as in WavLM (equation 5 of its paper): half of them a sign, exact for
+    short distances and logarithmic beyond. `embedding` is (buckets, heads).
+    """
+    half = architecture.num_buckets // 2
+    exact = half // 2
+    distance = torch.arange(1 - frames, frames, device=device)
+    size = distance.abs()
+    # The same order of operations as WavLM's own code: a distance on the edge of a
+    # bucket must fall on the same side.
+    far = torch.log(size.float() / exact)
+    far = far / math.log(architecture.max_bucket_distance / exact) * (half - exact)
+    far = (exact + far).long().clamp(max=half - 1)
+    bucket = (distance > 0).long() * half + torch.where(size < exact, size, far)
+    return embedding[bucket].T.contiguous()  # (heads, 2 * frames - 1)
 
 
 class _Layer(nn.Module):
@@ -154,7 +158,7 @@ class _Layer(nn.Module):
         self.outer = _linear(weights, (f"{forward}output_dense",), compute)
         self.final_norm = frozen_norm(weights, f"{name}final_layer_norm", eps)
         relative = architecture.num_buckets > 0
-        self.gate = _Gate(weights, f"{name}attention.") if relative else None
+        self.gate = Gate(weights, f"{name}attention.") if relative else None
 
     def forward(
         self, x: Tensor, groups: Sequence[Group], bias: Tensor | None
@@ -173,7 +177,7 @@ class _Layer(nn.Module):
         return self.out(attend(qkv, groups, gate, bias)).float()
 
 
-class _Gate(nn.Module):
+class Gate(nn.Module):
     """WavLM's gate of the position bias: a number per head and query frame."""
 
     def __init__(self, weights: Mapping[str, Tensor], name: str) -> None:
@@ -187,6 +191,7 @@ class _Gate(nn.Module):
         self.constant = nn.Parameter(constant, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute (N, H) from the frames (N, D) that attend."""
         heads = x.view(len(x), len(self.constant), -1)  # (N, H, d)
         a, b = F.linear(heads, self.weight, self.bias).sigmoid().unbind(-1)  # (N, H)
         return a * (b * self.constant - 1) + 2  # (N, H)

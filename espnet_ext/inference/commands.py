@@ -113,12 +113,40 @@ def pack(args: argparse.Namespace) -> int:
     return 0
 
 
+def export(args: argparse.Namespace) -> int:
+    """Make a package of one ONNX graph, and tell how near its answers are."""
+    _import_quietly()
+    from espnet_ext.inference.onnx_export import PARITY_SECONDS, export_model
+
+    difference = export_model(
+        args.model, args.output, args.upstream, licence_ack=args.licence_ack
+    )
+    print(
+        f"{args.output}: at most {difference:.1e} from torch on {len(PARITY_SECONDS)} "
+        f"clips of {PARITY_SECONDS[0]:g} to {PARITY_SECONDS[-1]:g} s"
+    )
+    return 0
+
+
 def serve(args: argparse.Namespace) -> int:
     """Answer over HTTP until interrupted."""
     from espnet_ext.inference.server import Limits, run
 
     limits = Limits(args.max_mb, args.max_seconds, args.max_waiting)
     run(_load(args), limits, args.host, args.port)
+    return 0
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Show a page until interrupted."""
+    from espnet_ext.inference.page.app import run
+    from espnet_ext.inference.server import Limits, listen
+
+    limits = Limits(args.max_mb, args.max_seconds)
+    # Before the model, which takes a while: a port in use is known at once.
+    with listen(args.host, args.port) as listening:
+        ser = _load(args)
+        run(ser, describe(ser), limits, listening)
     return 0
 
 

@@ -12,15 +12,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
 from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.corpora.audio import RATE
 from espnet_ext.errors import UserError
-from espnet_ext.features.frontend import OnlineUpstream
 from espnet_ext.inference.calibrate import apply_temperature
 from espnet_ext.inference.info import ModelInfo, describe_experiment, read_info
 from espnet_ext.inference.package import model_files
@@ -28,11 +26,12 @@ from espnet_ext.inference.results import EmotionResult, Failure
 from espnet_ext.inference.sources import Source, name_of, open_source
 from espnet_ext.inference.speech import FRAME, frame_levels, is_speech
 from espnet_ext.inference.timeline import Timeline, Windows, make_timeline
-from espnet_ext.ser.model import ESPnetSERModel
-from espnet_ext.tasks.config import check_config, read_config
-from espnet_ext.tasks.ser import SERTask, load_parameters
-from espnet_ext.train.checkpoint import UNREADABLE
-from espnet_ext.train.inference import UtterancePrediction, predict_utterances
+from espnet_ext.train.prediction import UtterancePrediction
+
+if TYPE_CHECKING:
+    from espnet_ext.features.config import FeatureConfig
+    from espnet_ext.features.frontend import OnlineUpstream
+    from espnet_ext.ser.model import ESPnetSERModel
 
 MIN_SAMPLES = 400  # one frame of the features
 LONGEST = 1800  # seconds of one answer: attention over more takes too long
@@ -60,7 +59,12 @@ class SpeechEmotion:
 
     Raises:
         UserError: A file is missing, damaged or does not fit; names it.
+
+    Attributes:
+        longest: Seconds of one answer.
     """
+
+    longest: int = LONGEST
 
     def __init__(
         self,
@@ -71,6 +75,10 @@ class SpeechEmotion:
         device: str = "auto",
         scores: Literal["raw", "calibrated"] = "raw",
     ) -> None:
+        # Late, as all of torch here: an exported model (`onnx_model`) needs none.
+        from espnet_ext.tasks.config import check_config, read_config
+        from espnet_ext.tasks.ser import load_parameters
+
         self.device = _find_device(device)
         config = read_config(ser_train_config)
         check_config(config, [ser_train_config])
@@ -83,13 +91,7 @@ class SpeechEmotion:
         )
         if list(self.info.classes) != config["class_list"]:
             raise UserError(f"{ser_info}: classes are not those of {ser_train_config}")
-        if scores not in ("raw", "calibrated"):
-            raise UserError(f"scores is {scores!r}; raw or calibrated")
-        self.temperature = 1.0
-        if scores == "calibrated":
-            if self.info.calibration is None:
-                raise UserError("this model was packed without a calibration")
-            self.temperature = self.info.calibration.temperature
+        self.temperature = find_temperature(self.info, scores)
         self.notes: tuple[str, ...] = ()
         self._model = _build_model(config, Path(ser_train_config))
         try:
@@ -123,6 +125,12 @@ class SpeechEmotion:
             UserError: It is none of these, or damaged.
         """
         with model_files(model, revision, local_files_only=local_files_only) as files:
+            if "ser_onnx_file" in files:
+                from espnet_ext.inference.onnx_model import OnnxSpeechEmotion
+
+                return OnnxSpeechEmotion(
+                    **files, device=device, upstream=upstream, scores=scores
+                )
             if upstream is not None:
                 files["upstream"] = str(upstream)
             return cls(**files, device=device, scores=scores)
@@ -190,10 +198,10 @@ class SpeechEmotion:
             UserError: The recording cannot be used.
         """
         # Seconds are compared before they are rounded: NaN has no whole number.
-        if not MIN_SAMPLES / RATE <= hop <= window <= LONGEST:
+        if not MIN_SAMPLES / RATE <= hop <= window <= self.longest:
             raise UserError(
                 f"window {window:g} s and hop {hop:g} s: 0.025 <= hop <= window "
-                f"<= {LONGEST}"
+                f"<= {self.longest}"
             )
         size, step = round(window * RATE), round(hop * RATE)
         with open_source(audio, sampling_rate) as source:
@@ -218,12 +226,19 @@ class SpeechEmotion:
         return low, high
 
     @property
-    def model(self) -> ESPnetSERModel:
+    def model(self) -> "ESPnetSERModel":
         """The model behind the upstream."""
         return self._model
 
-    def _load_upstream(self, upstream: str | None) -> OnlineUpstream:
+    @property
+    def features(self) -> "FeatureConfig":
+        """What the upstream computes."""
+        return self._online.config
+
+    def _load_upstream(self, upstream: str | None) -> "OnlineUpstream":
         """Load the upstream; its weighted sum of states becomes the model's own."""
+        from espnet_ext.features.frontend import OnlineUpstream
+
         info = self.info
         if isinstance(self._model.frontend, OnlineUpstream):  # trained on raw audio
             online = self._model.frontend
@@ -243,14 +258,14 @@ class SpeechEmotion:
     def _answer(
         self, source: Source, start: float | None, end: float | None, embeddings: bool
     ) -> EmotionResult:
-        if start is None and end is None and source.seconds() > LONGEST:
-            raise UserError(_too_long(source.name, source.seconds()))
+        if start is None and end is None and source.seconds() > self.longest:
+            raise UserError(_too_long(source.name, source.seconds(), self.longest))
         wave = source.load(start, end)  # (n,)
-        if len(wave) > LONGEST * RATE:
-            raise UserError(_too_long(source.name, len(wave) / RATE))
+        if len(wave) > self.longest * RATE:
+            raise UserError(_too_long(source.name, len(wave) / RATE, self.longest))
         if len(wave) < MIN_SAMPLES:
             raise UserError(_too_short(source.name, len(wave)))
-        (prediction,) = self._predict([wave])
+        (prediction,) = self._predict_calibrated([wave])
         speech = float(is_speech(frame_levels(wave)).mean())
         attributes = prediction.attributes
         result = EmotionResult(
@@ -281,22 +296,30 @@ class SpeechEmotion:
     ) -> Iterator[tuple[int, UtterancePrediction]]:
         """Predict windows, some at a time."""
         for batch in _batches(windows):
-            answers = self._predict([wave for _, wave in batch])
+            answers = self._predict_calibrated([wave for _, wave in batch])
             yield from zip((number for number, _ in batch), answers, strict=True)
+
+    def _predict_calibrated(
+        self, waves: Sequence[np.ndarray]
+    ) -> list[UtterancePrediction]:
+        return [_calibrated(p, self.temperature) for p in self._predict(waves)]
 
     def _predict(self, waves: Sequence[np.ndarray]) -> list[UtterancePrediction]:
         """Predict waveforms (n,) together."""
+        from espnet_ext.train.inference import predict_utterances
+
         names = [str(i) for i in range(len(waves))]
         with self._lock:
             speech = self._states(waves)
             found = predict_utterances(
                 self._model, dict(zip(names, speech, strict=True)), [names], self.device
             )
-            answers = list(found)
-        return [_calibrated(answer, self.temperature) for answer in answers]
+            return list(found)
 
     def _states(self, waves: Sequence[np.ndarray]) -> list[Any]:
         """Compute the upstream's states (T, L, D) or (T, D) of waveforms."""
+        import torch
+
         lengths = torch.tensor([len(wave) for wave in waves])
         padded = torch.zeros(len(waves), int(lengths.max()), device=self.device)
         for row, wave in zip(padded, waves, strict=True):
@@ -335,6 +358,21 @@ def _batches(
         yield batch
 
 
+def find_temperature(info: ModelInfo, scores: str) -> float:
+    """Return what the logits are divided by for ``raw`` or ``calibrated`` scores.
+
+    Raises:
+        UserError: `scores` is neither, or the model has no calibration.
+    """
+    if scores not in ("raw", "calibrated"):
+        raise UserError(f"scores is {scores!r}; raw or calibrated")
+    if scores == "raw":
+        return 1.0
+    if info.calibration is None:
+        raise UserError("this model was packed without a calibration")
+    return info.calibration.temperature
+
+
 def _calibrated(answer: UtterancePrediction, temperature: float) -> UtterancePrediction:
     if temperature == 1.0 or answer.probabilities is None:
         return answer
@@ -342,8 +380,11 @@ def _calibrated(answer: UtterancePrediction, temperature: float) -> UtterancePre
     return replace(answer, probabilities=mended)
 
 
-def _build_model(config: dict[str, Any], path: Path) -> ESPnetSERModel:
+def _build_model(config: dict[str, Any], path: Path) -> "ESPnetSERModel":
     """Build the model with the defaults of a training for what is left out."""
+    from espnet_ext.tasks.ser import SERTask
+    from espnet_ext.train.checkpoint import UNREADABLE
+
     defaults, _ = SERTask.get_parser().parse_known_args([])
     values = {**vars(defaults), **config}
     try:
@@ -380,9 +421,9 @@ def _too_short(name: str, samples: int) -> str:
     )
 
 
-def _too_long(name: str, seconds: float) -> str:
+def _too_long(name: str, seconds: float, longest: int) -> str:
     return (
-        f"{name}: {seconds / 60:.0f} minutes; one answer covers {LONGEST // 60} at "
+        f"{name}: {seconds / 60:.0f} minutes; one answer covers {longest // 60} at "
         "most. Give start and end, or use timeline"
     )
 

@@ -73,18 +73,24 @@ def pack_experiment(
     if not (experiment / CONFIG).is_file():
         raise UserError(f"{experiment}: no folder of a training ({CONFIG} is missing)")
     ser = SpeechEmotion.from_pretrained(experiment, device="cpu")
-    if not ser.info.builtin and not licence_ack:
-        corpora = ", ".join(ser.info.corpora) or "its corpora"
-        raise UserError(
-            f"this model was trained on {corpora}. Read their license terms: may a "
-            "model trained on them be handed out, to whom, for what? If so, say "
-            "--licence_ack true"
-        )
+    require_licence(ser.info, licence_ack=licence_ack)
     config = read_config(experiment / CONFIG)
     folder = Path(ser.info.features["upstream"]["name"])
     calibration = _calibrate(ser, config, experiment)
-    info = _without_paths(replace(ser.info, calibration=calibration))
+    info = without_paths(replace(ser.info, calibration=calibration))
     _write(output, ser, _packed_config(config, ser), info, folder)
+
+
+def require_licence(info: ModelInfo, *, licence_ack: bool) -> None:
+    """Raise a `UserError` if licenses of the training's corpora are not confirmed."""
+    if info.builtin or licence_ack:
+        return
+    corpora = ", ".join(info.corpora) or "its corpora"
+    raise UserError(
+        f"this model was trained on {corpora}. Read their license terms: may a "
+        "model trained on them be handed out, to whom, for what? If so, say "
+        "--licence_ack true"
+    )
 
 
 def _write(
@@ -154,7 +160,7 @@ def _packed_config(config: Mapping[str, Any], ser: "SpeechEmotion") -> dict[str,
     return kept
 
 
-def _without_paths(info: ModelInfo) -> ModelInfo:
+def without_paths(info: ModelInfo) -> ModelInfo:
     """Name the upstream as others know it, not by a folder of this machine."""
     upstream = dict(info.features["upstream"])
     if Path(upstream["name"]).is_absolute():

@@ -20,8 +20,9 @@ from espnet_ext.utils.yaml_files import read_yaml, unknown_key
 
 META = "meta.yaml"
 # Arguments of `SpeechEmotion` that are files of a package.
-KEYS = ("ser_train_config", "ser_model_file", "ser_info", "upstream")
+KEYS = ("ser_train_config", "ser_model_file", "ser_info", "upstream", "ser_onnx_file")
 _NEEDED = KEYS[:3]
+_NEEDED_EXPORTED = ("ser_info", "ser_onnx_file")  # and nothing else
 _META_KEYS = ("files", "yaml_files", "timestamp", "python", "torch", "espnet")
 _MOST_BYTES = 20 << 30  # an unpacked package; HuBERT-xlarge has 4 GB
 _MOST_RATIO = 200  # unpacked to packed: a trained model hardly shrinks
@@ -145,9 +146,14 @@ def _read_meta(folder: Path) -> Files:
             if not (folder / str(name)).exists():
                 raise UserError(f"{path}: {key} names {name}, which is missing")
             files[key] = str(folder / str(name))
-    for key in _NEEDED:
+    exported = "ser_onnx_file" in files
+    for key in _NEEDED_EXPORTED if exported else _NEEDED:
         if key not in files:
             raise UserError(f"{path}: {key} is missing")
+    if exported and len(files) > len(_NEEDED_EXPORTED):
+        raise UserError(
+            f"{path}: an exported model has {' and '.join(_NEEDED_EXPORTED)} alone"
+        )
     return files
 
 

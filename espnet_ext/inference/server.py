@@ -6,6 +6,7 @@ Recordings stay in memory: nothing is written to a disk and nothing is kept.
 import base64
 import binascii
 import json
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import BoundedSemaphore
@@ -143,13 +144,37 @@ def make_app(ser: "SpeechEmotion", limits: Limits) -> "FastAPI":
 
 
 def run(ser: "SpeechEmotion", limits: Limits, host: str, port: int) -> None:
-    """Serve until interrupted."""
+    """Serve until interrupted.
+
+    Raises:
+        UserError: FastAPI is not installed, or `listen` fails.
+    """
+    with listen(host, port) as listening:
+        app = make_app(ser, limits)
+        import uvicorn
+
+        most = 4 * limits.max_waiting
+        config = uvicorn.Config(app, host=host, port=port, limit_concurrency=most)
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Listen on an address; port 0 takes a free one.
+
+    Raises:
+        UserError: The port is in use or cannot be had, or the host is not known.
+    """
     if not 0 <= port < 65536:
         raise UserError(f"port is {port}; from 0 to 65535")
-    app = make_app(ser, limits)
-    import uvicorn
-
-    uvicorn.run(app, host=host, port=port, limit_concurrency=4 * limits.max_waiting)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (while ")[0]
+        raise UserError(
+            f"cannot listen on {host}, port {port} ({reason}); choose another --port "
+            "or --host"
+        ) from error
 
 
 def _compute(query: Query, work: Callable[[Source, Query], Any], limits: Limits) -> Any:

@@ -15,7 +15,7 @@ from espnet_ext.inference.speech import FRAME
 if TYPE_CHECKING:
     import pandas as pd
 
-    from espnet_ext.train.inference import UtterancePrediction
+    from espnet_ext.train.prediction import UtterancePrediction
 
 NO_SPEECH = "no_speech"
 SPEECH = "speech"  # of a model without classes

@@ -18,24 +18,17 @@ from espnet_ext.jobs.step import Step, forget, is_done, made_by_other_code, set_
 def force(
     plan: Sequence[Step], stages: Container[int], queued: Container[str] = ()
 ) -> None:
-    """Make the steps of some stages unfinished, all or none.
+    """Make the steps of some stages of a plan unfinished, all or none.
 
     What goes on from what lies there (a training, a feature store) is set aside, so
     that it begins anew; the rest stays in place until it is replaced.
 
-    Args:
-        plan: All steps, in order.
-        stages: Which stages.
-        queued: Keys of the steps that are in a cluster's queue.
-
     Raises:
         UserError: A step of these or of later stages, which read what they make, is
-            running or queued.
+            running, or in a cluster's queue (`queued` holds the keys).
     """
     steps = [step for step in plan if step.stage in stages]
-    if not steps:
-        return
-    for step in plan:
+    for step in plan if steps else ():
         if step.stage < steps[0].stage:
             continue
         if step_key(step) in queued:
@@ -43,8 +36,7 @@ def force(
                 f"--force: {step.name} is in the queue already. Leave --force out to "
                 "attach to it, or stop the job with scancel first"
             )
-        owner = holder(step)
-        if owner is not None:
+        if owner := holder(step):
             raise UserError(
                 f"--force: {step.name} is running ({owner}); wait for it or stop it "
                 "first"
@@ -54,24 +46,20 @@ def force(
         for step in there:
             locks.enter_context(acquire(replace(step, workers=1)))
         for step in there:
-            if not (step.keeps_partial_work or step.grows):
-                forget(step)
-                continue
-            place = set_aside(step)
-            if place is not None:
+            if step.keeps_partial_work or step.grows:
+                place = set_aside(step)
                 print(f"  {step.name}: forced; the earlier work is kept in {place}")
+            else:
+                forget(step)
 
 
 def print_other_code(steps: Iterable[Step]) -> None:
     """Say in a line how many finished steps were made by other code, if any."""
     stages = [s.stage for s in steps if is_done(s) and made_by_other_code(s)]
-    if not stages:
-        return
-    listed = " ".join(str(stage) for stage in sorted(set(stages)))
-    one = len(stages) == 1
-    print(
-        f"{len(stages)} finished step{'' if one else 's'} (stage{'s' * (' ' in listed)}"
-        f" {listed}) {'was' if one else 'were'} made by other code; --force {listed} "
-        f"makes {'it' if one else 'them'} again",
-        flush=True,
-    )
+    if stages:
+        listed = " ".join(map(str, sorted(set(stages))))
+        print(
+            f"{len(stages)} finished (stages {listed}) made by other code; --force "
+            f"{listed} makes that again",
+            flush=True,
+        )

@@ -1,7 +1,7 @@
 """How steps become Slurm's job arrays, each waiting for what its tasks read."""
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,9 +10,6 @@ from espnet_ext.jobs.batch import Batch, step_key, write_batch
 from espnet_ext.jobs.slurm import TaskId
 from espnet_ext.jobs.slurm_conf import SlurmConf, sbatch_options
 from espnet_ext.jobs.step import Step
-
-# Slurm's default MaxArraySize is 1001.
-LARGEST_ARRAY = 1000
 
 # Which of cmd.sh's commands a stage uses, if not `train`.
 KIND_OF_STAGE = {3: "cuda", 5: "cuda", 6: "decode"}
@@ -49,13 +46,7 @@ class Group:
 
     tasks: Mapping[int, tuple[Step, ...]]  # the steps of each task
     dependency: str  # for sbatch
-    # What a job itself must find finished before a step, by the step's key.
-    needs: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
-
-    @property
-    def first(self) -> Step:
-        """One of them; they all ask for the same resources."""
-        return next(iter(self.tasks.values()))[0]
+    needs: Needs = field(default_factory=dict)  # as in `Batch`
 
     def halves(self) -> Iterator["Group"]:
         """Yield it as two arrays; those that wait task for task keep their numbers."""
@@ -69,24 +60,16 @@ class Group:
 
 
 def levels(steps: Mapping[str, Step], needs: Needs) -> Iterator[list[Step]]:
-    """Yield steps of one stage that do not wait for each other, in order.
-
-    Args:
-        steps: What is to be submitted, by key.
-        needs: What a step waits for, by key.
-    """
-    left = dict(steps)
-    while left:
-        ready = [
-            step
-            for key, step in left.items()
-            if not any(step_key(other) in left for other in needs[key])
-        ]
-        stage = min(step.stage for step in ready)
-        level = [step for step in ready if step.stage == stage]
-        for step in level:
-            del left[step_key(step)]
-        yield level
+    """Part steps, by key, where the stage changes or one waits for another."""
+    level: dict[str, Step] = {}
+    for key, step in steps.items():
+        stage = next(iter(level.values()), step).stage
+        if step.stage != stage or any(step_key(other) in level for other in needs[key]):
+            yield list(level.values())
+            level = {}
+        level[key] = step
+    if level:
+        yield list(level.values())
 
 
 def group_steps(
@@ -107,21 +90,21 @@ def group_steps(
     for step in steps:
         before = [step_key(other) for other in needs[step_key(step)]]
         waits = sorted({task for key in before for task in under_way.get(key, ())})
-        together[tuple(waits), _asks(step)].append(step)
+        together[tuple(waits), step.gpus, step.reports].append(step)
     pairs: dict[tuple, dict[int, tuple[Step, ...]]] = defaultdict(dict)
     groups = []
-    for (waits, asks), alike in together.items():
+    for (waits, gpus, reports), alike in together.items():
         size = options.runs_per_job if alike[0].stage in PACKED_STAGES else 1
         tasks = _pack(alike, size)
-        loose = alike[0].reports or not packed.isdisjoint(waits)
-        if len(waits) == 1 and len(tasks) == 1 and not loose:
-            pairs[waits[0].job, asks][waits[0].task] = tasks[0]
+        shared = not packed.isdisjoint(waits)
+        if len(waits) == 1 and len(tasks) == 1 and not (reports or shared):
+            pairs[waits[0].job, gpus][waits[0].task] = tasks[0]
             continue
-        after = _after(alike[0], waits, packed)
-        to_see = _inputs_from_packed_tasks(alike, needs, under_way, packed)
-        for start in range(0, len(tasks), LARGEST_ARRAY):
-            part = tasks[start : start + LARGEST_ARRAY]
-            groups.append(Group(dict(enumerate(part)), after, to_see))
+        after = "afterany" if reports or shared else "afterok"
+        after = ":".join([after, *map(str, waits)]) if waits else ""
+        keys = [step_key(step) for step in alike] if shared and not reports else []
+        to_see = {key: needs[key] for key in keys}
+        groups.append(Group(dict(enumerate(tasks)), after, to_see))
     for (job, _), by_task in pairs.items():
         after = f"aftercorr:{job}"
         if len(by_task) == 1:
@@ -130,45 +113,11 @@ def group_steps(
     return groups
 
 
-def _asks(step: Step) -> tuple[str, int, int, bool]:
-    """What steps of one array have in common."""
-    kind = KIND_OF_STAGE.get(step.stage, "train")
-    return kind, step.gpus, step.nodes, step.reports
-
-
-def _after(step: Step, tasks: Sequence[TaskId], packed: Container[TaskId]) -> str:
-    """Write sbatch's --dependency: all must end well, or some must just end."""
-    words = defaultdict(list)
-    for task in tasks:
-        just_ends = step.reports or task in packed
-        words["afterany" if just_ends else "afterok"].append(str(task))
-    return ",".join(":".join([word, *found]) for word, found in words.items())
-
-
-def _inputs_from_packed_tasks(
-    steps: Sequence[Step], needs: Needs, under_way: UnderWay, packed: Set[TaskId]
-) -> dict[str, tuple[Step, ...]]:
-    """List the inputs that tasks of several steps make, by the reading step's key."""
-    found = {
-        step_key(step): tuple(
-            other
-            for other in needs[step_key(step)]
-            if not packed.isdisjoint(under_way.get(step_key(other), ()))
-        )
-        for step in steps
-        if not step.reports
-    }
-    return {key: others for key, others in found.items() if others}
-
-
 def _pack(steps: Sequence[Step], size: int) -> list[tuple[Step, ...]]:
     """Make tasks: several steps one task, or one step several tasks (its workers)."""
-    alone = [step for step in steps if step.workers > 1 or step.nodes > 1]
-    shared = [step for step in steps if step not in alone]
-    return [
-        *((step,) for step in alone for _ in range(step.workers)),
-        *(tuple(shared[n : n + size]) for n in range(0, len(shared), size)),
-    ]
+    if size > 1:
+        return [tuple(steps[n : n + size]) for n in range(0, len(steps), size)]
+    return [(step,) for step in steps for _ in range(step.workers)]
 
 
 def submit_all(
@@ -205,10 +154,9 @@ def submit_parts(
 
 def submit_group(group: Group, options: ClusterOptions, lock: int) -> tuple[Batch, int]:
     """Write the batch of a group and hand it to Slurm."""
-    first = group.first
+    first = next(iter(group.tasks.values()))[0]  # all ask for the same resources
     kind = KIND_OF_STAGE.get(first.stage, "train")
-    wanted = dict(options.commands.get(kind, {}))
-    wanted |= {"gpu": str(first.gpus), "num_nodes": str(first.nodes)}
+    wanted = {**options.commands.get(kind, {}), "gpu": str(first.gpus)}
     words = [*options.conf.command, *sbatch_options(options.conf, wanted)]
     batch = write_batch(options.root, group.tasks, options.max_restarts, group.needs)
     job = slurm.submit(

@@ -1,19 +1,14 @@
 """A batch: tasks that were handed to a cluster together, as a folder on disk.
 
-======================= ==============================================================
-``steps.json``          the steps of each task: what a job runs, as it was when queued
-``job.sh``              the script that the cluster starts, once a task
-``job_id``              the cluster's number of it
-``<task>.log``          what the task printed, and what the cluster said about it
-``<task>.json``         how the task stands: running, done or failed
-======================= ==============================================================
+``steps.json`` holds the steps of each task as they were when queued, ``job.sh`` starts
+a task, ``<task>.log`` is what it printed, ``<task>.json`` how it stands.
 
 The folder is complete before the batch is submitted, and the cluster's queue names
 ``job.sh``: whoever finds the job in the queue finds the steps. So nothing is lost, and
 nothing submitted twice, when the submitting process dies at any moment.
 """
 
-import hashlib
+import functools
 import json
 import os
 import shlex
@@ -25,12 +20,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from espnet_ext.errors import UserError
-from espnet_ext.jobs.step import Step, step_from_json, step_to_json
+from espnet_ext.jobs.step import Step, hash_json, step_from_json
 from espnet_ext.utils.atomic import atomic_write_text
 
 STEPS_FILE = "steps.json"
 SCRIPT = "job.sh"
-JOB_ID = "job_id"
 
 # What path.sh sets. Clusters start jobs with little of the submitter's environment
 # (ESPnet's slurm.conf: --export=PATH).
@@ -42,7 +36,7 @@ _ENVIRONMENT = (
 
 @dataclass(frozen=True)
 class Batch:
-    """Tasks of one submission."""
+    """Tasks of one submission; its folder never changes."""
 
     folder: Path  # where it lies, absolute
     tasks: Mapping[int, tuple[Step, ...]]  # by number; steps of one run side by side
@@ -73,8 +67,7 @@ def step_key(step: Step) -> str:
         "inputs": [os.path.abspath(item.path) for item in step.inputs],
         "products": step.products,
     }
-    text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hash_json(content)[:16]
 
 
 def unique(steps: Iterable[Step]) -> list[Step]:
@@ -91,23 +84,18 @@ def write_batch(
     """Write the folder of a batch below `root`; the arguments are as in `Batch`."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
     folder = Path(os.path.abspath(root)) / name
-    batch = Batch(
-        folder,
-        {number: tuple(steps) for number, steps in tasks.items()},
-        max_restarts,
-        {key: tuple(steps) for key, steps in (needs or {}).items()},
-    )
     content = {
         "max_restarts": max_restarts,
-        "tasks": {n: list(map(step_to_json, s)) for n, s in batch.tasks.items()},
-        "needs": {k: list(map(step_to_json, s)) for k, s in batch.needs.items()},
+        "tasks": {number: list(map(asdict, steps)) for number, steps in tasks.items()},
+        "needs": {key: list(map(asdict, s)) for key, s in (needs or {}).items()},
     }
     text = json.dumps(content, indent=1, default=str)
     atomic_write_text(folder / STEPS_FILE, text)
-    atomic_write_text(batch.script, _script(folder))
-    return batch
+    atomic_write_text(folder / SCRIPT, _script(folder))
+    return read_batch(folder)
 
 
+@functools.cache
 def read_batch(folder: Path) -> Batch:
     """Read what `write_batch` wrote.
 
@@ -118,36 +106,30 @@ def read_batch(folder: Path) -> Batch:
         content = json.loads((folder / STEPS_FILE).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{folder / STEPS_FILE}: no batch of jobs ({error})") from None
-    tasks = {
-        int(number): tuple(map(step_from_json, steps))
-        for number, steps in content["tasks"].items()
-    }
-    needs = {k: tuple(map(step_from_json, s)) for k, s in content["needs"].items()}
-    return Batch(folder, tasks, content["max_restarts"], needs)
+    tasks, needs = (
+        {key: tuple(map(step_from_json, steps)) for key, steps in content[part].items()}
+        for part in ("tasks", "needs")
+    )
+    numbered = {int(number): steps for number, steps in tasks.items()}
+    return Batch(folder, numbered, content["max_restarts"], needs)
 
 
 def _script(folder: Path) -> str:
     """Make the job's script; paths in the steps are relative to the present folder."""
-    exports = [
-        f"export {name}={shlex.quote(os.environ[name])}"
-        for name in _ENVIRONMENT
-        if name in os.environ
-    ]
-    return "\n".join(
-        [
-            "#!/usr/bin/env bash",
-            f"# Runs a task of {folder / STEPS_FILE}, by default the array's.",
-            "set -euo pipefail",
-            *exports,
-            # A warning of the time limit before Python listens ends nothing.
-            "trap '' USR1",
-            f"cd -- {shlex.quote(os.getcwd())}",
-            # exec: the cluster's signals reach Python, and nothing else.
-            f"exec {shlex.quote(sys.executable)} -m espnet_ext.jobs.step_process "
-            f'{shlex.quote(str(folder))} "${{1:-${{SLURM_ARRAY_TASK_ID}}}}"',
-            "",
-        ]
-    )
+    quote = shlex.quote
+    set_here = [name for name in _ENVIRONMENT if name in os.environ]
+    exports = [f"export {name}={quote(os.environ[name])}" for name in set_here]
+    # A warning of the time limit before Python listens ends nothing; by exec the
+    # cluster's signals reach Python, and nothing else.
+    return f"""#!/usr/bin/env bash
+# Runs a task of {folder / STEPS_FILE}, by default the array's.
+set -euo pipefail
+{chr(10).join(exports)}
+trap '' USR1
+cd -- {quote(os.getcwd())}
+exec {quote(sys.executable)} -m espnet_ext.jobs.step_process {quote(str(folder))} \\
+    "${{1:-${{SLURM_ARRAY_TASK_ID}}}}"
+"""
 
 
 @dataclass(frozen=True)

@@ -26,37 +26,25 @@ _LEFT_OUT = "espnet_ext.jobs"
 
 @functools.cache
 def code_digest(module: str, root: Path = ROOT) -> str:
-    """Digest a program and all that it imports of this package.
+    """Digest a program and all that it imports of this package (12 hex digits).
 
-    A process digests the code once, as it is when it first asks.
-
-    Args:
-        module: The program, e.g. ``espnet_ext.bin.ser_train``.
-        root: The folder that holds the package.
-
-    Returns:
-        12 hexadecimal digits (of sha256).
+    A process digests the code once, as it is when it first asks. `root` is the folder
+    that holds the package.
     """
     found: dict[str, str] = {}
     todo = [module]
     while todo:
         name = todo.pop()
-        path = _source_of(name, root)
-        if name in found or path is None or f"{name}.".startswith(f"{_LEFT_OUT}."):
+        if name in found or f"{name}.".startswith(f"{_LEFT_OUT}."):
+            continue
+        base = root.joinpath(*name.split("."))
+        path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+        if not path.is_file():  # a class or function
             continue
         found[name], imported = _read(path)
         todo += imported
     text = json.dumps(sorted(found.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-@functools.cache
-def _source_of(module: str, root: Path) -> Path | None:
-    base = root.joinpath(*module.split("."))
-    for path in (base.with_name(f"{base.name}.py"), base / "__init__.py"):
-        if path.is_file():
-            return path
-    return None
 
 
 @functools.cache

@@ -9,23 +9,22 @@ from espnet_ext.jobs.step import Evidence, Step, is_done, runs_of
 
 
 def prerequisites(steps: Sequence[Step]) -> dict[str, tuple[Step, ...]]:
-    """List for each step the earlier ones that it must wait for.
+    """List for each step the earlier ones that it must wait for, by its key.
 
-    Only the nearest: what they wait for themselves is left out.
-
-    Args:
-        steps: A plan, in an order in which it can run.
-
-    Returns:
-        Steps by the key of the one that waits.
+    Only the nearest: what they wait for themselves is left out. `steps` are in an
+    order in which they can run.
     """
     made: dict[Path, list[Step]] = defaultdict(list)  # earlier steps by output
     before: dict[str, set[str]] = {}  # all that a step waits for, by key
     nearest: dict[str, tuple[Step, ...]] = {}
     for step in steps:
+        read = [item.path for item in step.inputs]
+        for item in step.inputs:
+            if item.evidence is Evidence.RUNS:
+                read += [s.output for run in runs_of(step, item).values() for s in run]
         direct = {
             step_key(other): other
-            for path in read_by(step)
+            for path in read
             for folder in (path, *path.parents)
             for other in made.get(folder, ())
         }
@@ -35,16 +34,6 @@ def prerequisites(steps: Sequence[Step]) -> dict[str, tuple[Step, ...]]:
         nearest[key] = tuple(s for k, s in direct.items() if k not in implied)
         made[step.output].append(step)
     return nearest
-
-
-def read_by(step: Step) -> list[Path]:
-    """List what a step reads: files, folders, and the outputs of runs it reports on."""
-    paths = []
-    for item in step.inputs:
-        paths.append(item.path)
-        if item.evidence is Evidence.RUNS:
-            paths += [s.output for run in runs_of(step, item).values() for s in run]
-    return paths
 
 
 def unfinished(

@@ -12,30 +12,27 @@ same one (see `guard`).
 
 import importlib
 import os
-import resource
 import selectors
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO, TextIO
-
-from tqdm import tqdm
+from functools import partial
+from typing import BinaryIO
 
 from espnet_ext.errors import UserError
 from espnet_ext.jobs import child as child_process
-from espnet_ext.jobs.gpus import hidden_gpus
-from espnet_ext.jobs.guard import Guard, guarding
+from espnet_ext.jobs.guard import guard
 from espnet_ext.jobs.lock import acquire
-from espnet_ext.jobs.memory import format_size
+from espnet_ext.jobs.machine import format_size, hidden_gpus
 from espnet_ext.jobs.progress import EpochProgress
 from espnet_ext.jobs.step import Status, Step, set_aside, status
 
 LOG_TAIL = 15
 LOG_HEADER = "# Started at "
+KEPT = "What was finished is kept: put it right and start the same command again."
 
 
 @dataclass
@@ -43,20 +40,12 @@ class Child:
     """A step that is running."""
 
     step: Step
-    pid: int
-    pipe: int
+    pid: int  # of its guard
+    pipe: int  # what it prints
     log: BinaryIO
     slot: int
-    progress: EpochProgress | None = None
+    progress: EpochProgress | None  # of a training
     started: float = field(default_factory=time.monotonic)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A step that did not end well, and how it ended."""
-
-    step: Step
-    how: str
 
 
 def run_steps(
@@ -94,9 +83,9 @@ def run_steps(
         with hidden_gpus():
             for module in sorted({name for step in forked for name in step.preload}):
                 importlib.import_module(module)
-    failed = _run(todo, min(jobs, len(todo)), gpus, patience, memory)
-    if failed:
-        raise UserError(_describe_failures(failed))
+    failures = _run(todo, min(jobs, len(todo)), gpus, patience, memory)
+    if failures:
+        raise UserError("\n".join([*failures.values(), KEPT]))
     return todo
 
 
@@ -106,64 +95,43 @@ def _run(
     gpus: Sequence[str],
     patience: float,
     memory: int | None,
-) -> dict[str, Failure]:
-    """Keep `jobs` children busy until all steps have ended; return those that failed.
-
-    The arguments are as in `run_steps`.
-    """
+) -> dict[str, str]:
+    """Keep `jobs` children busy until all have ended; return texts of failures."""
     waiting = list(todo)
     slots = list(range(jobs))
-    failed: dict[str, Failure] = {}
+    failures: dict[str, str] = {}
     alone = len(todo) == 1 or jobs == 1
-    with (
-        selectors.DefaultSelector() as selector,
-        _no_tqdm_thread(),
-        guarding() as guard,
-    ):
-        running: dict[int, Child] = {}
+    running: dict[int, Child] = {}
+    with selectors.DefaultSelector() as selector:
         try:
             while waiting or running:
                 while waiting and slots and _fits(waiting[0], running, memory):
                     step = waiting.pop(0)
                     try:
-                        lock = acquire(step, patience)
+                        child = _start(step, slots[0], gpus, patience)
                     except UserError as error:
                         append_to_log(step, f"error: {error}")
-                        failed[step.name] = Failure(step, "failed")
+                        failures[step.name] = describe_failure(step, "failed")
                         continue
-                    slot = slots.pop(0)
-                    with lock:
-                        if status(step) is Status.DONE:
-                            print(f"  {step.name}: finished in the meantime")
-                            slots.append(slot)
-                            continue
-                        child = _start(step, lock, slot, gpus, guard)
-                    if child.step.epochs:
-                        child.progress = EpochProgress(
-                            child.step.name, child.step.epochs, slot
-                        )
-                    selector.register(child.pipe, selectors.EVENT_READ, child)
-                    running[child.pid] = child
-                events = selector.select(timeout=1.0)
-                _end_what_is_left_behind(running.values(), guard)
-                for key, _ in events:
+                    if child is not None:
+                        del slots[0]
+                        running[child.pid] = child
+                        selector.register(child.pipe, selectors.EVENT_READ, child)
+                for key, _ in selector.select() if running else ():
                     child = key.data
-                    data = os.read(child.pipe, 65536)
-                    if data:
-                        _forward(child, data, echo=alone and child.progress is None)
+                    if data := os.read(child.pipe, 65536):
+                        _forward(child, data, echo=alone)
                         continue
                     selector.unregister(child.pipe)
                     del running[child.pid]
                     slots.append(child.slot)
-                    how = _finish(child, guard)
-                    if how:
-                        failed[child.step.name] = Failure(child.step, how)
+                    if how := _finish(child):
+                        failures[child.step.name] = describe_failure(child.step, how)
         finally:
             for pid in running:  # an interrupt: nobody will wait for them
-                with suppress(ProcessLookupError):
-                    os.killpg(pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGTERM)
                 os.waitpid(pid, 0)
-    return failed
+    return failures
 
 
 def _fits(step: Step, running: Mapping[int, Child], bound: int | None) -> bool:
@@ -181,17 +149,6 @@ def _fits(step: Step, running: Mapping[int, Child], bound: int | None) -> bool:
     return True
 
 
-@contextmanager
-def _no_tqdm_thread() -> Iterator[None]:
-    """Keep tqdm from starting its monitor thread: the parent forks."""
-    before = tqdm.monitor_interval
-    tqdm.monitor_interval = 0
-    try:
-        yield
-    finally:
-        tqdm.monitor_interval = before
-
-
 def append_to_log(step: Step, text: str) -> None:
     """Add a line to what a step has printed."""
     step.log.parent.mkdir(parents=True, exist_ok=True)
@@ -199,43 +156,41 @@ def append_to_log(step: Step, text: str) -> None:
         log.write(f"{text}\n")
 
 
-def _start(
-    step: Step, lock: TextIO, slot: int, gpus: Sequence[str], guard: Guard
-) -> Child:
-    """Start the child, which keeps the lock when this process has closed it."""
-    _make_room(step)
-    now = time.strftime("%F %T")
-    append_to_log(step, f"{LOG_HEADER}{now}: {shlex.join(step.command())}")
-    log = open(step.log, "ab")  # noqa: SIM115 (closed in _finish)
-    reader, writer = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setpgid(0, 0)
-            os.close(reader)
-            guard.close()
-            gpu = gpus[slot % len(gpus)] if gpus else None
-            child_process.become(step, lock, writer, gpu)
-        finally:
-            os._exit(1)
-    with suppress(PermissionError, ProcessLookupError):  # it has done so itself
-        os.setpgid(pid, pid)
-    guard.hold(pid, lock)
-    os.close(writer)
-    return Child(step, pid, reader, log, slot)
+def _start(step: Step, slot: int, gpus: Sequence[str], patience: float) -> Child | None:
+    """Start the child, which then holds the lock; None if the step is finished by now.
 
-
-def _make_room(step: Step) -> None:
-    """Set work of other settings aside, and say so."""
-    if step.keeps_partial_work and status(step) is Status.CHANGED:
-        place = set_aside(step)
-        if place is not None:
+    Raises:
+        UserError: Another process writes the step's output.
+    """
+    with acquire(step, patience) as lock:
+        if status(step) is Status.DONE:
+            print(f"  {step.name}: finished in the meantime")
+            return None
+        if step.keeps_partial_work and status(step) is Status.CHANGED:
+            place = set_aside(step)
             print(
                 f"  {step.name}: its inputs or settings have changed;"
                 f" the earlier work is kept in {place}"
             )
+        now = time.strftime("%F %T")
+        append_to_log(step, f"{LOG_HEADER}{now}: {shlex.join(step.command())}")
+        reader, writer = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        driver = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.close(reader)
+                gpu = gpus[slot % len(gpus)] if gpus else None
+                become = partial(child_process.become, step, lock, writer, gpu)
+                guard(driver, writer, become)
+            finally:
+                os._exit(1)
+    os.close(writer)
+    log = open(step.log, "ab")  # noqa: SIM115 (closed in _finish)
+    progress = EpochProgress(step.name, step.epochs) if step.epochs else None
+    return Child(step, pid, reader, log, slot, progress)
 
 
 def _forward(child: Child, data: bytes, *, echo: bool) -> None:
@@ -252,67 +207,44 @@ def _forward(child: Child, data: bytes, *, echo: bool) -> None:
         sys.stdout.flush()
 
 
-def _end_what_is_left_behind(children: Iterable[Child], guard: Guard) -> None:
-    """Kill what children that have ended started: it keeps their pipes open."""
-    for child in children:
-        if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            guard.release(child.pid)
-
-
-def _finish(child: Child, guard: Guard) -> str:
+def _finish(child: Child) -> str:
     """Collect an ended child; return how it failed, or nothing."""
     os.close(child.pipe)
     child.log.close()
-    # While the child is not yet collected, no other process group can have its number.
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    guard.release(child.pid)
     _, wait_status, used = os.wait4(child.pid, 0)
-    if child.progress is not None:
-        child.progress.close()
     code = os.waitstatus_to_exitcode(wait_status)
     seconds = time.monotonic() - child.started
+    memory = format_size(used.ru_maxrss * 1024)  # the largest process at its largest
+    name = child.step.name
     if code == 0:
-        memory = format_size(_peak(used))
-        tqdm.write(f"  {child.step.name}: done in {seconds:.0f} s, {memory} of memory")
+        print(f"  {name}: done in {seconds:.0f} s, {memory} of memory", flush=True)
         return ""
     how = f"failed (status {code})"
-    if code < 0:
-        how = f"was killed by signal {-code}"
-    if code == -signal.SIGKILL:
-        how = (
-            f"was killed, maybe out of memory (it had {format_size(_peak(used))}): "
-            + _advice(os.environ)
-        )
-    if code < 0:
-        append_to_log(child.step, f"error: {child.step.name} {how}")
-    tqdm.write(f"  {child.step.name}: after {seconds:.0f} s {how}")
+    if code > 128:  # see `guard`
+        how = f"was killed by signal {code - 128}"
+    if code == 128 + signal.SIGKILL:
+        advice = "lower --nj or --max_mem, or say with --mem how much a process needs"
+        if "SLURM_JOB_ID" in os.environ:
+            advice = "raise --mem, here or in cmd.sh, or lower --runs_per_job"
+        how = f"was killed, maybe out of memory (it had {memory}): {advice}"
+    if code > 128:
+        append_to_log(child.step, f"error: {name} {how}")
+    print(f"  {name}: after {seconds:.0f} s {how}", flush=True)
     return how
 
 
-def _advice(environment: Mapping[str, str]) -> str:
-    """Say what to do when memory was too little."""
-    if "SLURM_JOB_ID" in environment:
-        return "raise --mem, here or in cmd.sh, or lower --runs_per_job"
-    return "lower --nj or --max_mem, or say with --mem how much a process needs"
-
-
-def _peak(used: resource.struct_rusage) -> int:
-    """Memory of the child's largest process at its largest, in bytes."""
-    return used.ru_maxrss * 1024
-
-
 def last_output(step: Step) -> str:
-    """What the step printed when it ran last."""
-    text = step.log.read_text(encoding="utf-8", errors="replace")
-    return text.rpartition(LOG_HEADER)[2].partition("\n")[2]
+    """What the step printed when it ran last; empty if it has no log."""
+    try:
+        text = step.log.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    _, header, last = text.rpartition(LOG_HEADER)
+    return last.partition("\n")[2] if header else text
 
 
-def _describe_failures(failed: Mapping[str, Failure]) -> str:
-    parts = []
-    for name, failure in failed.items():
-        log = os.path.abspath(failure.step.log)
-        lines = last_output(failure.step).splitlines()
-        tail = "\n".join(f"    {line}" for line in lines[-LOG_TAIL:])
-        parts.append(f"{name} {failure.how}; the end of {log}:\n{tail}")
-    done = "What was finished is kept: put it right and start the same command again."
-    return "\n".join([*parts, done])
+def describe_failure(step: Step, how: str) -> str:
+    """Say how a step failed, with the end of its log."""
+    lines = last_output(step).splitlines()[-LOG_TAIL:]
+    head = f"{step.name} {how}; the end of {os.path.abspath(step.log)}:"
+    return "\n".join([head, *(f"    {line}" for line in lines)])

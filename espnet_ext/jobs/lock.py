@@ -27,12 +27,8 @@ def acquire(step: Step, patience: float = 1.0) -> TextIO:
     """Take the right to write the step's output; closing the stream gives it back.
 
     Forked children hold it too, until the last of them has closed it. Several workers
-    of one step hold it together.
-
-    Args:
-        step: The step that is about to run.
-        patience: Seconds to wait for another holder: a look by `holder` takes a
-            moment, and a job that is being killed on a failed node takes longer.
+    of one step hold it together. `patience` is in seconds: a look by `holder` takes a
+    moment, and a job that is being killed on a failed node takes longer.
 
     Raises:
         UserError: If another run holds it all that time.
@@ -42,19 +38,23 @@ def acquire(step: Step, patience: float = 1.0) -> TextIO:
     stream = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (the caller's to close)
     kind = fcntl.LOCK_SH if step.workers > 1 else fcntl.LOCK_EX
     deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(stream, kind | fcntl.LOCK_NB)
-            return stream
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                break
-            time.sleep(_POLL_SECONDS)
-    stream.close()
-    raise UserError(
-        f"{step.output} is being written by {holder(step) or 'another process'}; wait "
-        "for it or stop it first"
-    )
+    while not _taken(stream, kind):
+        if time.monotonic() >= deadline:
+            stream.close()
+            raise UserError(
+                f"{step.output} is being written by "
+                f"{holder(step) or 'another process'}; wait for it or stop it first"
+            )
+        time.sleep(_POLL_SECONDS)
+    return stream
+
+
+def _taken(stream: TextIO, kind: int) -> bool:
+    try:
+        fcntl.flock(stream, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sign(stream: TextIO) -> None:
@@ -72,8 +72,7 @@ def finishing(step: Step) -> Iterator[None]:
     Each worker writes the index of what they made together, and then the step's record
     of it: the last record must be of the last index.
     """
-    path = lock_path(step).with_suffix(".finish")
-    with open(path, "a") as stream:
+    with open(lock_path(step).with_suffix(".finish"), "a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
@@ -86,8 +85,6 @@ def holder(step: Step) -> str | None:
     except OSError:
         return None
     with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return stream.read().strip() or "another process"
-        return None
+        if _taken(stream, fcntl.LOCK_EX):
+            return None
+        return stream.read().strip() or "another process"

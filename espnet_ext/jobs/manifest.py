@@ -13,10 +13,7 @@ def complete_manifest(args: argparse.Namespace) -> None:
     """Fill in folds, class map and models; the manifest is read, and checked, for it.
 
     Without ``--labels`` a class map of the emotions that occur is written beside the
-    data directory.
-
-    Args:
-        args: The options; changed.
+    data directory, if anything runs.
 
     Raises:
         UserError: The manifest is malformed, or options contradict it.
@@ -36,8 +33,7 @@ def complete_manifest(args: argparse.Namespace) -> None:
         raise UserError("--attribute_scale: the lowest value comes first")
     default = "labels" not in args.given
     labels = args.datadir / f"{name}.yaml"
-    if not default:
-        labels = config_path("labels", args.labels)
+    labels = labels if default else config_path("labels", args.labels)
     scale = args.attribute_scale and tuple(args.attribute_scale)
     found = read_manifest(
         args.manifest,
@@ -46,14 +42,15 @@ def complete_manifest(args: argparse.Namespace) -> None:
             columns=parse_columns(args.columns),
             root=args.corpus_root and Path(args.corpus_root),
             attribute_scale=scale,
+            seed=args.fold_seed,
             shared_speakers=args.shared_speakers,
             check_files=False,  # stage 1 looks for them
-            class_of=None if default else classes_of(labels, name).get,
+            class_of=None if default else classes_of(labels, name),
         ),
     )
     for note in found.reading.notes:
         print(note)
-    if default:
+    if default and not (args.dry_run or args.status or args.print_config):
         write_class_map(found, name, labels)
     args.labels = str(labels)
     args.scheme = name
@@ -91,4 +88,5 @@ def _check_labels(path: Path, labelled: Mapping[str, bool]) -> None:
 def manifest_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options of ``ser_prepare`` that say how a manifest is read."""
     names = ("columns", "attribute_scale", "shared_speakers")
-    return {name: getattr(args, name) for name in names if getattr(args, name)}
+    found = {name: getattr(args, name) for name in names if getattr(args, name)}
+    return found | ({"seed": args.fold_seed} if args.fold_seed else {})

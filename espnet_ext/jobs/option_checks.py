@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -24,18 +25,16 @@ _NOT_OF_TABLES = (
 _OF_TABLES = ("preset", "seeds", "root", "home")
 
 _SMALLEST = {
-    **dict.fromkeys(("ngpu", "seed", "mini_seed", "max_restarts"), 0),
-    **dict.fromkeys(("nj", "num_nodes", "extract_jobs", "runs_per_job"), 1),
+    **dict.fromkeys(("ngpu", "seed", "fold_seed", "mini_seed", "max_restarts"), 0),
+    **dict.fromkeys(("nj", "extract_jobs", "runs_per_job"), 1),
     **dict.fromkeys(("seeds", "resamples"), 1),
 }
 
 
 def complete(args: argparse.Namespace, places: Mapping[str, str]) -> None:
-    """Fill in what other options and db.sh say.
+    """Fill in what other options and db.sh say (`places`: its variables).
 
-    Args:
-        args: The options; changed. `root` then holds every corpus whose place is known.
-        places: The variables of db.sh, ``IEMOCAP`` and so on.
+    `args.root` then holds every corpus whose place is known.
 
     Raises:
         UserError: Options contradict each other.
@@ -103,16 +102,12 @@ def _complete_part(args: argparse.Namespace) -> None:
 
 def chosen_stages(args: argparse.Namespace) -> list[int]:
     """List the stages that were asked for."""
-    skipped = {
-        stage
-        for name, stages in SKIPPED.items()
-        if getattr(args, f"skip_{name}")
-        for stage in stages
-    }
+    parts = [part for name, part in SKIPPED.items() if getattr(args, f"skip_{name}")]
     return [
         stage
         for stage in STAGES
-        if args.stage <= stage <= args.stop_stage and stage not in skipped
+        if args.stage <= stage <= args.stop_stage
+        and not any(stage in part for part in parts)
     ]
 
 
@@ -128,44 +123,36 @@ def check_arguments(args: argparse.Namespace) -> None:
         UserError: Names the option.
     """
     _check_characters(args)
+    bounds = f"--stage {args.stage} --stop_stage {args.stop_stage}"
     if not 1 <= args.stage <= args.stop_stage <= max(STAGES):
         raise UserError(
-            f"--stage {args.stage} --stop_stage {args.stop_stage}: stages go from 1 to "
-            f"{max(STAGES)}, the first not after the last"
+            f"{bounds}: stages go from 1 to {max(STAGES)}, the first not after the last"
         )
     left_out = forced_stages(args) - set(chosen_stages(args))
     if left_out:
-        raise UserError(
-            f"--force {min(left_out)}: --stage {args.stage} --stop_stage "
-            f"{args.stop_stage} leave that stage out"
-        )
-    for name, bound in _SMALLEST.items():
-        value = getattr(args, name)
-        if value is not None and value < bound:
-            raise UserError(f"--{name} {value}: at least {bound} is needed")
+        raise UserError(f"--force {min(left_out)}: {bounds} leave that stage out")
     if not 0 < args.mini_scale < math.inf:
         raise UserError(f"--mini_scale {args.mini_scale}: a factor above 0 is needed")
-    lengths = clip_lengths(args)
-    if lengths is not None and not 0 <= lengths[0] < lengths[1]:
+    shortest, longest = clip_lengths(args) or (0, math.inf)
+    if not 0 <= shortest < longest:
         raise UserError(
             f"--min_seconds {args.min_seconds} --max_seconds {args.max_seconds}: no "
             "clip is left"
         )
-    if args.num_nodes > 1 and args.cmd_backend != "slurm":
-        raise UserError(
-            f"--num_nodes {args.num_nodes} needs cmd_backend=slurm (see cmd.sh)"
-        )
+    if args.cmd_backend not in (None, "local", "slurm"):
+        raise UserError(f"cmd_backend={args.cmd_backend}: there are local and slurm")
+    for name, bound in _SMALLEST.items():
+        value = getattr(args, name)
+        if value is not None and value < bound:
+            raise UserError(f"--{name} {value}: at least {bound} is needed")
+    names, why = _OF_TABLES, "belongs to --table (of a corpus: --corpus_root)"
     if args.table is not None:
-        _refuse(args, _NOT_OF_TABLES, "a table's YAML says that itself; leave it out")
-    else:
-        _refuse(args, _OF_TABLES, "belongs to --table (of a corpus: --corpus_root)")
-        _check_names(args)
-
-
-def _refuse(args: argparse.Namespace, names: Iterable[str], why: str) -> None:
+        names, why = _NOT_OF_TABLES, "a table's YAML says that itself; leave it out"
     for name in names:
         if name in args.given:
             raise UserError(f"--{name}: {why}")
+    if args.table is None:
+        _check_names(args)
 
 
 def clip_lengths(args: argparse.Namespace) -> tuple[float, float] | None:
@@ -181,18 +168,10 @@ def _check_names(args: argparse.Namespace) -> None:
     for name in ("corpus", "scheme"):
         if getattr(args, name) is None:
             raise UserError(f"--{name} is missing (or --table)")
-    from espnet_ext.corpora.labels import load_class_map  # late: not for --help
-
-    if args.manifest is None:
+    if args.manifest is None:  # one has been read with its class map
         _check_scheme(args)
-    for kind in ("labels", "features"):
-        _check_config(kind, config_path(kind, getattr(args, kind)))
-    labels = load_class_map(config_path("labels", args.labels))
-    if args.corpus not in labels.corpora:
-        raise UserError(
-            f"--labels {args.labels}: is no class map of {args.corpus}, but of "
-            + ", ".join(labels.corpora)
-        )
+        _check_labels(args)
+    _check_config("features", config_path("features", args.features))
     for path in training_yamls(args):
         _check_config("model", path)
     if args.print_config is not None:
@@ -225,6 +204,19 @@ def _check_scheme(args: argparse.Namespace) -> None:
             raise UserError(f"--fold {fold}: {args.scheme} has folds 1 to {folds}")
 
 
+def _check_labels(args: argparse.Namespace) -> None:
+    from espnet_ext.corpora.labels import load_class_map  # late: not for --help
+
+    path = config_path("labels", args.labels)
+    _check_config("labels", path)
+    labels = load_class_map(path)
+    if args.corpus not in labels.corpora:
+        raise UserError(
+            f"--labels {args.labels}: is no class map of {args.corpus}, but of "
+            + ", ".join(labels.corpora)
+        )
+
+
 def training_yamls(args: argparse.Namespace) -> list[Path]:
     """List the training YAMLs: the user's own, or those of the models."""
     return args.train_config or [Path("conf", f"train_{m}.yaml") for m in args.model]
@@ -243,35 +235,27 @@ def _check_characters(args: argparse.Namespace) -> None:
 
     Blanks, quotes, UTF-8 and any other punctuation do no harm.
     """
-    words: dict[str, Iterable[object]] = {"this folder": [Path.cwd()]}
+    values: dict[str, Iterable[object]] = {"this folder": [Path.cwd()]}
     for name, value in vars(args).items():
         several = value.values() if isinstance(value, dict) else value
-        words[f"--{name}"] = several if isinstance(value, list | dict) else [value]
-    for option, values in words.items():
-        for value in map(str, values):
-            if "\n" in value or "\r" in value:
-                raise UserError(
-                    f"{option} {value!r}: holds a line break, at which lists of files "
-                    "part; choose another name"
-                )
-            if any("\ud800" <= character <= "\udfff" for character in value):
-                raise UserError(
-                    f"{option} {value!a}: is not UTF-8, which lists of files are; "
-                    "rename it, or give it a link with another name"
-                )
-    names = {
-        "--dumpdir": [args.dumpdir],
-        "--home": args.home.values(),
+        values[f"--{name}"] = several if isinstance(value, list | dict) else [value]
+    in_triples = {
+        **{"--dumpdir": [args.dumpdir], "--home": args.home.values()},
         "--labels": [Path(args.labels).stem],
         "--features": [Path(args.features).stem],
     }
-    for option, values in names.items():
-        for value in map(str, values):
-            if "," in value:
-                raise UserError(
-                    f"{option} {value}: holds a comma, at which ESPnet parts `path,"
-                    "name,type`; choose another name, or give it a link with one"
-                )
+    for options, pattern, why in (
+        (values, "[\n\r]", "holds a line break, at which lists of files part"),
+        (values, "[\ud800-\udfff]", "is not UTF-8, which lists of files are"),
+        (in_triples, ",", "holds a comma, at which ESPnet parts `path,name,type`"),
+    ):
+        for option, found in options.items():
+            for value in map(str, found):
+                if re.search(pattern, value):
+                    raise UserError(
+                        f"{option} {value!r}: {why}; choose another name, or give it a "
+                        "link with one"
+                    )
 
 
 def check_outputs(recipes: Iterable[Recipe]) -> None:

@@ -10,8 +10,7 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,10 +18,100 @@ from espnet_ext.errors import UserError
 from espnet_ext.jobs.stages import MODELS, STAGES
 from espnet_ext.utils.arguments import boolean
 
-EPILOG = "stages:\n" + "\n".join(f"  {n}  {what}" for n, what in STAGES.items())
+# An option a line: NAME: KIND = DEFAULT, two blanks, its help. `...` takes several
+# values; `a|b` are the choices. A default that the help does not show itself, in
+# brackets at its end, is added there.
+OPTIONS = f"""
+which stages
+  stage: int = 1  first stage
+  stop_stage: int = {max(STAGES)}  last stage
+  skip_data_prep: boolean = false  leave stages 1 to 4 out
+  skip_train: boolean = false  leave stage 5 out
+  skip_eval: boolean = false  leave stages 6 and 7 out
+  dry_run: boolean = false  print the plan and its commands only
+  force: STAGE...  make these stages again although they are finished (5, 5 7, 5-7);
+      trainings and features are kept beside
 
-# The folders that a recipe writes to.
-OUTPUTS = ("datadir", "dumpdir", "expdir")
+what is trained
+  model: NAME...  models by the name of their YAML, conf/train_NAME.yaml [all five]
+  train_config: YAML...  training YAMLs of your own, in place of --model
+  corpus_overlay: YAML  settings merged over the YAMLs of --model: what the corpus
+      changes
+  overlay: YAML  settings merged over each training YAML (conf/mini.yaml)
+  seed: int = 0  seed of the training
+  print_config: NAME  print a model's whole training YAML, and the file of each key; do
+      nothing
+
+a whole table (says itself what and on what)
+  table: CONFIG  1, 2, 3, sanity, or a YAML of your own (conf/tables/README.md)
+  preset: NAME = paper  whose settings: paper or released
+  seeds: int  seeds of each training, from 0 on [as in the YAML]
+  root: CORPUS=DIR...  the folders of a table's corpora [as in db.sh]
+  home: CORPUS=DIR...  recipes whose data and features a table uses [this one]
+
+on what
+  corpus: NAME  iemocap, msp_podcast, ...; from the top folder a recipe, egs2/NAME
+  corpus_root: DIR  the corpus' folder as distributed [as in db.sh]
+  scheme: NAME  how the corpus is split
+  fold: int*  folds of the scheme
+  min_seconds: float  leave shorter clips out of train and valid, never of test [none]
+  max_seconds: float  leave longer clips out of train and valid, never of test [none]
+  labels: CONFIG = paper5  class map: a YAML, or NAME of conf/labels/NAME.yaml
+  features: CONFIG = hubert_large  feature config: a YAML, or NAME of
+      conf/features/NAME.yaml
+  upstream: UPSTREAM  upstream checkpoint in place of the feature config's
+  on_bad_audio: fail|skip = fail  recordings that the extraction cannot use: extract all
+      others and stop, or leave them out
+  part: iemocap|msp_podcast  which built-in corpus
+  mini_seed: int  generate --corpus_root, a built-in corpus, with this seed
+  mini_scale: float = 1  factor on its size
+
+a corpus of your own
+  manifest: FILE  csv, tsv or jsonl with a row for each recording, or a folder of
+      another format (espnet_ext/corpora/README.md); --corpus is then a name for it,
+      and --corpus_root what its paths are relative to [its folder]
+  columns: THEIRS=OURS...  names of its columns
+  attribute_scale: LOW,HIGH  lowest and highest possible valence, arousal and dominance
+  shared_speakers: boolean = false  whether a speaker may be in two parts of the given
+      split
+  fold_seed: int = 0  seed of folds that are drawn
+
+a corpus that fetches itself
+  download: boolean = false  fetch --corpus emodb, ravdess, crema_d or meld into
+      --corpus_root (downloads/CORPUS) if it is not there
+  accept_license: boolean = false  whether its licence is accepted; asked for otherwise
+
+how and where
+  cmd_backend: NAME  local or slurm [as in cmd.sh]
+  status: boolean = false  print how each step stands: queued, running, done, failed; do
+      nothing
+  nj: int  processes at a time [the number of CPUs]; with slurm the CPUs of a job,
+      --num_threads in cmd.sh
+  ngpu: int = 0  GPUs of one run
+  extract_jobs: int = 1  processes (with slurm: jobs) that fill the feature store
+      together
+  runs_per_job: int = 1  small trainings (and inferences) that share a GPU, with slurm a
+      job
+  mem: SIZE  memory that one process (with slurm: a job) needs, like 4G [as in cmd.sh;
+      here 1G on built-in corpora]
+  max_mem: SIZE  memory that all processes on this machine may need together [90 %% of
+      what is free]
+  max_restarts: int = 20  how often Slurm may start a job again after preemption, a
+      failed node or the time limit
+  wait: boolean = true  with slurm: watch until all has ended, or leave once it is
+      queued
+  datadir: DIR = data  where data directories go
+  dumpdir: DIR = dump  where features and sets go
+  expdir: DIR = exp  where trainings and results go
+  resamples: int  bootstrap resamples [1000; of a table 10000]
+  paths_from: HERE  where relative paths behind this option are meant from; run.sh
+      gives it
+"""
+_OPTION = re.compile(
+    r"^  (?P<name>\w+): (?P<kind>\S+?)(?P<several>\.\.\.|\*)?(?: = (?P<default>\S+))?"
+    r"  (?P<help>.*(?:\n      .*)*)",
+    re.MULTILINE,
+)
 
 
 # ---- Values
@@ -45,7 +134,7 @@ def memory(value: str) -> str:
     Raises:
         argparse.ArgumentTypeError: It is none, or less than a process needs to start.
     """
-    from espnet_ext.jobs.memory import parse_size
+    from espnet_ext.jobs.machine import parse_size
 
     try:
         size = parse_size(text(value))
@@ -54,64 +143,6 @@ def memory(value: str) -> str:
     if size < 2**20:
         raise argparse.ArgumentTypeError(f"{value} is less than 1M")
     return value
-
-
-def as_path(value: str, base: Path | None) -> Path:
-    """Say which file is meant: from `base`, in words that are valid in this folder.
-
-    Links and ``..`` are left to the file system, which reads them as `ls` does. What
-    lies below this folder is named from here, so that one place has one spelling.
-
-    Args:
-        value: A path; ``~`` is the home folder, which shells leave in ``--name=~/x``.
-        base: Where a relative path is meant from; None: from here, as it is.
-    """
-    path = Path(value).expanduser()
-    if base is None:
-        return path
-    path, here = base / path, Path.cwd()
-    if ".." not in path.parts and path.is_relative_to(here):
-        return path.relative_to(here)
-    return path
-
-
-def is_config_file(value: str) -> bool:
-    """Tell the path of a config from the name of one in conf."""
-    return value.endswith((".yaml", ".yml"))
-
-
-def as_config(value: str, base: Path | None) -> str:
-    """Take a name (``paper5``) or the path of a YAML."""
-    return str(as_path(value, base)) if is_config_file(value) else value
-
-
-def config_path(kind: str, name: str) -> Path:
-    """Find a config by its name (``paper5``) or by its path."""
-    return Path(name) if is_config_file(name) else Path("conf", kind, f"{name}.yaml")
-
-
-def table_path(name: str, conf: Path) -> Path:
-    """Find a table's YAML by its name (``1``, ``sanity``) or by its path."""
-    stem = f"table{name}" if name.isdigit() else name
-    return Path(name) if is_config_file(name) else conf / "tables" / f"{stem}.yaml"
-
-
-def as_upstream(value: str, base: Path | None) -> str:
-    """Take the folder of an upstream, or the name of one (``facebook/...``)."""
-    path = as_path(value, base)
-    return str(path) if path.exists() or value.startswith((".", "/", "~")) else value
-
-
-def as_place(value: str, base: Path | None) -> dict[str, Path]:
-    """Take ``CORPUS=DIR``.
-
-    Raises:
-        argparse.ArgumentTypeError: It has not that form.
-    """
-    corpus, equals, folder = value.partition("=")
-    if not (corpus and equals and folder):
-        raise argparse.ArgumentTypeError(f"{value!r} is not CORPUS=DIR")
-    return {corpus: as_path(folder, base)}
 
 
 def parse_stages(text: str) -> set[int]:
@@ -125,20 +156,27 @@ def parse_stages(text: str) -> set[int]:
     return set(stages)
 
 
-# Those that depend on where the user stands.
-PATH_READERS = (as_path, as_config, as_upstream, as_place)
+def is_config_file(value: str) -> bool:
+    """Tell the path of a config from the name of one in conf."""
+    return value.endswith((".yaml", ".yml"))
 
 
-class PathAction(argparse.Action):
-    """Stores paths as they are meant: from the latest ``--paths_from``.
+def config_path(kind: str, name: str) -> Path:
+    """Find a config by its name (``paper5``) or by its path."""
+    return Path(name) if is_config_file(name) else Path("conf", kind, f"{name}.yaml")
 
-    Several ``CORPUS=DIR`` are one mapping, to which each use of the option adds.
-    """
 
-    def __init__(self, *args: Any, read: Callable[..., Any], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.type = text
-        self.read = read
+def table_path(name: str, conf: Path) -> Path:
+    """Find a table's YAML by its name (``1``, ``sanity``) or by its path."""
+    stem = f"table{name}" if name.isdigit() else name
+    return Path(name) if is_config_file(name) else conf / "tables" / f"{stem}.yaml"
+
+
+# ---- The parser
+
+
+class AddPlaces(argparse.Action):
+    """Several ``CORPUS=DIR`` are one mapping, to which each use of the option adds."""
 
     def __call__(
         self,
@@ -147,23 +185,8 @@ class PathAction(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        """Store one path, a list of them, or places by corpus."""
-        base = getattr(namespace, "paths_from", None)
-        several = values if isinstance(values, list) else [values]
-        try:
-            found: Any = [self.read(value, base) for value in several]
-        except argparse.ArgumentTypeError as error:
-            raise argparse.ArgumentError(self, str(error)) from None
-        if self.read is as_place:
-            found = dict(getattr(namespace, self.dest))
-            for value in several:
-                found |= self.read(value, base)
-        elif not isinstance(values, list):
-            (found,) = found
-        setattr(namespace, self.dest, found)
-
-
-# ---- The parser
+        """Store the places by corpus."""
+        setattr(namespace, self.dest, getattr(namespace, self.dest) | dict(values))
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -171,6 +194,8 @@ class OptionParser(argparse.ArgumentParser):
 
     What it does not know is an error that names the nearest option.
     """
+
+    base: Path | None = None  # where relative paths are meant from; None: from here
 
     def parse_args(  # type: ignore[override]
         self,
@@ -183,16 +208,18 @@ class OptionParser(argparse.ArgumentParser):
         that the user wrote, and no recipe.
         """
         words = self._split(sys.argv[1:] if args is None else args)
-        found, rest = self.parse_known_args(words, namespace)
-        if rest:
-            self.error(self._unknown(rest[0]))
-        found.given = set()
-        for word in words:
-            name = word.partition("=")[0]
-            if name == "--paths_from":
-                found.given = set()
-            elif name in self._option_string_actions:
-                found.given.add(name.removeprefix("--"))
+        starts = [n for n, word in enumerate(words) if word == "--paths_from"]
+        found = namespace or argparse.Namespace()
+        self.base = None
+        for start, end in zip([0, *starts], [*starts, len(words)], strict=True):
+            if start in starts:
+                self.base = Path(*words[start + 1 : start + 2])
+            found, rest = self.parse_known_args(words[start:end], found)
+            if rest:
+                self.error(self._unknown(rest[0]))
+            names = {word.partition("=")[0] for word in words[start:end]}
+            known = names & self._option_string_actions.keys()
+            found.given = {name.removeprefix("--") for name in known - {"--paths_from"}}
         return found
 
     def _split(self, words: Sequence[str]) -> list[str]:
@@ -202,7 +229,8 @@ class OptionParser(argparse.ArgumentParser):
             name, equals, value = word.partition("=")
             action = self._option_string_actions.get(name)
             several = action is not None and action.nargs in ("*", "+")
-            parted = equals and several and not value.startswith("-")
+            parted = several or name == "--paths_from"
+            parted = parted and bool(equals) and not value.startswith("-")
             split += [name, value] if parted else [word]
         return split
 
@@ -221,29 +249,44 @@ class OptionParser(argparse.ArgumentParser):
             message += "; one that begins with - is written --name=VALUE"
         self.exit(2, f"error: {message} (--help lists the options)\n")
 
+    # ---- Values that depend on where the user stands
 
-def add_option(
-    group: Any,
-    name: str,
-    kind: Callable[..., Any],
-    default: Any,
-    text: str,
-    **more: Any,
-) -> None:
-    """Add an option whose values `kind` reads; its default ends the help.
+    def as_path(self, value: str) -> Path:
+        """Say which file is meant: from `base`, in words that are valid in this folder.
 
-    A default in words, in brackets at the end of `text`, is left as it is.
-    """
-    if kind in PATH_READERS:
-        more |= {"action": PathAction, "read": kind}
-    else:
-        more["type"] = kind
-    if kind is boolean:  # `--dry_run` is `--dry_run true`
-        more |= {"nargs": "?", "const": True, "metavar": "true|false"}
-    if not text.endswith("]") and default not in (None, [], {}):
-        shown = str(default).lower() if kind is boolean else default
-        text += f" [{shown}]"
-    group.add_argument(f"--{name}", default=default, help=text, **more)
+        Links and ``..`` are left to the file system, which reads them as `ls` does.
+        What lies below this folder is named from here, so that one place has one
+        spelling. ``~`` is the home folder, which shells leave in ``--name=~/x``.
+        """
+        path = Path(text(value)).expanduser()
+        if self.base is None:
+            return path
+        path, here = self.base / path, Path.cwd()
+        if ".." not in path.parts and path.is_relative_to(here):
+            return path.relative_to(here)
+        return path
+
+    def as_config(self, value: str) -> str:
+        """Take a name (``paper5``) or the path of a YAML."""
+        return str(self.as_path(value)) if is_config_file(value) else text(value)
+
+    def as_upstream(self, value: str) -> str:
+        """Take the folder of an upstream, or the name of one (``facebook/...``)."""
+        path = self.as_path(value)
+        return (
+            str(path) if path.exists() or value.startswith((".", "/", "~")) else value
+        )
+
+    def as_place(self, value: str) -> tuple[str, Path]:
+        """Take ``CORPUS=DIR``.
+
+        Raises:
+            argparse.ArgumentTypeError: It has not that form.
+        """
+        corpus, equals, folder = text(value).partition("=")
+        if not (corpus and equals and folder):
+            raise argparse.ArgumentTypeError(f"{value!r} is not CORPUS=DIR")
+        return corpus, self.as_path(folder)
 
 
 def get_parser() -> OptionParser:
@@ -254,199 +297,39 @@ def get_parser() -> OptionParser:
         description="Train and score speech emotion models, stage by stage. What is "
         "finished is skipped;\nwhat was cut off goes on. Relative paths are meant from "
         "where you stand. Of an option\nthat is given twice the last one counts.",
-        epilog=EPILOG,
+        epilog="stages:\n" + "\n".join(f"  {n}  {what}" for n, what in STAGES.items()),
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    several: dict[str, Any] = {"nargs": "+", "metavar": "NAME"}
-    place: dict[str, Any] = {"nargs": "+", "metavar": "CORPUS=DIR"}
-
-    add = partial(add_option, parser.add_argument_group("which stages"))
-    add("stage", int, 1, "first stage")
-    add("stop_stage", int, max(STAGES), "last stage")
-    add("skip_data_prep", boolean, False, "leave stages 1 to 4 out")
-    add("skip_train", boolean, False, "leave stage 5 out")
-    add("skip_eval", boolean, False, "leave stages 6 and 7 out")
-    add("dry_run", boolean, False, "print the plan and its commands only")
-    add(
-        *("force", parse_stages, []),
-        "make these stages again although they are finished (5, 5 7, 5-7); trainings "
-        "and features are kept beside",
-        nargs="+",
-        metavar="STAGE",
-    )
-
-    add = partial(add_option, parser.add_argument_group("what is trained"))
-    add(
-        *("model", text, list(MODELS)),
-        "models by the name of their YAML, conf/train_NAME.yaml [all five]",
-        **several,
-    )
-    add(
-        *("train_config", as_path, []),
-        "training YAMLs of your own, in place of --model",
-        **{**several, "metavar": "YAML"},
-    )
-    add(
-        *("corpus_overlay", as_path, None),
-        "settings merged over the YAMLs of --model: what the corpus changes",
-        metavar="YAML",
-    )
-    add(
-        *("overlay", as_path, None),
-        "settings merged over each training YAML (conf/mini.yaml)",
-        metavar="YAML",
-    )
-    add("seed", int, 0, "seed of the training")
-    add(
-        *("print_config", text, None),
-        "print a model's whole training YAML, and the file of each key; do nothing",
-        metavar="NAME",
-    )
-
-    group = parser.add_argument_group("a whole table (says itself what and on what)")
-    add = partial(add_option, group)
-    add(
-        *("table", as_config, None),
-        "1, 2, 3, sanity, or a YAML of your own (conf/tables/README.md)",
-        metavar="NAME",
-    )
-    add("preset", text, "paper", "whose settings: paper or released")
-    add("seeds", int, None, "seeds of each training, from 0 on [as in the YAML]")
-    add("root", as_place, {}, "the folders of a table's corpora [as in db.sh]", **place)
-    add(
-        *("home", as_place, {}),
-        "recipes whose data and features a table uses [this one]",
-        **place,
-    )
-
-    add = partial(add_option, parser.add_argument_group("on what"))
-    add(
-        *("corpus", text, None),
-        "iemocap, msp_podcast, ...; from the top folder a recipe, egs2/NAME",
-    )
-    add(
-        *("corpus_root", as_path, None),
-        "the corpus' folder as distributed [as in db.sh]",
-        metavar="DIR",
-    )
-    add("scheme", text, None, "how the corpus is split")
-    add("fold", int, None, "folds of the scheme", nargs="*")
-    for name, kind in (("min", "shorter"), ("max", "longer")):
-        add(
-            *(f"{name}_seconds", float, None),
-            f"leave {kind} clips out of train and valid, never of test [none]",
-        )
-    for name, default, what, folder in (
-        ("labels", "paper5", "class map", "labels"),
-        ("features", "hubert_large", "feature config", "features"),
-    ):
-        add(
-            *(name, as_config, default),
-            f"{what}: a YAML, or NAME of conf/{folder}/NAME.yaml [{default}]",
-        )
-    add(
-        *("upstream", as_upstream, None),
-        "upstream checkpoint in place of the feature config's",
-    )
-    add(
-        *("on_bad_audio", text, "fail"),
-        "recordings that the extraction cannot use: extract all others and stop, or "
-        "leave them out [fail]",
-        choices=("fail", "skip"),
-    )
-    built_in = ("iemocap", "msp_podcast")
-    add("part", text, None, "which built-in corpus", choices=built_in)
-    add(
-        *("mini_seed", int, None),
-        "generate --corpus_root, a built-in corpus, with this seed",
-    )
-    add("mini_scale", float, 1.0, "factor on its size [1]")
-
-    add = partial(add_option, parser.add_argument_group("a corpus of your own"))
-    add(
-        *("manifest", as_path, None),
-        "csv, tsv or jsonl with a row for each recording, or a folder of another "
-        "format (espnet_ext/corpora/README.md); --corpus is then a name for it, and "
-        "--corpus_root what its paths are relative to [its folder]",
-        metavar="FILE",
-    )
-    add("columns", text, [], "names of its columns", nargs="+", metavar="THEIRS=OURS")
-    add(
-        *("attribute_scale", float, None),
-        "lowest and highest possible valence, arousal and dominance",
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-    )
-    add(
-        *("shared_speakers", boolean, False),
-        "whether a speaker may be in two parts of the given split",
-    )
-
-    add = partial(add_option, parser.add_argument_group("a corpus that fetches itself"))
-    add(
-        *("download", boolean, False),
-        "fetch --corpus emodb, ravdess, crema_d or meld into --corpus_root "
-        "(downloads/CORPUS) if it is not there",
-    )
-    add(
-        *("accept_license", boolean, False),
-        "whether its licence is accepted; asked for otherwise",
-    )
-
-    add = partial(add_option, parser.add_argument_group("how and where"))
-    add(
-        *("cmd_backend", text, None),
-        "local, slurm, or another of cmd.sh [as in cmd.sh]",
-        metavar="NAME",
-    )
-    add(
-        *("status", boolean, False),
-        "print how each step stands: queued, running, done, failed; do nothing",
-    )
-    add(
-        *("nj", int, None),
-        "processes at a time [the number of CPUs]; with slurm the CPUs of a job, "
-        "--num_threads in cmd.sh",
-    )
-    add("ngpu", int, 0, "GPUs of one run, on each node")
-    add("num_nodes", int, 1, "nodes of one training")
-    add(
-        *("extract_jobs", int, 1),
-        "processes (with slurm: jobs) that fill the feature store together",
-    )
-    add(
-        *("runs_per_job", int, 1),
-        "small trainings (and inferences) that share a GPU, with slurm a job",
-    )
-    add(
-        *("mem", memory, None),
-        "memory that one process (with slurm: a job) needs, like 4G [as in cmd.sh; "
-        "here 1G on built-in corpora]",
-        metavar="SIZE",
-    )
-    add(
-        *("max_mem", memory, None),
-        "memory that all processes on this machine may need together [90 %% of what "
-        "is free]",
-        metavar="SIZE",
-    )
-    add(
-        *("max_restarts", int, 20),
-        "how often Slurm may start a job again after preemption, a failed node or the "
-        "time limit",
-    )
-    add(
-        *("wait", boolean, True),
-        "with slurm: watch until all has ended, or leave once it is queued",
-    )
-    for name in OUTPUTS:
-        default = name.removesuffix("dir")
-        add(name, as_path, Path(default), f"[{default}]", metavar="DIR")
-    add("resamples", int, None, "bootstrap resamples [1000; of a table 10000]")
-    add(
-        *("paths_from", Path, None),
-        "where relative paths behind this option are meant from; run.sh gives it",
-        metavar="DIR",
-    )
+    path: dict[str, Any] = {"type": parser.as_path}
+    yes_or_no = {"nargs": "?", "const": True, "metavar": "true|false"}
+    kinds: dict[str, dict[str, Any]] = {
+        **{"int": {"type": int}, "float": {"type": float}, "HERE": {"type": Path}},
+        **{"DIR": path, "YAML": path, "FILE": path, "SIZE": {"type": memory}},
+        **{"CONFIG": {"type": parser.as_config}, "STAGE": {"type": parse_stages}},
+        "UPSTREAM": {"type": parser.as_upstream},
+        "CORPUS=DIR": {"type": parser.as_place, "action": AddPlaces, "default": {}},
+        "LOW,HIGH": {"type": float, "nargs": 2, "metavar": ("LOW", "HIGH")},
+        "boolean": {"type": boolean, **yes_or_no},  # `--dry_run` is `--dry_run true`
+    }
+    for part in OPTIONS.strip().split("\n\n"):
+        title, _, options = part.partition("\n")
+        group = parser.add_argument_group(title)
+        for option in _OPTION.finditer(options):
+            kind, default = option["kind"], option["default"]
+            shown = re.sub(r"\s+", " ", option["help"])
+            if default is not None and not shown.endswith("]"):
+                shown += f" [{default}]"
+            how: dict[str, Any] = {"help": shown, "default": default}
+            if option["several"]:
+                how["nargs"] = option["several"].replace("...", "+")
+                how["default"] = [] if how["nargs"] == "+" else None
+            if kind not in ("int", "float"):
+                how["metavar"] = {"CONFIG": "NAME", "HERE": "DIR"}.get(kind, kind)
+            if "|" in kind:
+                how |= {"choices": kind.split("|"), "metavar": None}
+            group.add_argument(
+                f"--{option['name']}", **how | kinds.get(kind, {"type": text})
+            )
+    parser.set_defaults(model=list(MODELS))
     return parser

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_ext.jobs.again import print_other_code
-from espnet_ext.jobs.batch import Batch, TaskRecord, read_batch, read_record, step_key
+from espnet_ext.jobs.batch import (
+    STEPS_FILE,
+    TaskRecord,
+    read_batch,
+    read_record,
+    step_key,
+)
 from espnet_ext.jobs.lock import holder
 from espnet_ext.jobs.progress import read_epochs
 from espnet_ext.jobs.slurm import QueuedTask
@@ -28,84 +34,64 @@ class Standing:
 def standings(
     steps: Sequence[Step], root: Path, queue: Sequence[QueuedTask]
 ) -> dict[str, Standing]:
-    """Find out how each step stands.
+    """Find out how each step stands, by its key.
 
-    Args:
-        steps: The plan.
-        root: Folder of the batches.
-        queue: What Slurm's queue shows; empty where there is none.
-
-    Returns:
-        By the step's key.
+    `root` is the folder of the batches, `queue` what Slurm's queue shows.
     """
-    shown: dict[str, tuple[QueuedTask, Batch]] = {}
-    batches: dict[Path, Batch] = {}
+    shown: dict[str, QueuedTask] = {}
     # The later ones win: the newest job, and of several workers one that runs.
     for task in sorted(
         queue, key=lambda t: (not t.ended, t.state == "RUNNING", t.id.job)
     ):
-        if task.waited_in_vain:
-            continue
-        batch = batches.setdefault(task.folder, read_batch(task.folder))
-        for step in batch.tasks[task.id.task]:
-            shown[step_key(step)] = (task, batch)
-    before = last_records(root)
+        if not task.waited_in_vain:
+            shown |= {step_key(step): task for step in task.steps}
+    records: dict[str, TaskRecord] = {}  # what the task that ran a step last has said
+    for path in sorted(root.glob(f"*-*/{STEPS_FILE}")):
+        batch = read_batch(path.parent)
+        for number, members in batch.tasks.items():
+            if record := read_record(batch, number):
+                records |= {step_key(step): record for step in members}
+    by_key = {step_key(step): step for step in steps}
     return {
-        key: _standing(step, shown.get(key), before.get(key))
-        for key, step in ((step_key(step), step) for step in steps)
+        key: _standing(step, shown.get(key), records.get(key))
+        for key, step in by_key.items()
     }
 
 
-def last_records(root: Path) -> dict[str, TaskRecord]:
-    """Return what the task that ran a step last has said, by the step's key."""
-    records = {}
-    for folder in sorted(root.glob("*-*")):
-        if not (folder / "steps.json").is_file():
-            continue
-        batch = read_batch(folder)
-        for number, members in batch.tasks.items():
-            record = read_record(batch, number)
-            if record is not None:
-                records.update({step_key(step): record for step in members})
-    return records
-
-
 def _standing(
-    step: Step,
-    queued: tuple[QueuedTask, Batch] | None,
-    record: TaskRecord | None,
+    step: Step, task: QueuedTask | None, record: TaskRecord | None
 ) -> Standing:
-    try:
-        state = status(step)
-    except OSError:
-        state = Status.NEW
+    state = _status(step)
+    spent = record.ended - record.started if record and record.ended else None
     if state is Status.DONE:
-        if record is None or not record.ended:
-            return Standing("done")
-        return Standing("done", record.ended - record.started)
-    if queued is not None and not queued[0].ended:
-        return _queued(step, *queued)
+        return Standing("done", spent)
+    if task is not None and not task.ended:
+        record = read_record(task.batch, task.id.task)
+        restarts = record.restarts if record else 0
+        again = f"started again {restarts}x" if restarts else ""
+        if task.state != "RUNNING":
+            return Standing("queued", None, _join(f"job {task.id}", task.reason, again))
+        where = f"job {task.id} on {task.node}"
+        seconds = time.time() - record.started if record else None
+        return Standing("running", seconds, _join(where, _progress(step), again))
     owner = holder(step)
     if owner is not None:
         return Standing("running", None, _join(owner, _progress(step)))
-    if record is None and queued is not None:
-        return Standing("failed", None, f"job {queued[0].id}: {queued[0].verdict}")
+    if record is None and task is not None:
+        return Standing("failed", None, f"job {task.id}: {task.verdict}")
     if record is None or record.state == "done":
         return Standing("to do", None, "cut off" if state is Status.STARTED else "")
     where = f"job {record.job} on {record.host}"
     if record.state == "failed":
-        return Standing("failed", record.ended - record.started, where)
+        return Standing("failed", spent, where)
     return Standing("died", None, f"{where}: killed hard")
 
 
-def _queued(step: Step, task: QueuedTask, batch: Batch) -> Standing:
-    record = read_record(batch, task.id.task)
-    again = f"started again {record.restarts}x" if record and record.restarts else ""
-    if task.state == "RUNNING":
-        seconds = time.time() - record.started if record is not None else None
-        where = f"job {task.id} on {task.node}"
-        return Standing("running", seconds, _join(where, _progress(step), again))
-    return Standing("queued", None, _join(f"job {task.id}, {task.reason}", again))
+def _status(step: Step) -> Status:
+    try:
+        return status(step)
+    except OSError:
+        return Status.NEW
 
 
 def _progress(step: Step) -> str:
@@ -120,18 +106,9 @@ def _join(*parts: str) -> str:
 
 
 def print_plan(steps: Sequence[Step], forced: Container[int] = ()) -> None:
-    """Print what is done and what is to do, with each step's command.
-
-    Args:
-        steps: The plan.
-        forced: Stages that are to be made again.
-    """
+    """Print what is done and what is to do, with each step's command."""
     for step in steps:
-        try:
-            state = status(step)
-        except OSError:
-            state = Status.NEW
-        word = "forced" if step.stage in forced else state.value
+        word = "forced" if step.stage in forced else _status(step).value
         print(f"stage {step.stage}  {word:8} {step.name}")
         print(f"    {shlex.join(step.command())}")
     print_other_code(step for step in steps if step.stage not in forced)

@@ -3,9 +3,6 @@
 import re
 import sys
 from pathlib import Path
-from typing import TextIO
-
-from tqdm import tqdm
 
 from espnet_ext.train.schedule import MISFIT
 
@@ -33,31 +30,16 @@ def read_epochs(log: Path) -> tuple[int, int]:
 
 
 class EpochProgress:
-    """A bar on a terminal; elsewhere (a log, a pipe) a line every tenth of the way.
+    """Prints a line every tenth of the way.
 
     Args:
         name: What is trained.
         epochs: Epochs at most; the log may say that there are fewer.
-        position: Which of the bars on the terminal, from 0.
-        stream: Where to show it.
     """
 
-    def __init__(
-        self, name: str, epochs: int, position: int, stream: TextIO | None = None
-    ) -> None:
+    def __init__(self, name: str, epochs: int) -> None:
         self.name = name
         self.epochs = epochs
-        self.stream = stream or sys.stderr
-        self.bar: tqdm[None] | None = None
-        if self.stream.isatty():
-            self.bar = tqdm(
-                total=epochs,
-                desc=f"  {name}",
-                unit="epoch",
-                position=position,
-                leave=False,
-                file=self.stream,
-            )
         self._rest = ""
         self._shown = 0
 
@@ -67,33 +49,17 @@ class EpochProgress:
         self._rest = lines.pop()
         for line in lines:
             if found := _RESULTS.search(line):
-                scores = [
-                    f"valid {k} {float(v):.3f}" for k, v in _SCORE.findall(found[2])
-                ]
-                self._show(int(found[1]), ", ".join(scores))
+                self._show(int(found[1]), _SCORE.findall(found[2]))
             elif found := _STARTED.search(line):
                 self.epochs = int(found[2])
-                if self.bar is not None:
-                    self.bar.total = self.epochs
-                self._show(int(found[1]) - 1, "")
             elif (start := line.find(MISFIT)) >= 0:
                 text = f"  {self.name}: warning: {line[start:]}"
-                tqdm.write(text, file=self.stream)
+                print(text, file=sys.stderr, flush=True)
 
-    def close(self) -> None:
-        """Take the bar away."""
-        if self.bar is not None:
-            self.bar.close()
-
-    def _show(self, done: int, scores: str) -> None:
-        if self.bar is not None:
-            if scores:
-                self.bar.set_postfix_str(scores, refresh=False)
-            # A resumed training starts in the middle: its speed is of what it did.
-            self.bar.initial = self.bar.initial or done
-            self.bar.n = done
-            self.bar.refresh()
-        elif done * 10 // self.epochs > self._shown:
-            self._shown = done * 10 // self.epochs
-            line = f"  {self.name}: {done}/{self.epochs} epochs"
-            print(f"{line}, {scores}" if scores else line, file=self.stream, flush=True)
+    def _show(self, done: int, scores: list[tuple[str, str]]) -> None:
+        tenth = done * 10 // self.epochs
+        if tenth > self._shown:
+            self._shown = tenth
+            words = [f"{done}/{self.epochs} epochs"]
+            words += [f"valid {name} {float(value):.3f}" for name, value in scores]
+            print(f"  {self.name}: {', '.join(words)}", file=sys.stderr, flush=True)

@@ -1,22 +1,10 @@
-"""The plan of a recipe: which steps its stages consist of.
+"""The plan of a recipe: which steps its stages consist of, a function each.
 
-===== ===================================== ==========================================
-stage what                                  where
-===== ===================================== ==========================================
-1     (built-in corpora are generated;)     ``data/<corpus>``
-      labels are read, audio is checked
-3     frozen features are extracted         ``dump/<corpus>/<features>``
-4     train, valid and test sets are made   ``dump/<corpus>/sets/<labels>/<split>``
-5     models are trained                    ``exp/<features>_<labels>/<split>/<run>``
-6     the test set is predicted             ``.../<run>/test``
-7     predictions are scored                ``.../results``
-===== ===================================== ==========================================
-
-Stage 2 is part of 1; 8 and 9 are reserved for packing and uploading a model.
+``egs2/TEMPLATE/ser1/ser.sh`` lists the stages with what they read and write.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +57,7 @@ class Recipe:
     dumpdir: Path = Path("dump")
     expdir: Path = Path("exp")
     nj: int = 1  # processes of a step that can use several
-    ngpu: int = 0  # GPUs of one training or extraction, on each node
-    num_nodes: int = 1  # of one training
+    ngpu: int = 0  # GPUs of one training or extraction
     workers: int = 1  # processes that extract features together
     on_bad_audio: str = "fail"  # or ``skip``: recordings that extraction cannot use
     resamples: int = 1000  # of the bootstrap
@@ -142,7 +129,9 @@ def build_plan(recipe: Recipe) -> list[Step]:
     Raises:
         UserError: If a config file is missing or malformed.
     """
-    for path in (recipe.labels, recipe.features, *recipe.models.values()):
+    made = recipe.manifest is not None  # its class map may be written when steps run
+    needed = (recipe.features, *recipe.models.values())
+    for path in needed if made else (recipe.labels, *needed):
         if not path.is_file():
             raise UserError(f"no such config file: {path}")
     steps = []
@@ -151,49 +140,38 @@ def build_plan(recipe: Recipe) -> list[Step]:
             steps += generate_steps(part, part.mini)
         steps += [prepare_step(part), extract_step(part)]
     by_name = {step.name: step for step in steps}  # corpora share the upstream's
-    steps = sorted(by_name.values(), key=lambda step: step.stage)
+    steps = [*sorted(by_name.values(), key=lambda step: step.stage), sets_step(recipe)]
     configs = {name: training_config(recipe, name) for name in recipe.models}
     networks = {n: c for n, c in configs.items() if not is_classical(c)}
-    return [
-        *steps,
-        sets_step(recipe),
-        *(train_step(recipe, name, config) for name, config in networks.items()),
-        *(infer_step(recipe, name, config) for name, config in networks.items()),
-        *(
-            classical_step(recipe, name, config)
-            for name, config in configs.items()
-            if name not in networks
-        ),
-        score_step(recipe, configs),
-    ]
+    fitted = {n: c for n, c in configs.items() if is_classical(c)}
+    steps += [train_step(recipe, *item) for item in networks.items()]
+    steps += [infer_step(recipe, *item) for item in networks.items()]
+    steps += [classical_step(recipe, *item) for item in fitted.items()]
+    return [*steps, score_step(recipe, configs)]
 
 
 def generate_steps(recipe: Recipe, mini: Mini) -> list[Step]:
     """Generate a built-in corpus, and beside it the tiny upstream."""
     root = recipe.corpus_root
-    upstream = root.parent / "hubert_tiny"
-    common = {"output": root.parent, "seed": mini.seed}
     of_corpus = {"corpora": recipe.corpus, "upstream": False, "scale": mini.scale}
-    return [
-        Step(
-            name=f"generate {root}",
-            stage=1,
-            module="espnet_ext.bin.ser_make_mini",
-            args=command_line(**common, **of_corpus),
-            output=root,
-            products=("LICENSE.txt",),
-            settings={"seed": mini.seed, "scale": mini.scale},
-        ),
-        Step(
-            name=f"generate {upstream}",
-            stage=1,
-            module="espnet_ext.bin.ser_make_mini",
-            args=command_line(**common, corpora=[]),
-            output=upstream,
-            products=("config.json", "model.safetensors"),
-            settings={"seed": mini.seed},
-        ),
-    ]
+    corpus = Step(
+        name=f"generate {root}",
+        stage=1,
+        module="espnet_ext.bin.ser_make_mini",
+        args=command_line(output=root.parent, seed=mini.seed, **of_corpus),
+        output=root,
+        products=("LICENSE.txt",),
+        settings={"seed": mini.seed, "scale": mini.scale},
+    )
+    upstream = replace(
+        corpus,
+        name=f"generate {root.parent / 'hubert_tiny'}",
+        args=command_line(output=root.parent, seed=mini.seed, corpora=[]),
+        output=root.parent / "hubert_tiny",
+        products=("config.json", "model.safetensors"),
+        settings={"seed": mini.seed},
+    )
+    return [corpus, upstream]
 
 
 def prepare_step(recipe: Recipe) -> Step:
@@ -262,7 +240,7 @@ def sets_step(recipe: Recipe) -> Step:
     """Apply the class map and the split."""
     parts = recipe.corpora
     shortest, longest = recipe.seconds or (None, None)
-    labels = [f"{c}={kind}" for c, kind in recipe.train_labels.items()]
+    labels = [f"{c}={kind}" for c, kind in recipe.train_labels.items()] or None
     settings: dict[str, Any] = {"scheme": recipe.scheme, "fold": recipe.fold}
     if recipe.partners or recipe.train_labels:
         settings = {
@@ -287,7 +265,7 @@ def sets_step(recipe: Recipe) -> Step:
             output=recipe.sets,
             store=[part.store for part in parts],
             fold=next((p.fold for p in parts if p.fold is not None), None),
-            train_labels=labels or None,
+            train_labels=labels,
             subset_like=recipe.subset_like,
             min_seconds=shortest,
             max_seconds=longest,
@@ -336,7 +314,14 @@ def train_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
     )
     for part in ("train", "valid"):
         folder = recipe.sets / part
-        for triple in data_triples(recipe, folder):
+        triples = [
+            f"{recipe.speech},speech,ser_features",
+            f"{folder / 'utt2class'},emotion,text_int",
+            f"{folder / 'attributes'},attributes,text_float",
+        ]
+        if recipe.partners:  # metrics of each corpus, and their mean
+            triples.append(f"{folder / 'utt2corpus'},corpus,text")
+        for triple in triples:
             args += (f"--{part}_data_path_and_name_and_type", triple)
         args += (f"--{part}_shape_file", str(folder / "speech_shape"))
     return Step(
@@ -355,20 +340,7 @@ def train_step(recipe: Recipe, model: str, config: Mapping[str, Any]) -> Step:
         epochs=int(config.get("max_epoch", 0)),
         files=((merged, yaml.safe_dump(dict(config), sort_keys=False)),),
         gpus=recipe.ngpu,
-        nodes=recipe.num_nodes,
     )
-
-
-def data_triples(recipe: Recipe, folder: Path) -> list[str]:
-    """ESPnet's ``path,name,type`` of each thing a model reads from a set."""
-    triples = [
-        f"{recipe.speech},speech,ser_features",
-        f"{folder / 'utt2class'},emotion,text_int",
-        f"{folder / 'attributes'},attributes,text_float",
-    ]
-    if recipe.partners:  # metrics of each corpus, and their mean
-        triples.append(f"{folder / 'utt2corpus'},corpus,text")
-    return triples
 
 
 def selected_model(config: Mapping[str, Any]) -> str:
@@ -435,51 +407,32 @@ def score_step(recipe: Recipe, configs: Mapping[str, Mapping[str, Any]]) -> Step
     output, test = recipe.runs / "results", recipe.sets / "test"
     runs = {name: recipe.run(name) for name in scored_models(recipe, configs)}
     fitted = {CLASSICAL, *(n for n, config in configs.items() if is_classical(config))}
-    return Step(
-        name=f"score {recipe.split}",
-        stage=7,
-        module="espnet_ext.bin.ser_score",
-        args=score_command(recipe, runs, runs.keys() - fitted, output),
-        output=output,
-        products=("RESULTS.md", "scores.json"),
-        # The record tells which code made the predictions, and so do the results.
-        inputs=(
-            *(
-                Input(run / name)
-                for run in runs.values()
-                for name in ("test", f"test/{RECORD}")
-            ),
-            Input(test),
-        ),
-        settings={"models": list(runs), "resamples": recipe.resamples},
-    )
-
-
-def score_command(
-    recipe: Recipe,
-    runs: Mapping[str, Path],
-    trained: Container[str],
-    output: Path,
-) -> tuple[str, ...]:
-    """Write the options of ``ser_score`` for some runs of a split, by model.
-
-    Those that are not `trained` have neither a training log nor attention.
-    """
     args = command_line(
         output=output,
         title=recipe.split,
-        reference=recipe.sets / "test",
-        wav_scp=recipe.sets / "test" / "wav.scp",
+        reference=test,
+        wav_scp=test / "wav.scp",
         resamples=recipe.resamples,
     )
     for name, run in runs.items():
         args += command_line(predictions=f"{name}={run / 'test' / 'predictions.csv'}")
-        if name in trained:
+        if name not in fitted:  # which have neither a training log nor attention
             args += command_line(
                 train_log=f"{name}={run / 'train.log'}",
                 attention=f"{name}={run / 'test' / 'attention.npz'}",
             )
-    return args
+    # The record tells which code made the predictions, and so do the results.
+    read = [f / name for f in runs.values() for name in ("test", f"test/{RECORD}")]
+    return Step(
+        name=f"score {recipe.split}",
+        stage=7,
+        module="espnet_ext.bin.ser_score",
+        args=args,
+        output=output,
+        products=("RESULTS.md", "scores.json"),
+        inputs=(*map(Input, read), Input(test)),
+        settings={"models": list(runs), "resamples": recipe.resamples},
+    )
 
 
 def scored_models(recipe: Recipe, models: Iterable[str]) -> Sequence[str]:
@@ -489,11 +442,10 @@ def scored_models(recipe: Recipe, models: Iterable[str]) -> Sequence[str]:
     """
     own = list(models)
     test = recipe.sets / "test"
-    today = digest(Input(test)) if test.is_dir() else None
+    today = digest(Input(test)) if test.is_dir() else ""
 
-    def predicted_before(model: str) -> bool:
-        recorded = recorded_inputs(recipe.run(model) / "test").get(str(test))
-        return recorded is not None and recorded == today
+    def shown(model: str) -> bool:
+        read = recorded_inputs(recipe.run(model) / "test").get(str(test), "no such set")
+        return model in own or read == today
 
-    names = dict.fromkeys([*MODELS, CLASSICAL, *own])
-    return [name for name in names if name in own or predicted_before(name)]
+    return [n for n in dict.fromkeys([*MODELS, CLASSICAL, *own]) if shown(n)]

@@ -1,10 +1,9 @@
-"""Run what was asked for: here, through a launcher, or on Slurm."""
+"""Run what was asked for: here, or on Slurm."""
 
 import argparse
 import contextlib
 import importlib
 import io
-import os
 import sys
 import time
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -18,21 +17,20 @@ from espnet_ext.jobs.again import force, print_other_code
 from espnet_ext.jobs.arrays import KIND_OF_STAGE, ClusterOptions
 from espnet_ext.jobs.batch import step_key
 from espnet_ext.jobs.cluster import run_plan, steps_under_way, submitting
-from espnet_ext.jobs.gpus import gpus_of_runs, hidden_gpus, visible_gpus
 from espnet_ext.jobs.graph import prerequisites, unfinished
-from espnet_ext.jobs.launcher import run_with_launcher
 from espnet_ext.jobs.local import last_output, run_steps
-from espnet_ext.jobs.memory import SHARE, parse_size
+from espnet_ext.jobs.machine import (
+    SHARE,
+    gpus_of_runs,
+    hidden_gpus,
+    parse_size,
+    visible_gpus,
+)
 from espnet_ext.jobs.option_checks import forced_stages
 from espnet_ext.jobs.overview import print_overview, standings
-from espnet_ext.jobs.recipe import (
-    Recipe,
-    config_files,
-    train_step,
-    training_config,
-)
+from espnet_ext.jobs.recipe import config_files, train_step, training_config
 from espnet_ext.jobs.slurm_conf import read_slurm_conf
-from espnet_ext.jobs.stages import STAGES
+from espnet_ext.jobs.stages import SCORING, STAGES
 from espnet_ext.jobs.step import Step, is_done
 from espnet_ext.jobs.table import Table, print_standing, table_step
 from espnet_ext.jobs.work import Work, commands_of, default_nj
@@ -52,17 +50,20 @@ def run(work: Work, args: argparse.Namespace) -> None:
     begin(work.all_steps(), args, work.stages)
     if work.table is not None:
         print_standing(work.table)
-    if args.cmd_backend == "slurm":
-        run_on_slurm(work, args)
-        failures = []
+    on_slurm = args.cmd_backend == "slurm"
+    if 5 in work.stages:
+        check_training_configs(work, steps_under_way() if on_slurm else ())
+    failures: list[str] = []
+    if on_slurm:
+        run_plan(work.steps, cluster_options(args), show=show_results)
     else:
-        failures = run_here(work, args)
-    if args.cmd_backend != "slurm" or args.wait:
+        failures = run_stages(work, lambda steps: run_stage(steps, args))
+    if not on_slurm or args.wait:
         seconds = time.monotonic() - start
         print(f"Finished in {seconds:.0f} s. The files are in {Path.cwd()}", flush=True)
     if failures:
         raise UserError("\n".join(failures))
-    if work.table is not None and max(STAGES) in work.stages:
+    if work.table is not None and SCORING in work.stages:
         check_table(work.table, args)
 
 
@@ -71,10 +72,7 @@ def begin(
 ) -> None:
     """Take what is forced out of the finished steps; name what other code has made.
 
-    Args:
-        steps: All steps, with the stages that were not asked for.
-        args: The options.
-        stages: Those that were asked for.
+    `steps` are all, `stages` those that were asked for.
 
     Raises:
         UserError: A forced step, or one that reads what it makes, is running or queued.
@@ -82,7 +80,7 @@ def begin(
     forced = forced_stages(args)
     if forced and args.cmd_backend == "slurm":
         with submitting(batches_root(args)):
-            force(steps, forced, steps_under_way(slurm.queue()))
+            force(steps, forced, steps_under_way())
     else:
         force(steps, forced)
     print_other_code(step for step in steps if step.stage in stages)
@@ -100,34 +98,39 @@ def batches_root(args: argparse.Namespace) -> Path:
     return args.expdir / "slurm"
 
 
-# ---- Stage by stage, on this machine or through a launcher
+def cluster_options(args: argparse.Namespace) -> ClusterOptions:
+    """Say how a plan is run on Slurm."""
+    commands = commands_of(args)
+    if args.mem is not None:
+        commands = {kind: {**o, "mem": args.mem} for kind, o in commands.items()}
+    return ClusterOptions(
+        root=batches_root(args),
+        conf=read_slurm_conf(Path(commands["train"].get("config", "conf/slurm.conf"))),
+        commands=commands,
+        runs_per_job=args.runs_per_job,
+        max_restarts=args.max_restarts,
+        wait=args.wait,
+    )
 
 
-def run_here(work: Work, args: argparse.Namespace) -> list[str]:
-    """Run the stages one after the other; a failure stops what depends on it.
-
-    Returns:
-        A text for each stage or step that failed, and one for what could not run.
-    """
-    if 5 in work.stages:
-        check_training_configs(work.recipes)
-    return run_stages(work, lambda steps: run_stage(steps, args))
+# ---- Stage by stage, on this machine
 
 
 def run_stages(work: Work, run_group: Callable[[Sequence[Step]], None]) -> list[str]:
-    """Run the stages one after the other; the arguments are as in `run_here`.
+    """Run the stages one after the other; a failure stops what depends on it.
 
-    Args:
-        work: What to do.
-        run_group: Runs steps of one stage that do not depend on each other; raises
-            UserError if some have failed.
+    `run_group` runs steps of one stage that do not depend on each other; it raises
+    UserError if some have failed.
+
+    Returns:
+        A text for each stage or step that failed, and one for what could not run.
     """
     failures, left_out = [], []
     for stage in work.stages:
         print(f"Stage {stage}: {STAGES[stage]}", flush=True)
         steps = work.steps()
         here = [step for step in steps if step.stage == stage]
-        if work.table is not None and stage != max(STAGES):  # too many to name each
+        if work.table is not None and stage != SCORING:  # too many to name each
             done, total = sum(map(is_done, here)), len(here)
             here = [step for step in here if not is_done(step)]
             if done:
@@ -148,17 +151,16 @@ def run_stages(work: Work, run_group: Callable[[Sequence[Step]], None]) -> list[
 
 def split_ready(plan: Sequence[Step], group: Sequence[Step]) -> list[Step]:
     """Choose from a group what is finished, or can run because all it reads is."""
-    done = [is_done(step) for step in group]
-    if all(done):
+    if all(map(is_done, group)):
         return list(group)
     needs = prerequisites(plan)
     todo = unfinished(plan, needs)
     return [
         step
-        for step, there in zip(group, done, strict=True)
-        if there
-        or step.reports
+        for step in group
+        if step.reports
         or not any(step_key(other) in todo for other in needs[step_key(step)])
+        or is_done(step)
     ]
 
 
@@ -170,14 +172,9 @@ def run_stage(steps: Sequence[Step], args: argparse.Namespace) -> None:
     """
     jobs = args.nj or default_nj(args)
     stage = steps[0].stage
-    kind = KIND_OF_STAGE.get(stage, "train")
-    if args.cmd_backend != "local":
-        command = os.environ.get(f"{kind}_cmd", "")
-        run_with_launcher(steps, command, jobs, batches_root(args))
-        show_results(steps)
-        return
     gpus = gpus_of_runs(args.ngpu, visible_gpus())
-    bound, need = memory_bound(args), memory_of(kind, args)
+    bound = memory_bound(args)
+    need = memory_of(KIND_OF_STAGE.get(stage, "train"), args)
     steps = [replace(step, memory=need) for step in steps]
     if stage in (5, 6):
         if args.ngpu:
@@ -186,15 +183,14 @@ def run_stage(steps: Sequence[Step], args: argparse.Namespace) -> None:
         return
     for step in steps:
         workers = 1 if is_done(step) else step.workers
-        ran = run_steps([step] * workers, workers, gpus, memory=bound)
-        if not ran:
+        if not run_steps([step] * workers, workers, gpus, memory=bound):
             show_results([step])
 
 
 def show_results(steps: Iterable[Step]) -> None:
     """Print the tables that are finished."""
     for step in steps:
-        if step.stage == max(STAGES) and is_done(step):
+        if step.stage == SCORING and is_done(step):
             print(last_output(step), end="")
 
 
@@ -214,27 +210,6 @@ def memory_of(kind: str, args: argparse.Namespace) -> int:
     return parse_size(commands_of(args)[kind].get("mem", "0"))
 
 
-# ---- All at once, on Slurm
-
-
-def run_on_slurm(work: Work, args: argparse.Namespace) -> None:
-    """Hand all stages to Slurm at once, and show the tables when they are there."""
-    if 5 in work.stages:
-        check_training_configs(work.recipes, queued=steps_under_way(slurm.queue()))
-    commands = commands_of(args)
-    if args.mem is not None:
-        commands = {kind: {**o, "mem": args.mem} for kind, o in commands.items()}
-    options = ClusterOptions(
-        root=batches_root(args),
-        conf=read_slurm_conf(Path(commands["train"].get("config", "conf/slurm.conf"))),
-        commands=commands,
-        runs_per_job=args.runs_per_job,
-        max_restarts=args.max_restarts,
-        wait=args.wait,
-    )
-    run_plan(work.steps, options, show=show_results)
-
-
 # ---- Checks before and after
 
 
@@ -248,16 +223,15 @@ def check_table(table: Table, args: argparse.Namespace) -> None:
     """
     left = args.cmd_backend == "slurm" and not args.wait
     missing = [
-        step.name
+        f"\n    {step.name}"
         for run in table.runs
         for step in run.steps()
         if (step.stage < args.stage or not left) and not is_done(step)
     ]
     if missing:
-        names = "".join(f"\n    {name}" for name in missing)
         raise UserError(
-            f"{table.name} lacks runs, because these are not finished:{names}\n"
-            "Start the same command without --stage to make them"
+            f"{table.name} lacks runs, because these are not finished:"
+            f"{''.join(missing)}\nStart the same command without --stage to make them"
         )
     if not left and not is_done(table_step(table)):
         raise UserError(
@@ -265,23 +239,18 @@ def check_table(table: Table, args: argparse.Namespace) -> None:
         )
 
 
-def check_training_configs(
-    recipes: Sequence[Recipe], queued: Container[str] = ()
-) -> None:
+def check_training_configs(work: Work, queued: Container[str]) -> None:
     """Check every training YAML before hours are spent on features.
 
     The check imports ESPnet (10 to 30 seconds), which the trainings need anyway; it is
-    left out when nothing is to be trained, or only what is in Slurm's queue already.
-
-    Args:
-        recipes: With their trainings.
-        queued: Keys of the steps that are in the queue.
+    left out when nothing is to be trained, or only what is in Slurm's queue already
+    (`queued` holds the keys).
 
     Raises:
         UserError: Names an unknown key and the nearest one that exists.
     """
     todo = []
-    for recipe in recipes:
+    for recipe in work.recipes:
         for model in recipe.models:
             config = training_config(recipe, model)
             if is_classical(config):
@@ -300,10 +269,7 @@ def check_training_configs(
 
 
 def import_espnet() -> None:
-    """Import ESPnet without its remark that Flash Attention is not installed.
-
-    Nothing here uses it, and to a new user the remark looks like a failure.
-    """
+    """Import ESPnet without its remark that Flash Attention, which is unused, lacks."""
     with contextlib.redirect_stderr(io.StringIO()) as printed, hidden_gpus():
         importlib.import_module("espnet_ext.tasks.ser")
     for line in printed.getvalue().splitlines():

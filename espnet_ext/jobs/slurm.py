@@ -1,4 +1,4 @@
-"""Slurm's own commands, as functions: sbatch, squeue, sacct.
+"""Slurm's own commands, as functions: sbatch and squeue.
 
 Nothing is remembered here: what is queued is what Slurm's queue says. A task is known
 by its job's number and its own, and leads back to its batch by the script's path.
@@ -13,22 +13,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from espnet_ext.errors import UserError
-from espnet_ext.jobs.batch import JOB_ID, SCRIPT, STEPS_FILE, Batch
-from espnet_ext.utils.atomic import atomic_write_text
+from espnet_ext.jobs.batch import SCRIPT, STEPS_FILE, Batch, read_batch
+from espnet_ext.jobs.step import Step
 
 NAME = "ser-"
 
 # https://slurm.schedmd.com/squeue.html#SECTION_JOB-STATE-CODES: states of a job that
 # will not run again. Others (also COMPLETING, REQUEUED, SUSPENDED, ...) are on the way.
-_ENDED = frozenset(
-    (
-        *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
-        *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
-    )
+_ENDED = (
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
+    *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
 )
-_FORMAT = "%F|%K|%T|%M|%r|%N|%o"
+_FORMAT = "%F|%K|%T|%r|%N|%o"
 
 # What sbatch says where it would take fewer jobs, or a smaller array, or later.
 _TOO_MANY = re.compile(
@@ -36,24 +35,19 @@ _TOO_MANY = re.compile(
     re.IGNORECASE,
 )
 # What to look at when it refuses.
-_HINTS = {
-    "partition": "`sinfo -s` lists the partitions",
-    "account": "`sacctmgr show assoc user=$USER format=account,partition,qos` lists "
-    "your accounts",
-    "qos": "`sacctmgr show assoc user=$USER format=account,partition,qos` lists yours",
-    "node configuration": "`sinfo -eO nodelist,cpus,memory,gres` shows what nodes have",
-    "time limit": "`sinfo -s` shows the longest time of each partition",
-}
+_HINT = (
+    "`sinfo -s` lists partitions and time limits, `sinfo -eO nodelist,cpus,memory,gres`"
+    " what nodes have, `sacctmgr show assoc user=$USER format=account,partition,qos` "
+    "your accounts"
+)
 _PAUSE = 5.0
-_LONG = 60.0  # seconds: a longer wait is announced
 
 
 class TooManyJobsError(UserError):
     """Slurm takes no more jobs now, or no array as large as this one."""
 
 
-@dataclass(frozen=True, order=True)
-class TaskId:
+class TaskId(NamedTuple):
     """A task of a job array."""
 
     job: int
@@ -69,10 +63,19 @@ class QueuedTask:
 
     id: TaskId
     state: str  # Slurm's word: ``PENDING``, ``RUNNING``, ``FAILED``, ...
-    elapsed: str  # how long it has run, as Slurm writes it
     reason: str  # why it waits or ended
     node: str  # where it runs
     folder: Path  # of its batch
+
+    @property
+    def batch(self) -> Batch:
+        """Where it comes from."""
+        return read_batch(self.folder)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What it runs."""
+        return self.batch.tasks[self.id.task]
 
     @property
     def ended(self) -> bool:
@@ -91,49 +94,36 @@ class QueuedTask:
         return f"{self.state}{reason}"
 
 
-def check_available() -> None:
-    """See that Slurm's commands are here.
+def queue(patience: float = 10.0) -> dict[TaskId, QueuedTask]:
+    """List the user's tasks: queued, running, and ended in the last minutes.
 
     Raises:
-        UserError: If they are not.
+        UserError: Slurm is not here, or has not answered for `patience` seconds.
     """
     if shutil.which("squeue") is None:
         raise UserError(
             "squeue is not on PATH: start this on a login node of the cluster, or set "
             "cmd_backend=local in cmd.sh"
         )
-
-
-def queue(patience: float = 10.0) -> dict[TaskId, QueuedTask]:
-    """List the user's tasks: queued, running, and ended in the last minutes.
-
-    Args:
-        patience: For how many seconds to ask again when Slurm does not answer.
-
-    Raises:
-        UserError: If it has not answered; with what it said.
-    """
-    check_available()
     command = [
         *("squeue", "--noheader", "--array", "--states=all"),
         *(f"--user={os.getuid()}", f"--format={_FORMAT}"),
     ]
     deadline = time.monotonic() + patience
-    told = False
+    announced = False
     while True:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode == 0:
             return parse_queue(result.stdout)
+        answer = f"Slurm does not answer: {_reason(result.stderr)}"
         if time.monotonic() > deadline:
             raise UserError(
-                f"Slurm does not answer: {_reason(result.stderr)}. Jobs that are "
-                "queued go on, and the same command attaches to them"
+                f"{answer}. Jobs that are queued go on, and the same command attaches "
+                "to them"
             )
-        if patience > _LONG and not told:
-            told = True
-            minutes = int(patience / 60)
-            said = _reason(result.stderr)
-            print(f"Slurm does not answer, asking on for {minutes} min: {said}")
+        if not announced:
+            print(f"{answer}; asking on for {patience:.0f} s", flush=True)
+        announced = True
         time.sleep(_PAUSE)
 
 
@@ -141,15 +131,15 @@ def parse_queue(text: str) -> dict[TaskId, QueuedTask]:
     """Read squeue's lines; jobs that are not ours are left out."""
     tasks = {}
     for line in text.splitlines():
-        fields = line.split("|", maxsplit=6)
-        if len(fields) != 7 or not fields[1].strip().isdigit():
+        fields = line.split("|", maxsplit=5)
+        if len(fields) != 6 or not fields[1].strip().isdigit():
             continue
-        job, task, state, elapsed, reason, node, command = map(str.strip, fields)
+        job, task, state, reason, node, command = map(str.strip, fields)
         folder = Path(command).parent
         if Path(command).name != SCRIPT or not (folder / STEPS_FILE).is_file():
             continue
         key = TaskId(int(job), int(task))
-        tasks[key] = QueuedTask(key, state, elapsed, reason, node, folder)
+        tasks[key] = QueuedTask(key, state, reason, node, folder)
     return tasks
 
 
@@ -161,7 +151,7 @@ def submit(
     at_once: int = 0,
     keep_open: Sequence[int] = (),
 ) -> int:
-    """Hand a batch to Slurm as one job array.
+    """Hand a batch to Slurm as one job array; return its number.
 
     Args:
         batch: The tasks.
@@ -171,9 +161,6 @@ def submit(
         at_once: How many of the tasks may run at the same time; 0: any number.
         keep_open: Descriptors that sbatch inherits. A lock among them is held until
             sbatch has ended, also when this process dies meanwhile.
-
-    Returns:
-        The job's number.
 
     Raises:
         TooManyJobsError: If Slurm refuses it for the number of jobs.
@@ -194,52 +181,24 @@ def submit(
     )
     found = re.search(r"^(\d+)(;\S+)?$", result.stdout.strip(), re.MULTILINE)
     if result.returncode == 0 and found:
-        job = int(found[1])
-    else:
-        # The answer can be lost on the way while the job is in the queue. A job that is
-        # refused can be there too, as one that has failed.
-        jobs = {
-            entry.id.job
-            for entry in queue().values()
-            if entry.folder == batch.folder and not entry.ended
-        }
-        if not jobs:
-            raise _refusal(batch, command, result.stderr)
-        job = jobs.pop()
-    atomic_write_text(batch.folder / JOB_ID, f"{job}\n")
-    return job
-
-
-def _reason(said: str) -> str:
-    """Shorten what one of Slurm's commands said to a line."""
-    lines = (re.sub(r"^\w+: (error|fatal): ", "", li) for li in said.splitlines())
-    return "; ".join(line for line in lines if line)
-
-
-def _refusal(batch: Batch, command: Sequence[str], said: str) -> UserError:
-    """Say why sbatch refused a batch, and what to look at."""
-    reason = _reason(said)
+        return int(found[1])
+    # The answer can be lost on the way while the job is in the queue. A job that is
+    # refused can be there too, as one that has failed.
+    for entry in queue().values():
+        if entry.folder == batch.folder and not entry.ended:
+            return entry.id.job
+    reason = _reason(result.stderr)
     if _TOO_MANY.search(reason):
         shutil.rmtree(batch.folder, ignore_errors=True)  # it will come in other parts
-        return TooManyJobsError(reason)
-    hints = [text for word, text in _HINTS.items() if word in reason.lower()]
+        raise TooManyJobsError(reason)
     names = ", ".join(dict.fromkeys(s.name for t in batch.tasks.values() for s in t))
-    return UserError(
+    raise UserError(
         f"sbatch refused the job for {names}: {reason}. Its options come from cmd.sh "
-        f"and conf/slurm.conf: {shlex.join(command)}"
-        + "".join(f"\n{hint}" for hint in hints[:1])
+        f"and conf/slurm.conf: {shlex.join(command)}\n{_HINT}"
     )
 
 
-def last_state(task: TaskId) -> str:
-    """Ask Slurm's accounting how a task ended; empty where there is none."""
-    if shutil.which("sacct") is None:
-        return ""
-    result = subprocess.run(
-        ["sacct", "-nXP", "-j", str(task), "--format=State,ExitCode"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lines = result.stdout.split() if result.returncode == 0 else []
-    return lines[-1].replace("|", ", exit code ") if lines else ""
+def _reason(answer: str) -> str:
+    """Shorten an answer of Slurm's commands to a line."""
+    lines = (re.sub(r"^\w+: (error|fatal): ", "", li) for li in answer.splitlines())
+    return "; ".join(line for line in lines if line)

@@ -9,6 +9,7 @@ STAGES = {
     6: "inference",
     7: "scoring",
 }
+SCORING = 7  # whose results are shown at the end; a table's own stage
 
 # What the --skip_* options leave out.
 SKIPPED = {"data_prep": range(1, 5), "train": range(5, 6), "eval": range(6, 8)}

@@ -12,10 +12,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from enum import Enum
+from dataclasses import asdict, dataclass, field, fields
+from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from espnet_ext import __version__
 from espnet_ext.jobs.code import code_digest
@@ -29,7 +29,7 @@ STARTED = ".started.json"
 MAX_HASHED_BYTES = 4 * 2**20
 
 
-class Evidence(Enum):
+class Evidence(StrEnum):
     """How the content of an input is taken into the fingerprint."""
 
     CONTENT = "content"  # every byte of small files
@@ -46,8 +46,7 @@ class Status(Enum):
     CHANGED = "changed"  # what lies there was made from other inputs or settings
 
 
-@dataclass(frozen=True)
-class Input:
+class Input(NamedTuple):
     """A file or folder that a step reads."""
 
     path: Path
@@ -79,8 +78,7 @@ class Step:
     # Texts that its program reads and the plan makes (a training's merged YAML).
     # Written when it starts, so that a queued step has the settings it was queued with.
     files: tuple[tuple[Path, str], ...] = ()
-    gpus: int = 0  # on each node
-    nodes: int = 1
+    gpus: int = 0
     workers: int = 1  # processes that share its work, each with the same command
     memory: int = 0  # what one process needs, in bytes; 0 if that is not known
 
@@ -93,8 +91,8 @@ class Step:
     def log(self) -> Path:
         """Where what the step prints is kept.
 
-        A training's log lies in its own folder, as ESPnet users expect; the folder of
-        any other step is replaced as a whole, so its log lies beside it.
+        A training's folder, as ESPnet users expect; beside any other, which is replaced
+        as a whole.
         """
         if self.keeps_partial_work:
             return self.output / "train.log"
@@ -111,15 +109,12 @@ class Step:
 def fingerprint(step: Step, inputs: Mapping[str, str] | None = None) -> str:
     """Hash everything that decides the step's result (sha256, hexadecimal).
 
-    Args:
-        step: The step.
-        inputs: An earlier result of `describe_inputs`; None: as they are now.
+    `inputs` is an earlier result of `describe_inputs`; None: as they are now.
 
     Raises:
         FileNotFoundError: If an input does not exist.
     """
-    if inputs is None:
-        inputs = describe_inputs(step)
+    inputs = describe_inputs(step) if inputs is None else inputs
     content = {
         "version": __version__,
         "module": step.module,
@@ -129,6 +124,11 @@ def fingerprint(step: Step, inputs: Mapping[str, str] | None = None) -> str:
         "inputs": list(inputs.values()),
         "products": step.products,
     }
+    return hash_json(content)
+
+
+def hash_json(content: Any) -> str:
+    """Hash what JSON can hold (sha256, hexadecimal)."""
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -171,13 +171,10 @@ def _digest_runs(runs: Mapping[str, Sequence[Step]]) -> str:
     made = {
         label: [
             *(recorded_code(step.output) for step in steps),
-            *(
-                _digest_file(steps[-1].output / name, Evidence.CONTENT)
-                for name in steps[-1].products
-            ),
+            *(digest(Input(steps[-1].output / name)) for name in steps[-1].products),
         ]
         for label, steps in runs.items()
-        if all(is_done(step) for step in steps)
+        if all(map(is_done, steps))
     }
     return hashlib.sha256(json.dumps(made).encode()).hexdigest()
 
@@ -242,11 +239,8 @@ def mark_started(step: Step) -> None:
 def mark_done(step: Step, inputs: Mapping[str, str] | None = None) -> None:
     """Write the record that makes the step finished.
 
-    Args:
-        step: The step.
-        inputs: The result of `describe_inputs` before its program ran. What has changed
-            while it ran is not in its products, so it is then not finished. None: as
-            they are now.
+    `inputs` is the result of `describe_inputs` before its program ran: what has changed
+    while it ran is not in its products, so it is then not finished. None: as it is now.
 
     Raises:
         FileNotFoundError: If the step ended well but left a product out.
@@ -257,8 +251,7 @@ def mark_done(step: Step, inputs: Mapping[str, str] | None = None) -> None:
         raise FileNotFoundError(
             f"{step.name} ended without {', '.join(missing)} in {step.output}"
         )
-    if inputs is None:
-        inputs = describe_inputs(step)
+    inputs = describe_inputs(step) if inputs is None else inputs
     record = {
         "step": step.name,
         "fingerprint": fingerprint(step, inputs),
@@ -278,14 +271,7 @@ def forget(step: Step) -> None:
 
 
 def set_aside(step: Step) -> Path | None:
-    """Move partial or finished work of other settings out of the step's way.
-
-    Nothing that was computed is deleted: a training whose YAML was edited keeps its
-    old folder under a name that carries the old fingerprint.
-
-    Returns:
-        The new place, or None if there was nothing to move.
-    """
+    """Move earlier work to a name with its fingerprint; None if there is none."""
     old = _read(step.output / RECORD) or _read(step.output / STARTED)
     if not step.output.exists():
         return None
@@ -321,10 +307,7 @@ def recorded_code(output: Path) -> str:
 
 
 def made_by_other_code(step: Step) -> bool:
-    """Whether today's code is not what a finished step was made by.
-
-    Records of earlier versions do not tell, and count as other code.
-    """
+    """Whether today's code is not what a finished step was made by."""
     return recorded_code(step.output) != code_digest(step.module)
 
 
@@ -334,8 +317,9 @@ def _codes_of(step: Step, products: Mapping[str, Any]) -> list[str]:
     if old.get("products") == products:  # found complete and left as it was
         return _codes_in(old)
     if step.keeps_partial_work:
-        return _join_codes(_read(step.output / STARTED), step)
-    return _join_codes(old if step.grows else {}, step)
+        old = _read(step.output / STARTED)
+    goes_on = step.keeps_partial_work or step.grows
+    return _join_codes(old if goes_on else {}, step)
 
 
 def _join_codes(old: Mapping[str, Any], step: Step) -> list[str]:
@@ -356,14 +340,9 @@ def _read(path: Path) -> dict[str, Any]:
 # ---- Steps as text: for jobs, which run them, and for tables, which report on them
 
 
-def step_to_json(step: Step) -> dict[str, Any]:
-    """Turn a step into what JSON can hold."""
-    inputs = [[str(item.path), item.evidence.value] for item in step.inputs]
-    return {**asdict(step), "inputs": inputs}
-
-
 def step_from_json(content: Mapping[str, Any]) -> Step:
-    """Turn it back."""
+    """Turn ``asdict(step)``, written as JSON and read again, back into the step."""
+    known = {field.name for field in fields(Step)}  # earlier versions had others
     changed = {
         "args": tuple(content["args"]),
         "output": Path(content["output"]),
@@ -372,30 +351,28 @@ def step_from_json(content: Mapping[str, Any]) -> Step:
         "preload": tuple(content["preload"]),
         "files": tuple((Path(path), text) for path, text in content["files"]),
     }
-    return Step(**{**content, **changed})
+    return Step(**{k: v for k, v in content.items() if k in known} | changed)
 
 
-def runs_of(step: Step, item: Input) -> dict[str, tuple[Step, ...]]:
-    """List the runs that a step reports on: from the text that comes with it, if any.
-
-    Args:
-        step: The step.
-        item: Its input by `Evidence.RUNS`.
-
-    Raises:
-        FileNotFoundError: If there is neither a text nor a file.
-    """
-    texts = dict(step.files)
-    return parse_runs(texts[item.path]) if item.path in texts else read_runs(item.path)
-
-
-def format_runs(runs: Mapping[str, Sequence[Step]]) -> str:
+def format_runs(runs: Mapping[Any, Sequence[Step]]) -> str:
     """Write down the steps of runs, each by a label: what a step reports on.
 
     A run is finished when all of its steps are; the last one makes what is shown.
     """
-    content = {label: [step_to_json(s) for s in steps] for label, steps in runs.items()}
+    content = {label: [asdict(s) for s in steps] for label, steps in runs.items()}
     return json.dumps(content, indent=1, default=str)
+
+
+def parse_runs(text: str) -> dict[str, tuple[Step, ...]]:
+    """Turn the text of `format_runs` back into steps.
+
+    Raises:
+        json.JSONDecodeError: It is not complete.
+    """
+    return {
+        label: tuple(map(step_from_json, steps))
+        for label, steps in json.loads(text).items()
+    }
 
 
 def read_runs(path: Path) -> dict[str, tuple[Step, ...]]:
@@ -407,12 +384,14 @@ def read_runs(path: Path) -> dict[str, tuple[Step, ...]]:
     return parse_runs(path.read_text(encoding="utf-8"))
 
 
-def parse_runs(text: str) -> dict[str, tuple[Step, ...]]:
-    """Turn the text of `format_runs` back into runs."""
-    return {
-        label: tuple(map(step_from_json, steps))
-        for label, steps in json.loads(text).items()
-    }
+def runs_of(step: Step, item: Input) -> dict[str, tuple[Step, ...]]:
+    """List the runs of an input by `Evidence.RUNS`: from the text with it, if any.
+
+    Raises:
+        FileNotFoundError: If there is neither a text nor a file.
+    """
+    text = dict(step.files).get(item.path)
+    return read_runs(item.path) if text is None else parse_runs(text)
 
 
 def command_line(**options: object) -> tuple[str, ...]:

@@ -9,15 +9,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from espnet_ext.errors import UserError, exit_on_user_error
-from espnet_ext.jobs.batch import TaskRecord, read_batch, step_key, write_record
+from espnet_ext.jobs.batch import Batch, TaskRecord, read_batch, step_key, write_record
 from espnet_ext.jobs.local import append_to_log, run_steps
-from espnet_ext.jobs.step import Step, is_done
+from espnet_ext.jobs.step import is_done
 
 # A node that has died holds its locks until the file server gives it up.
 LOCK_PATIENCE = 180.0
@@ -25,67 +25,44 @@ LOCK_PATIENCE = 180.0
 
 @exit_on_user_error
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the steps of a task and write down how they ended.
-
-    Args:
-        cmd: The folder of the batch, and the number of the task in it.
-    """
+    """Run the steps of a task, given by its batch's folder and its number."""
     folder, number = sys.argv[1:] if cmd is None else cmd
     task = int(number)
     batch = read_batch(Path(folder))
     if task not in batch.tasks:
         raise UserError(f"{batch.folder}: has no task {task}")
-    record = begin(os.environ)
-    if record.restarts > batch.max_restarts:
-        fault = (
-            f"started again {record.restarts} times, which is more than --max_restarts"
-            f" {batch.max_restarts}: a longer --time in cmd.sh or less preemption"
-            " is needed. Start the same command again to go on from where it is"
-        )
-        write_record(batch, task, ended(record, "failed", fault))
-        raise UserError(fault)
-    write_record(batch, task, record)
-    try:
-        run_task(batch.tasks[task], record, batch.needs)
-    except UserError:  # that is in the step's own log
-        write_record(batch, task, ended(record, "failed"))
-        raise
-    except Exception as error:
-        fault = f"{type(error).__name__}: {error}"
-        write_record(batch, task, ended(record, "failed", fault))
-        raise
-    write_record(batch, task, ended(record, "done"))
-
-
-def begin(environment: Mapping[str, str]) -> TaskRecord:
-    """Say which job this is, as Slurm tells it."""
-    job = environment.get("SLURM_ARRAY_JOB_ID")
-    task = environment.get("SLURM_ARRAY_TASK_ID")
-    return TaskRecord(
+    job = os.environ.get("SLURM_ARRAY_JOB_ID", "")
+    record = TaskRecord(
         state="running",
-        host=environment.get("SLURMD_NODENAME") or os.uname().nodename,
-        job=f"{job}_{task}" if job else "",
-        restarts=int(environment.get("SLURM_RESTART_COUNT", "0")),
+        host=os.environ.get("SLURMD_NODENAME") or os.uname().nodename,
+        job=job and f"{job}_{os.environ.get('SLURM_ARRAY_TASK_ID')}",
+        restarts=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
         started=time.time(),
     )
+    write_record(batch, task, record)
+    state, note = "failed", ""
+    try:
+        if record.restarts > batch.max_restarts:
+            note = (
+                f"started again {record.restarts} times, which is more than "
+                f"--max_restarts {batch.max_restarts}: a longer --time in cmd.sh or "
+                "less preemption is needed. Start the same command again to go on "
+                "from where it is"
+            )
+            raise UserError(note)
+        run_task(batch, task, record)
+        state = "done"
+    except Exception as error:
+        if not isinstance(error, UserError):  # those are in the step's own log
+            note = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        ended = replace(record, state=state, ended=time.time(), note=note)
+        write_record(batch, task, ended)
 
 
-def ended(record: TaskRecord, state: str, fault: str = "") -> TaskRecord:
-    """Add how it ended."""
-    return replace(record, state=state, ended=time.time(), note=fault)
-
-
-def run_task(
-    steps: Sequence[Step],
-    record: TaskRecord,
-    needs: Mapping[str, Sequence[Step]],
-) -> None:
+def run_task(batch: Batch, task: int, record: TaskRecord) -> None:
     """Run the steps side by side; one that lacks what it reads stops no other.
-
-    Args:
-        steps: The task.
-        record: Its record.
-        needs: What has to be finished before a step, by its key.
 
     Raises:
         UserError: If one fails, or was not run.
@@ -96,8 +73,9 @@ def run_task(
         # Sent some time before the time limit (--signal in conf/slurm.conf).
         signal.signal(signal.SIGUSR1, lambda *args: requeue(record.job, *args))
     ready, failures = [], []
-    for step in steps:
-        missing = [o for o in needs.get(step_key(step), ()) if not is_done(o)]
+    for step in batch.tasks[task]:
+        needed = batch.needs.get(step_key(step), ())
+        missing = [other for other in needed if not is_done(other)]
         if not missing:
             ready.append(step)
             continue

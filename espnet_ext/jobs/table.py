@@ -1,20 +1,19 @@
 """The plan of a table: the recipes of its rows, folds and seeds, and how it is made.
 
-A table is many ordinary recipes (`jobs.recipe`), so its data, features and trainings
-are those that the recipes would make by themselves, and either finds the other's work.
-Only the last step is its own: scoring all runs together. It waits for all of them,
-however they end, and is made of those that are finished.
+Its data, features and trainings are those that ordinary recipes (`jobs.recipe`) would
+make, and either finds the other's work. Only the last step is its own: it scores all
+runs together. It waits for all of them, however they end, and is made of those that are
+finished.
 """
 
 import csv
-import hashlib
 import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from espnet_ext.errors import UserError
+from espnet_ext.jobs.batch import unique
 from espnet_ext.jobs.recipe import (
     Recipe,
     build_plan,
@@ -22,21 +21,20 @@ from espnet_ext.jobs.recipe import (
     train_step,
     training_config,
 )
-from espnet_ext.jobs.stages import STAGES
+from espnet_ext.jobs.stages import SCORING
 from espnet_ext.jobs.step import (
     Evidence,
     Input,
     Step,
     command_line,
     format_runs,
+    hash_json,
     is_done,
     recorded_code,
     recorded_fingerprint,
 )
-from espnet_ext.scoring.spec import CorpusSpec, TableSpec, load_table
+from espnet_ext.scoring.spec import TableSpec, load_table
 
-# The last stage that recipes and tables share: inference.
-LAST_SHARED_STAGE = 6
 RUNS_HEADER = (
     *("row", "fold", "seed", "predictions", "train_log"),
     *("config", "training", "code"),
@@ -110,13 +108,9 @@ class Table:
 
     def steps(self) -> list[Step]:
         """Everything before the table itself, in an order in which it can run."""
-        steps = {
-            step.name: step
-            for recipe in self.recipes
-            for step in build_plan(recipe)
-            if step.stage <= LAST_SHARED_STAGE
-        }
-        return sorted(steps.values(), key=lambda step: step.stage)
+        steps = unique(step for recipe in self.recipes for step in build_plan(recipe))
+        shared = [step for step in steps if step.stage < SCORING]
+        return sorted(shared, key=lambda step: step.stage)
 
 
 def plan_table(
@@ -153,9 +147,15 @@ def plan_table(
                 f"{path} needs {corpus}: give --root {corpus}=DIR, or set its place in "
                 "db.sh"
             )
-    if features is None:
-        features = Path("conf", "features", f"{spec.presets[preset].features}.yaml")
-    base = replace(base, features=features)
+    chosen = spec.presets[preset]
+    base = replace(
+        base,
+        features=features or Path("conf", "features", f"{chosen.features}.yaml"),
+        labels=Path("conf", "labels", f"{spec.labels}.yaml"),
+        corpus_overlay=None if chosen.overlay is None else Path(chosen.overlay),
+        seconds=chosen.seconds,
+        models={},
+    )
     runs = tuple(
         _run(spec, preset, base, places, row, fold, seed)
         for seed in range(spec.seeds if seeds is None else seeds)
@@ -182,87 +182,62 @@ def _run(
     fold: int,
     seed: int,
 ) -> Run:
-    chosen = spec.presets[preset]
-    config = Path(chosen.configs, spec.rows[row].config)
+    config = Path(spec.presets[preset].configs, spec.rows[row].config)
     model = config.stem.removeprefix("train_")
     if preset != "paper":  # beside the paper preset's, not in their place
         model = f"{preset}_{model}"
-    labels = spec.rows[row].train
-    some_hidden = any(kind != "both" for kind in labels.values())
-    base = replace(
-        base,
-        labels=Path("conf", "labels", f"{spec.labels}.yaml"),
-        corpus_overlay=None if chosen.overlay is None else Path(chosen.overlay),
-        seed=seed,
-        models={},
-    )
-    first, *others = [
-        _part(base, corpus, described, places[corpus], fold)
+    first, *others = [  # each as the corpus' own recipe would have it
+        replace(
+            base,
+            corpus=corpus,
+            corpus_root=places[corpus].root,
+            scheme=described.scheme,
+            fold=fold if described.folds else None,
+            seed=seed,
+            datadir=places[corpus].datadir,
+            dumpdir=places[corpus].dumpdir,
+        )
         for corpus, described in spec.corpora.items()
     ]
+    labels = {
+        corpus: spec.rows[row].train.get(corpus, "both") for corpus in spec.corpora
+    }
     likes = [c.subset_like for c in spec.corpora.values() if c.subset_like]
     recipe = replace(
         first,
         models={model: config},
         partners=tuple(others),
-        train_labels={c: labels.get(c, "both") for c in spec.corpora}
-        if some_hidden
-        else {},
+        train_labels=labels if {*labels.values()} != {"both"} else {},
         subset_like=likes[0] if likes else None,
-        seconds=chosen.seconds,
         setsdir=base.dumpdir if others else None,
     )
     return Run(row, fold, seed, recipe, model)
-
-
-def _part(
-    base: Recipe, corpus: str, described: CorpusSpec, place: Place, fold: int
-) -> Recipe:
-    """Make one corpus' part, as the corpus' own recipe would have it."""
-    return replace(
-        base,
-        corpus=corpus,
-        corpus_root=place.root,
-        scheme=described.scheme,
-        fold=fold if described.folds else None,
-        datadir=place.datadir,
-        dumpdir=place.dumpdir,
-    )
 
 
 def table_step(table: Table) -> Step:
     """Score the runs that are finished when it starts, and write the table."""
     runs_file = table.output.parent / "runs" / f"{table.name}.json"
     runs = {f"{run.row} {run.fold} {run.seed}": run.steps() for run in table.runs}
+    settings = {label: [s.settings for s in steps] for label, steps in runs.items()}
     return Step(
         name=f"make {table.name}",
-        stage=max(STAGES),
+        stage=SCORING,
         module="espnet_ext.bin.ser_score",
-        args=table_command(table, runs_file),
+        args=command_line(
+            table=table.path,
+            runs=runs_file,
+            output=table.output,
+            resamples=table.resamples,
+        ),
         output=table.output,
         products=("RESULTS.md", "table.csv", "table.json", "table.tex", "report.html"),
         inputs=(Input(table.path), Input(runs_file, Evidence.RUNS)),
         settings={
             "resamples": table.resamples,
-            "runs": {label: _settings_of(steps) for label, steps in runs.items()},
+            "runs": {label: hash_json(own)[:16] for label, own in settings.items()},
         },
         files=((runs_file, format_runs(runs)),),
     )
-
-
-def table_command(table: Table, runs_file: Path) -> tuple[str, ...]:
-    """Write the options of ``ser_score`` for a table."""
-    return command_line(
-        table=table.path,
-        runs=runs_file,
-        output=table.output,
-        resamples=table.resamples,
-    )
-
-
-def _settings_of(steps: Iterable[Step]) -> str:
-    text = json.dumps([step.settings for step in steps], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def list_runs(runs: Mapping[str, Sequence[Step]]) -> str:
@@ -294,13 +269,13 @@ def print_standing(table: Table) -> None:
     """Print what is finished and what is to do."""
     spec = table.spec
     steps = [step for step in table.steps() if step.stage < 5]
-    done = sum(is_done(step) for step in steps)
     finished = {
         (run.row, run.fold, run.seed): is_done(run.steps()[1]) for run in table.runs
     }
     seeds = sorted({run.seed for run in table.runs})
     count = f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
     print(f"{spec.title} (preset {table.preset}, {count})")
+    done = sum(map(is_done, steps))
     print(f"  data, features and sets: {done} of {len(steps)} steps finished")
     print(f"  runs: {sum(finished.values())} of {len(finished)} finished")
     width = max(len(row.name) for row in spec.rows.values()) + 2
@@ -311,6 +286,6 @@ def print_standing(table: Table) -> None:
         line = f"    {row.name.ljust(width)}"
         for fold in spec.folds:
             there = sum(finished[key, fold, seed] for seed in seeds)
-            word = "to do" if not there else f"{there} of {len(seeds)}"
-            line += ("done" if there == len(seeds) else word).ljust(10)
+            word = "done" if there == len(seeds) else f"{there} of {len(seeds)}"
+            line += (word if there else "to do").ljust(10)
         print(line.rstrip(), flush=True)

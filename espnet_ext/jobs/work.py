@@ -52,43 +52,34 @@ def plan_work(args: argparse.Namespace) -> Work:
     Raises:
         UserError: The table's YAML is wrong, or a corpus of it has no place.
     """
-    if args.table is None:
-        recipe = recipe_of(args)
-        recipes = [replace(recipe, fold=fold) for fold in args.fold] or [recipe]
-        return Work(recipes, None, chosen_stages(args))
-    table = table_of(args)
-    return Work(table.recipes, table, chosen_stages(args))
+    if args.table is not None:
+        table = table_of(args)
+        return Work(table.recipes, table, chosen_stages(args))
+    recipe = recipe_of(args)
+    recipes = [replace(recipe, fold=fold) for fold in args.fold or [None]]
+    return Work(recipes, None, chosen_stages(args))
 
 
 def recipe_of(args: argparse.Namespace) -> Recipe:
     """Turn the options into a recipe, without its fold."""
-    mini = None
-    if args.mini_seed is not None:
-        mini = Mini(args.mini_seed, args.mini_scale)
+    same = (
+        *("corpus", "scheme", "upstream", "overlay", "seed", "datadir", "dumpdir"),
+        *("expdir", "ngpu", "on_bad_audio", "manifest"),
+    )
+    built_in = args.mini_seed is not None
     return Recipe(
-        corpus=args.corpus,
+        **{name: getattr(args, name) for name in same},
         corpus_root=Path(args.corpus_root or ""),
-        scheme=args.scheme,
         fold=None,
         labels=config_path("labels", args.labels),
         features=config_path("features", args.features),
         models={p.stem.removeprefix("train_"): p for p in training_yamls(args)},
-        upstream=args.upstream,
         corpus_overlay=None if args.train_config else args.corpus_overlay,
-        overlay=args.overlay,
-        seed=args.seed,
-        mini=mini,
-        datadir=args.datadir,
-        dumpdir=args.dumpdir,
-        expdir=args.expdir,
+        mini=Mini(args.mini_seed, args.mini_scale) if built_in else None,
         nj=args.nj or default_nj(args),
-        ngpu=args.ngpu,
-        num_nodes=args.num_nodes,
         workers=args.extract_jobs,
-        on_bad_audio=args.on_bad_audio,
         resamples=args.resamples or (1000 if args.table is None else 10_000),
         seconds=clip_lengths(args),
-        manifest=args.manifest,
         manifest_options=manifest_options(args),
     )
 

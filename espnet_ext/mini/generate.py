@@ -16,21 +16,16 @@ _SMALLEST = 0.1
 def generate(
     output: Path, *, seed: int, corpora: Sequence[str], upstream_too: bool, scale: float
 ) -> Iterator[Path]:
-    """Write corpora and checkpoint below `output`.
+    """Write corpora and checkpoint below `output`, and yield each finished folder.
 
-    Each folder appears (or replaces an older one) only when it is whole.
+    A folder appears (or replaces an older one) only when it is whole.
 
     Args:
-        output: Parent of ``IEMOCAP_full_release``, ``MSP-PODCAST-1.8`` and
-            ``hubert_tiny``.
+        output: Parent of the folders.
         seed: The same seed gives the same bytes.
         corpora: Of ``iemocap`` and ``msp_podcast``.
         upstream_too: Whether to write the checkpoint.
-        scale: Factor on the number of utterances of each label; every label of each
-            session or split stays present.
-
-    Yields:
-        The path of each finished folder.
+        scale: Factor on the number of utterances of each label, one at least.
 
     Raises:
         UserError: The scale is out of range, the synthesizer is missing or fails, or

@@ -2,8 +2,7 @@
 
 Its layout is the one that `espnet_ext.corpora.iemocap` documents and reads, and its
 oddities are those of the licensed corpus: CR line ends in some label files, AppleDouble
-files (``._Ses01F_impro01.txt``) that are not text, single raters' files in other
-formats (``Attribute/``, ``Categorical/``, ``Self-evaluation/``).
+files (``._Ses01F_impro01.txt``) that are not text.
 
 Every bracket ``[V, A, D]`` is the mean of the external raters (``A-E*``) of its block
 and every label the majority of their categorical votes (``C-E*``), ``xxx`` where
@@ -88,11 +87,7 @@ class Take:
 
 
 def write_corpus(root: Path, seed: int, scale: float) -> None:
-    """Write the tree into an empty folder.
-
-    Raises:
-        UserError: The synthesizer is missing or fails.
-    """
+    """Write the tree into an empty folder."""
     takes = plan(seed, scale)
     sentences = [(t.text, t.speaker, t.prosody, p.Channel()) for t in takes]
     durations = {}  # seconds by utterance
@@ -106,7 +101,6 @@ def write_corpus(root: Path, seed: int, scale: float) -> None:
         _write_dialog(root, members, durations, rng)
     write_text(root / "README.txt", readme(FOLDER, "IEMOCAP"))
     write_text(root / "LICENSE.txt", LICENSE)
-    write_text(root / "Documentation" / "format.txt", _FORMAT)
 
 
 def plan(seed: int, scale: float) -> list[Take]:
@@ -135,15 +129,11 @@ def plan(seed: int, scale: float) -> list[Take]:
 def _deal(session: int, scale: float, rng: np.random.Generator) -> dict[str, list[str]]:
     """Deal a session's labels to its dialogs: evenly, label by label.
 
-    Both recordings of a session then hold every frequent label, so the validation set
-    (the recordings ``Ses0NM``) is like the test set.
+    Validation sets (the recordings ``Ses0NM``) are then like test sets.
     """
     sides = (f"Ses0{session}F", f"Ses0{session}M")
-    dialogs = [
-        f"{side}_{name}"
-        for side in sides
-        for name in _ODD_DIALOGS.get(side, _DIALOGS[side[-1]])
-    ]
+    names = {side: _ODD_DIALOGS.get(side, _DIALOGS[side[-1]]) for side in sides}
+    dialogs = [f"{side}_{name}" for side in sides for name in names[side]]
     dealt: dict[str, list[str]] = {dialog: [] for dialog in dialogs}
     pool = {label: scaled(full, scale) for label, full in SESSION_COUNTS.items()}
     for dialog, label, _ in _QUIRKS:
@@ -174,10 +164,7 @@ def _draw_take(
 
 
 def majority(votes: list[tuple[str, ...]]) -> str:
-    """Return the emotion that more than half of the raters name, else ``xxx``.
-
-    Raters may name several. ``xxx`` also where two emotions reach that.
-    """
+    """Return the only emotion that more than half of the raters name, or ``xxx``."""
     counts = {e: sum(e in vote for vote in votes) for vote in votes for e in vote}
     winners = [e for e, count in counts.items() if 2 * count > len(votes)]
     return winners[0] if len(winners) == 1 else "xxx"
@@ -203,9 +190,8 @@ def _one_vote(emotion: str, rng: np.random.Generator) -> tuple[str, ...]:
     if emotion == "xxx" or rng.random() < 0.2:
         first = names[rng.integers(len(names))]
     second = names[rng.integers(len(names))]
-    if rng.random() < 0.12 and second != first:
-        return (first, second)
-    return (first,)
+    both = rng.random() < 0.12 and second != first
+    return (first, second) if both else (first,)
 
 
 def _rate(
@@ -230,7 +216,7 @@ def _rate(
 
 
 def _wav_path(root: Path, take: Take) -> Path:
-    folder = root / f"Session{take.dialog[4]}" / "sentences" / "wav" / take.dialog
+    folder = root / f"Session{take.dialog[4]}/sentences/wav/{take.dialog}"
     return folder / f"{take.id}.wav"
 
 
@@ -255,14 +241,13 @@ def _write_dialog(
         text = text.replace("\t()\n", "\t(d\xe9\xe7u)\n", 1)
     newline = "\r\n" if dialog.startswith("Ses02F") else "\n"
     folder = root / f"Session{dialog[4]}" / "dialog"
-    labels = folder / "EmoEvaluation"
-    files = [labels / f"{dialog}.txt", folder / "transcriptions" / f"{dialog}.txt"]
+    names = "EmoEvaluation", "transcriptions"
+    files = [folder / name / f"{dialog}.txt" for name in names]
     for path, content in zip(files, (text, transcript), strict=True):
         write_text(path, content, newline)
     if dialog.endswith(("impro01", "impro07")):
         for path in (*files, _wav_path(root, takes[0])):
             path.with_name(f"._{path.name}").write_bytes(_APPLE_DOUBLE)
-    _write_single_raters(labels, dialog, takes)
 
 
 def _block(take: Take, start: float, end: float) -> str:
@@ -275,7 +260,7 @@ def _block(take: Take, start: float, end: float) -> str:
     ]
     for rating in take.ratings:
         if rating.rater.startswith("C-"):
-            said = _spoken(rating.emotions)
+            said = "; ".join(_WORDS[e] for e in rating.emotions) + ";"
         else:
             v_, a_, d_ = ("" if score is None else score for score in rating.vad)
             said = f"val {v_}; act {a_}; dom  {d_};"
@@ -283,41 +268,5 @@ def _block(take: Take, start: float, end: float) -> str:
     return "\n".join(lines) + "\n\n"
 
 
-def _spoken(emotions: tuple[str, ...]) -> str:
-    return "; ".join(_WORDS[e] for e in emotions) + ";"
-
-
 # What a Mac leaves on foreign disks: a header, no text and no audio.
 _APPLE_DOUBLE = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + b"\0" * 58
-
-
-def _write_single_raters(labels: Path, dialog: str, takes: list[Take]) -> None:
-    """Write the single raters' files, whose formats differ from the dialog's."""
-    files: dict[str, str] = {}
-    for take in takes:
-        for rating in take.ratings:
-            who = rating.rater[2:].lower()
-            if rating.rater.startswith("C-"):
-                folder = "Categorical" if who[0] == "e" else "Self-evaluation"
-                who = who if who[0] == "e" else f"{dialog[5].lower()}1"
-                name = f"{folder}/{dialog}_{who}_cat.txt"
-                line = f"{_spoken(rating.emotions)} ({rating.remark})"
-            elif who[0] == "e" and None not in rating.vad:
-                v, a, d = rating.vad
-                name = f"Attribute/{dialog}_{who}_atr.txt"
-                line = f"act {a}; :val {v}; :dom  {d}; ({rating.remark})"
-                files[name.replace(".txt", ".anvil")] = _ANVIL.format(who)
-            else:
-                continue
-            files[name] = files.get(name, "") + f"{take.id} :{line}\n"
-    for name, text in files.items():
-        write_text(labels / name, text)
-
-
-_ANVIL = '<?xml version="1.0"?>\n<annotation><body rater="{}"/></annotation>\n'
-
-_FORMAT = """\
-dialog/EmoEvaluation/<dialog>.txt: one block an utterance, [V, A, D] on a scale of 1-5.
-Lines C-E*: emotions named by a rater; C-F*, C-M*: by the actor. A-E*: valence (val),
-activation (act) and dominance (dom) by a rater; A-F*, A-M*: by the actor.
-"""

@@ -1,12 +1,7 @@
 """A small MSP-Podcast 1.8 tree, spoken by espeak-ng.
 
-Its layout is the one that `espnet_ext.corpora.msp_podcast` documents and reads; beside
-the consensus lie the files of the single workers, as in the licensed corpus::
-
-    Labels/labels.txt                   the consensus, then each worker
-    Labels/labels_detailed.csv json     each worker
-
-The attributes of the consensus are the means of the workers' (1 to 7), its class the
+Its layout is the one that `espnet_ext.corpora.msp_podcast` documents and reads. The
+attributes of the consensus are the means of the workers' (1 to 7), its class the
 one that most workers name, ``X`` where two tie. Every podcast has a speaker and a
 channel of its own (noise, band limits, reverberation), so this corpus sounds unlike
 the IEMOCAP one; splits share no speaker. One file is stereo at 44.1 kHz.
@@ -37,19 +32,14 @@ SPLIT_COUNTS = {
 _SPEAKERS = {"Train": (24, 4), "Validation": (8, 1), "Test1": (10, 0), "Test2": (4, 2)}
 # Classes as the codes of `prosody.EMOTIONS` (contempt is near frustration there), and
 # what a worker calls them.
-_CLASSES = {
-    "N": ("neu", "Neutral"),
-    "H": ("hap", "Happy"),
-    "A": ("ang", "Angry"),
-    "S": ("sad", "Sad"),
-    "D": ("dis", "Disgust"),
-    "U": ("sur", "Surprise"),
-    "C": ("fru", "Contempt"),
-    "F": ("fea", "Fear"),
-    "O": ("oth", "Other"),
-    "X": ("xxx", ""),
+_CODES = {
+    **{"N": "neu", "H": "hap", "A": "ang", "S": "sad", "D": "dis"},
+    **{"U": "sur", "C": "fru", "F": "fea", "O": "oth", "X": "xxx"},
 }
-_WORDS = {letter: word for letter, (_, word) in _CLASSES.items() if word}
+_WORDS = {
+    **{"N": "Neutral", "H": "Happy", "A": "Angry", "S": "Sad", "D": "Disgust"},
+    **{"U": "Surprise", "C": "Contempt", "F": "Fear", "O": "Other"},
+}
 # Least and most of a channel's noise, highpass, lowpass and reverb.
 _CHANNELS = ([-56.0, 70.0, 3400.0, -24.0], [-46.0, 150.0, 6500.0, -12.0])
 _OTHERS = ("Other-confused", "Other-tired", "Other")
@@ -97,12 +87,6 @@ class Work:
             f"A:{a:.6f}; V:{v:.6f}; D:{d:.6f};"
         )
 
-    def as_json(self) -> dict[str, object]:
-        """Return the worker's entry of labels_detailed.json."""
-        v, a, d = map(float, self.vad)
-        names = {"EmoClass_Major": self.word, "EmoClass_Second": self.secondary}
-        return {**names, "EmoAct": a, "EmoVal": v, "EmoDom": d}
-
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -122,11 +106,7 @@ class Segment:
 
 
 def write_corpus(root: Path, seed: int, scale: float) -> None:
-    """Write the tree into an empty folder.
-
-    Raises:
-        UserError: The synthesizer is missing or fails.
-    """
+    """Write the tree into an empty folder."""
     segments = plan(seed, scale)
     sentences = [
         (s.text, s.podcast.speaker, s.prosody, s.podcast.channel) for s in segments
@@ -149,10 +129,9 @@ def plan(seed: int, scale: float) -> list[Segment]:
         rng.shuffle(labels)
         for turn, emotion in enumerate(labels):
             podcast = shows[turn % len(shows)]
-            name = (
-                f"MSP-PODCAST_{podcast.number:04d}_{3 + 7 * (turn // len(shows)):04d}"
-            )
-            drawn.append((f"{name}.wav", podcast, emotion))
+            start = 3 + 7 * (turn // len(shows))
+            name = f"MSP-PODCAST_{podcast.number:04d}_{start:04d}.wav"
+            drawn.append((name, podcast, emotion))
     # The last file of podcast 1023 gets the outlier's name.
     last = max(name for name, podcast, _ in drawn if podcast.number == 1023)
     drawn = [(OUTLIER if d[0] == last else d[0], *d[1:]) for d in drawn]
@@ -182,7 +161,7 @@ def _draw_podcasts(seed: int, rng: np.random.Generator) -> list[Podcast]:
 def _draw_segment(
     name: str, podcast: Podcast, emotion: str, rng: np.random.Generator
 ) -> Segment:
-    vad = p.draw_vad(_CLASSES[emotion][0], rng)  # (3,) on 1-5
+    vad = p.draw_vad(_CODES[emotion], rng)  # (3,) on 1-5
     text = str(rng.choice(STATEMENTS))
     prosody = p.draw_prosody(vad, podcast.speaker, rng)
     works = tuple(_draw_works(emotion, vad, rng))
@@ -203,10 +182,8 @@ def _draw_works(emotion: str, vad: np.ndarray, rng: np.random.Generator) -> list
     while plurality(votes) != emotion:
         keep = rng.random(count) < (0.0 if emotion == "X" else 0.6)
         chance = rng.integers(len(letters), size=count)
-        votes = [
-            emotion if kept else letters[other]
-            for kept, other in zip(keep, chance, strict=True)
-        ]
+        pairs = zip(keep, chance, strict=True)
+        votes = [emotion if kept else letters[other] for kept, other in pairs]
     # From the scale 1-5 of the plan to 1-7.
     scores = np.rint(1.5 * vad - 0.5 + 0.9 * rng.standard_normal((count, 3)))
     scores = np.clip(scores, 1, 7).astype(int)  # (count, 3)
@@ -216,10 +193,10 @@ def _draw_works(emotion: str, vad: np.ndarray, rng: np.random.Generator) -> list
         word = str(rng.choice(_OTHERS)) if vote == "O" else _WORDS[vote]
         # Secondary emotions, often with the first one's name; may be none.
         more = rng.choice(_SECONDARY, size=rng.integers(0, 3), replace=False)
-        own = [word] if vote != "O" and rng.random() < 0.5 else []
+        same = [word] if vote != "O" and rng.random() < 0.5 else []
         # Ids of seven and of eight digits occur.
         name = f"WORKER{worker:0{8 if worker % 3 else 7}d}"
-        works.append(Work(name, word, ",".join([*own, *map(str, more)]), tuple(row)))
+        works.append(Work(name, word, ",".join([*same, *map(str, more)]), tuple(row)))
     return works
 
 
@@ -236,9 +213,8 @@ def _write_audio(path: Path, samples: np.ndarray) -> None:
 
 
 def _write_labels(folder: Path, segments: list[Segment]) -> None:
-    blocks, consensus, detail = [], {}, {}
+    blocks, consensus = [], {}
     rows = ["FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"]
-    details = ["FileName,EmoDetail"]
     for s in segments:
         v, a, d = s.vad
         lines = [f"{s.name}; {s.emotion}; A:{a:.6f}; V:{v:.6f}; D:{d:.6f};"]
@@ -258,13 +234,9 @@ def _write_labels(folder: Path, segments: list[Segment]) -> None:
         rows.append(",".join([s.name, *values.values()]))
         attributes = {key: float(values[key]) for key in ("EmoAct", "EmoVal", "EmoDom")}
         consensus[s.name] = {**values, **attributes}
-        details += [f'{s.name},"{work.line}"' for work in s.works]
-        detail[s.name] = {work.worker: work.as_json() for work in s.works}
     write_text(folder / "labels.txt", "\n".join(blocks))
     write_text(folder / "labels_concensus.csv", "\n".join(rows) + "\n")
     write_text(folder / "labels_concensus.json", json.dumps(consensus, indent=1) + "\n")
-    write_text(folder / "labels_detailed.csv", "\n".join(details) + "\n")
-    write_text(folder / "labels_detailed.json", json.dumps(detail, indent=1) + "\n")
 
 
 def _write_lists(root: Path, segments: list[Segment]) -> None:
@@ -279,13 +251,5 @@ def _write_lists(root: Path, segments: list[Segment]) -> None:
     # Blanks after some entries, as in the release.
     files[::5] = [f"{entry} " for entry in files[::5]]
     write_text(root / "Speaker_ids.txt", "\n".join([*speakers, "", *files]) + "\n")
-    write_text(root / "readme.txt", readme("MSP-Podcast 1.8", "MSP-Podcast") + _FOLDERS)
+    write_text(root / "readme.txt", readme("MSP-Podcast 1.8", "MSP-Podcast"))
     write_text(root / "LICENSE.txt", LICENSE)
-
-
-_FOLDERS = """
-Audios/          one wav a speaking turn
-Labels/          consensus and single workers; attributes on a scale of 1-7
-Partition.txt    Train, Validation, Test1, Test2: no speaker is in two of them
-Speaker_ids.txt  speakers and the files they speak in
-"""

@@ -97,13 +97,9 @@ def draw_speakers(
     voices: Mapping[str, Sequence[str]],
     seed: Sequence[int],
 ) -> list[Speaker]:
-    """Draw one speaker a name; voice variants repeat only after all were used.
+    """Draw a speaker for each name and its gender, ``f`` or ``m``.
 
-    Args:
-        genders: One ``f`` or ``m`` a speaker.
-        names: The speakers' names.
-        voices: espeak-ng's voice variants to choose from, by gender.
-        seed: Entropy of this draw.
+    `voices`, espeak-ng's variants by gender, repeat only after all were used.
     """
     rng = np.random.default_rng(seed)
     decks = {gender: cycle(rng.permutation(voices[gender])) for gender in "fm"}
@@ -124,11 +120,7 @@ def draw_speakers(
 
 
 def draw_vad(emotion: str, rng: np.random.Generator) -> np.ndarray:
-    """Draw valence, arousal, dominance (3,), 1-5, of an utterance of `emotion`.
-
-    Where the raters of the corpus will not agree (``xxx``) the mean lies between two
-    emotions.
-    """
+    """Draw valence, arousal, dominance (3,), 1-5; of ``xxx`` between two emotions."""
     if emotion == "xxx":
         one, other = rng.choice(len(EMOTIONS), size=2, replace=False)
         values = list(EMOTIONS.values())
@@ -169,14 +161,9 @@ def draw_prosody(
 def speak(
     sentences: Sequence[tuple[str, Speaker, Prosody, Channel]], seed: Sequence[int]
 ) -> Iterator[np.ndarray]:
-    """Say sentences and record them, with a bar that shows how many are done.
+    """Say sentences in this order and yield the recording of each, (samples,) int16.
 
-    Args:
-        sentences: In the order of speaking.
-        seed: Entropy; the first number is also the synthesizer's seed.
-
-    Yields:
-        The recording of each, (samples,) int16.
+    The first number of `seed` is also the synthesizer's.
 
     Raises:
         UserError: The synthesizer is missing or fails.
@@ -202,27 +189,26 @@ def render(
 
     Args:
         speech: Shape (samples,), float32, 16 kHz.
-        prosody: Level, tilt, smile, tremor and roughness are applied here.
+        prosody: Its level, tilt, smile, tremor and roughness.
         channel: Noise, band limits and reverberation.
         rng: Source of chance.
         longest: Speech beyond this many seconds fades out.
 
     Returns:
-        Shape (samples,), int16: 0.1-0.2 s of background at both ends of the speech.
+        (samples,) int16, with 0.1-0.2 s of background at both ends.
     """
     limit = int(longest * SAMPLE_RATE)
-    if len(speech) > limit:
-        fade = SAMPLE_RATE // 20  # 50 ms
-        speech = speech[:limit].astype(np.float64)
+    fade = SAMPLE_RATE // 20 if len(speech) > limit else 0  # 50 ms
+    speech = speech[:limit].astype(np.float64)  # (n,)
+    if fade:
         speech[-fade:] *= np.linspace(1, 0, fade)
-    speech = speech.astype(np.float64)  # (n,)
     time = np.arange(len(speech)) / SAMPLE_RATE  # (n,)
-    wobble = 1 + prosody.tremor * np.sin(
-        2 * np.pi * (rng.uniform(5, 6) * time + rng.uniform())
-    )
-    buzz = 1 + prosody.roughness * np.sin(
-        2 * np.pi * (rng.uniform(60, 80) * time + rng.uniform())
-    )
+
+    def wave(low: float, high: float) -> np.ndarray:
+        return np.sin(2 * np.pi * (rng.uniform(low, high) * time + rng.uniform()))
+
+    wobble = 1 + prosody.tremor * wave(5, 6)
+    buzz = 1 + prosody.roughness * wave(60, 80)
     pads = (SAMPLE_RATE * rng.uniform(0.1, 0.2, size=2)).astype(int)
     dry = np.pad(speech * wobble * buzz, pads)  # (samples,)
     wet = dry + _tail(dry, channel.reverb, rng)

@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -40,23 +40,14 @@ _CALLBACK = ctypes.CFUNCTYPE(
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One sentence and how espeak-ng shall say it.
-
-    Attributes:
-        text: A sentence.
-        voice: Language and voice variant, such as ``en-us+f3``.
-        pitch: Base pitch, 0-99; 50 is the variant's own.
-        pitch_range: Range of the intonation, 0-99; 0 is monotone.
-        rate: Words a minute, 80-450.
-        word_gap: Pause between words in units of 10 ms.
-    """
+    """One sentence and how espeak-ng shall say it."""
 
     text: str
-    voice: str
-    pitch: int = 50
-    pitch_range: int = 50
-    rate: int = 175
-    word_gap: int = 0
+    voice: str  # language and variant, such as en-us+f3
+    pitch: int = 50  # 0-99; 50 is the variant's own
+    pitch_range: int = 50  # 0-99; 0 is monotone
+    rate: int = 175  # words a minute, 80-450
+    word_gap: int = 0  # in units of 10 ms
 
 
 def require_synthesizer() -> None:
@@ -70,11 +61,10 @@ def require_synthesizer() -> None:
 
 
 def synthesize(requests: Sequence[Request], seed: int) -> Iterator[np.ndarray]:
-    """Say each request, in order, in a fresh process; the order matters.
+    """Say each request in a fresh process; the order matters.
 
     Yields:
-        One float32 waveform of shape (samples,) a request, 16 kHz, silence at both
-        ends cut, in [-1, 1].
+        A waveform (samples,) each: float32 in [-1, 1], 16 kHz, no silence at its ends.
 
     Raises:
         UserError: The synthesizer is missing, or failed (its own words are given).
@@ -89,10 +79,9 @@ def synthesize(requests: Sequence[Request], seed: int) -> Iterator[np.ndarray]:
     end_of_child.close()
     try:
         for request in requests:
-            try:
+            answer = "it gave no reason"
+            with suppress(EOFError):
                 answer = pipe.recv()
-            except EOFError:
-                answer = "it gave no reason"
             if isinstance(answer, str):
                 raise UserError(
                     f"espeak-ng failed on voice {request.voice!r}, text "

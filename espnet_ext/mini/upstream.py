@@ -76,21 +76,17 @@ def write_tiny_hubert(folder: Path | str, seed: int = 0) -> None:
 
     with atomic_dir(folder) as new:
         for name, content in (
-            ("config.json", CONFIG),
-            ("preprocessor_config.json", PREPROCESSOR),
+            ("config", CONFIG),
+            ("preprocessor_config", PREPROCESSOR),
         ):
             text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-            (new / name).write_text(text, encoding="utf-8")
+            (new / f"{name}.json").write_text(text, encoding="utf-8")
         weights = save(draw_weights(seed), metadata={"format": "pt"})
         (new / "model.safetensors").write_bytes(weights)
 
 
 def draw_weights(seed: int) -> dict[str, np.ndarray]:
-    """Draw every tensor of the model.
-
-    Returns:
-        Tensors by transformers' names, float32, about 150k numbers in all.
-    """
+    """Draw every tensor, by transformers' names: about 150k float32 numbers."""
     rng = np.random.default_rng([seed, 200])
     tensors: dict[str, np.ndarray] = {}
 
@@ -145,22 +141,14 @@ def _he(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 def _smoothing_filters(rng: np.random.Generator, kernel: int) -> np.ndarray:
-    """Draw mixtures of channels, mostly averaged over time, of He's variance.
-
-    Returns:
-        Shape (CHANNELS, CHANNELS, kernel).
-    """
+    """Draw mixtures (C, C, kernel) of channels, mostly averaged over time."""
     rough = _he(rng, CHANNELS, CHANNELS, kernel)
     flat = _he(rng, CHANNELS, CHANNELS, 1) / np.sqrt(kernel)
     return np.sqrt(SMOOTHNESS) * flat + np.sqrt(1 - SMOOTHNESS) * rough
 
 
 def _band_filters(rng: np.random.Generator, kernel: int) -> np.ndarray:
-    """Draw windowed tones of random frequency and phase, of length 1.
-
-    Returns:
-        Shape (CHANNELS, 1, kernel).
-    """
+    """Draw windowed tones (C, 1, kernel) of random frequency and phase, of norm 1."""
     frequency = np.exp(rng.uniform(np.log(100), np.log(7000), CHANNELS))
     phase = rng.uniform(0, 2 * np.pi, CHANNELS)
     time = np.arange(kernel) / 16000  # (kernel,)

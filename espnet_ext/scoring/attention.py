@@ -150,20 +150,8 @@ def plot_attention(name: str, examples: Sequence[AttentionExample]) -> Figure:
     figure, drawn = panels([""] * len(examples), 1, (8.0, 1.35), room=(0.0, 1.0))
     styles: dict[str, tuple[str, str]] = {"uniform weight": (FAINT, ":")}
     for axes, example in zip(drawn, examples, strict=True):
-        end = float(max(len(weights) for weights in example.weights.values()))
-        if example.waveform is not None:
-            end = len(example.waveform) / RATE
-            _draw_waveform(axes, example.waveform, end)
-        for branch, weights in example.weights.items():
-            color, line = _BRANCH_STYLES.get(branch, ("#000000", "-."))
-            styles[branch.replace("_", ": ")] = (color, line)
-            middles = (np.arange(len(weights)) + 0.5) * end / len(weights)
-            axes.plot(middles, weights * len(weights), color=color, ls=line, lw=1.4)
-        axes.axhline(1.0, color=FAINT, linewidth=0.8, linestyle=":")
-        axes.set_xlim(0.0, end)
-        axes.set_ylim(bottom=0.0)
+        styles |= draw_attention(axes, example)
         axes.set_title(example.title, fontsize=9, loc="left", pad=3)
-        tidy(axes)
     with_time = any(example.waveform is not None for example in examples)
     axes.set_xlabel("time (s)" if with_time else "encoder frame")
     figure.supylabel("pooling weight (multiples of 1/T)", fontsize=9.5)
@@ -174,6 +162,25 @@ def plot_attention(name: str, examples: Sequence[AttentionExample]) -> Figure:
     ]
     legend_below(figure, handles)
     return figure
+
+
+def draw_attention(axes: Axes, example: AttentionExample) -> dict[str, tuple[str, str]]:
+    """Draw the weights of one utterance; return color and line of each branch."""
+    styles = {}
+    end = float(max(len(weights) for weights in example.weights.values()))
+    if example.waveform is not None:
+        end = len(example.waveform) / RATE
+        _draw_waveform(axes, example.waveform, end)
+    for branch, weights in example.weights.items():
+        color, line = _BRANCH_STYLES.get(branch, ("#000000", "-."))
+        styles[branch.replace("_", ": ")] = (color, line)
+        middles = (np.arange(len(weights)) + 0.5) * end / len(weights)
+        axes.plot(middles, weights * len(weights), color=color, ls=line, lw=1.4)
+    axes.axhline(1.0, color=FAINT, linewidth=0.8, linestyle=":")
+    axes.set_xlim(0.0, end)
+    axes.set_ylim(bottom=0.0)
+    tidy(axes)
+    return styles
 
 
 def _draw_waveform(axes: Axes, waveform: NDArray[np.float32], end: float) -> None:

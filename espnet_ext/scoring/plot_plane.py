@@ -30,7 +30,7 @@ _CLASS_STYLES = {
 _SPARE_COLORS = ("#CC79A7", "#56B4E9", "#8C6D00", "#000000", "#7B3294", "#A6761D")
 _SPARE_MARKERS = "PX<>ph"
 # Corners of the plane: x, y, what is felt there.
-_CORNERS = (
+CORNERS = (
     (0.02, 0.98, "tense, angry"),
     (0.98, 0.98, "excited, happy"),
     (0.02, 0.02, "sad, bored"),
@@ -111,7 +111,7 @@ def _draw_plane(
                 *true_mean, marker, mfc="white", mec=color, mew=1.4, ms=6, zorder=4
             )
         axes.plot(*mean, marker, mfc=color, mec="black", mew=0.9, ms=8, zorder=5)
-    for x, y, text in _CORNERS:
+    for x, y, text in CORNERS:
         axes.text(
             *(x, y, text),
             transform=axes.transAxes,

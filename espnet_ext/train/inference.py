@@ -10,30 +10,14 @@ piece (`features.layer_sum`), attention is computed in blocks
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.train.dataset import as_tensor
-
-
-@dataclass(frozen=True, slots=True)
-class UtterancePrediction:
-    """What the model predicts for one utterance; None of a branch that is not there.
-
-    Where each attribute has a pooling of its own, `attention` has their mean, and
-    ``continuous_valence`` and so on.
-    """
-
-    id: str
-    probabilities: np.ndarray | None  # (K,) float64
-    attributes: np.ndarray | None  # (3,) float64
-    embeddings: dict[str, np.ndarray]  # E_D and E_C by branch, float32
-    attention: dict[str, np.ndarray]  # SAP weights (T,) by branch, float32
+from espnet_ext.train.prediction import UtterancePrediction, name_attention
 
 
 def predict_utterances(
@@ -74,10 +58,7 @@ def _predict_batch(
         attention: dict[str, np.ndarray] = {}
         for branch, values in output.attention.items():
             heads = values[row, :, : lengths[row]].float().cpu().numpy()  # (H, T)
-            attention[branch] = heads[0] if len(heads) == 1 else heads.mean(axis=0)
-            if len(heads) > 1:
-                names = [f"{branch}_{attribute}" for attribute in ATTRIBUTES]
-                attention |= zip(names, heads, strict=True)
+            attention |= name_attention(branch, heads)
         found = output.embeddings.items()
         embeddings = {name: e[row].float().cpu().numpy() for name, e in found}
         classes, attributes = (

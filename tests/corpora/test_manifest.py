@@ -3,14 +3,19 @@ from pathlib import Path
 
 import pytest
 
+from espnet_ext.corpora.labels import load_class_map
 from espnet_ext.corpora.manifest.columns import COLUMNS, PARTS
+from espnet_ext.corpora.manifest.corpus import classes_of
 from espnet_ext.corpora.manifest.folds import own_scheme
 from espnet_ext.corpora.manifest.reader import ManifestOptions, read_manifest
 from espnet_ext.corpora.manifest.rows import parse_columns
 from espnet_ext.corpora.splits import SplitOptions, make_split
+from espnet_ext.corpora.utterance import Utterance
 from espnet_ext.errors import UserError
 
 from .manifest_files import read, speech_rows, write_csv, write_jsonl, write_wavs
+
+LABELS = Path(__file__).parents[2] / "conf" / "labels"
 
 
 def with_(rows, index, **cells):
@@ -399,6 +404,57 @@ def test_a_class_map_decides_what_a_class_is(tmp_path):
     path = write_csv(tmp_path / "my.csv", rows)
     assert read(path, class_of={"angry": "a", "sad": "b", "shy": None}.get).folds == 0
     assert read(path, class_of={"angry": "a", "sad": "b", "shy": "b"}.get).folds == 0
+
+
+@pytest.mark.parametrize("first", ["a b.wav", "gone/a b.wav"])
+def test_paths_that_make_the_same_id_are_named_both(tmp_path, first):
+    rows = speech_rows()
+    # The first one may be left out, for it is missing: its line is named all the same.
+    write_wavs(tmp_path, rows[1:])
+    other = first.replace(" ", "_").replace("/", "_")
+    rows = with_(with_(rows, 0, path=first), 5, path=other)
+    path = write_csv(tmp_path / "my.csv", rows)
+    text = (
+        rf"my.csv:7: duplicate id .*a_b, as in \S+my.csv:2; .*/{first} and .*/{other} "
+    )
+    with pytest.raises(UserError, match=f"{text}make the same one: add a column id"):
+        read(path, check_files=True)
+    numbered = [{**row, "id": number} for number, row in enumerate(rows)]
+    assert len(read(write_csv(path, numbered)).reading.utterances) == len(rows)
+
+
+COMMON = {
+    "neutral": ("neutral", "neu", "N", "NEU", "Neutral"),
+    "angry": ("angry", "anger", "ang", "A"),
+    "happy": ("happy", "hap", "happiness", "joy", "H"),
+    "sad": ("sad", "sadness", "S"),
+    "disgusted": ("disgusted", "disgust", "dis", "D"),
+    None: ("excited", "fear", "surprise", "frustration", "contempt", "xxx", "boredom"),
+}
+
+
+@pytest.mark.parametrize(("name", "label"), [(n, x) for n in COMMON for x in COMMON[n]])
+def test_class_maps_of_common_names_apply_to_the_usual_labels(name, label):
+    class_map = load_class_map(LABELS / "paper5.yaml")
+    utterance = Utterance("u", "u.wav", "my", "s", "f", "fold1", label)
+    short = {"disgusted": "dis", "neutral": "neu", "angry": "ang", "happy": "hap"}
+    assert class_map.class_of(utterance) == short.get(name, name)
+
+
+@pytest.mark.parametrize(
+    ("labels", "emotion", "message"),
+    [
+        ("paper5", "shy", r"emotion shy: \S+paper5.yaml: shy of my is no label"),
+        ("emodb7", "O", r"emotion O: \S+emodb7.yaml: does not name other \(O\) of my"),
+    ],
+)
+def test_a_label_that_a_class_map_lacks_is_named_by_line(
+    tmp_path, labels, emotion, message
+):
+    path = write_csv(tmp_path / "my.csv", with_(speech_rows(), 3, emotion=emotion))
+    classes = classes_of(LABELS / f"{labels}.yaml", "my")
+    with pytest.raises(UserError, match=f"my.csv:5: {message}"):
+        read(path, class_of=classes)
 
 
 # ---- Labels and pieces

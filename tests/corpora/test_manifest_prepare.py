@@ -1,6 +1,7 @@
 """From a manifest to sets: the programs between, pieces of recordings, class maps."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from espnet_ext.errors import UserError
 from espnet_ext.features.extract import digest_file, find_recordings, size_and_time
 
 from .manifest_files import ManifestOptions, read, speech_rows, write_csv, write_wavs
+
+ROOT = Path(__file__).parents[2]
 
 
 def prepare(tmp_path, *words):
@@ -94,6 +97,35 @@ def test_a_written_manifest_is_the_same_corpus_again(tmp_path, corpus):
         return {i: str(u) for i, u in utterances.items()}
 
     assert comparable(again.reading.utterances) == comparable(first.utterances)
+
+
+def test_languages_are_kept(tmp_path):
+    rows = [{**r, "lang": "de" if i % 2 else ""} for i, r in enumerate(speech_rows())]
+    write_wavs(tmp_path, rows)
+    path = write_csv(tmp_path / "my.csv", rows)
+    words = ("--manifest", path, "--write_manifest", tmp_path / "again.csv")
+    first = prepare(tmp_path, *words)
+    lines = (tmp_path / "data" / "my" / "utt2lang").read_text().splitlines()
+    assert lines[:2] == ["s0_angry <unk>", "s0_sad de"]
+    again = read(tmp_path / "again.csv").reading.utterances
+    languages = {i: u.language for i, u in first.utterances.items()}
+    assert languages == {i: u.language for i, u in again.items()}
+    prepare(tmp_path, "--manifest", write_csv(path, speech_rows()))
+    assert not (tmp_path / "data" / "my" / "utt2lang").exists()
+
+
+def test_a_class_map_of_common_names_makes_sets_of_a_manifest(tmp_path):
+    rows = speech_rows(emotions=("Anger", "hap", "N", "sadness", "dis", "fear"))
+    write_wavs(tmp_path, rows)
+    labels = ROOT / "conf" / "labels" / "paper5.yaml"
+    path = write_csv(tmp_path / "my.csv", rows)
+    prepare(tmp_path, "--manifest", path, "--labels", labels)
+    words = ["--data", tmp_path / "data" / "my", "--labels", labels]
+    words += ["--scheme", "my", "--output", tmp_path / "sets"]
+    ser_make_sets.main(list(map(str, words)))
+    lines = (tmp_path / "sets" / "test" / "utt2class").read_text().split()
+    found = {lines[i].rpartition("_")[2]: lines[i + 1] for i in range(0, len(lines), 2)}
+    assert found == {"N": "0", "Anger": "1", "hap": "2", "sadness": "3", "dis": "4"}
 
 
 def test_a_known_corpus_can_be_written_as_a_manifest(tmp_path):

@@ -135,8 +135,7 @@ def test_other_code_is_told_and_makes_nothing_again(tmp_path, edited_code, capsy
     ):
         show()
         line = (
-            "2 finished steps (stages 5 6) were made by other code; --force 5 6 makes "
-            "them again\n"
+            "2 finished (stages 5 6) made by other code; --force 5 6 makes that again\n"
         )
         assert capsys.readouterr().out.count(line) == 1
     assert run_steps(steps, 1) == []
@@ -145,7 +144,7 @@ def test_other_code_is_told_and_makes_nothing_again(tmp_path, edited_code, capsy
     assert [calls(step) for step in steps] == [2, 1]
     capsys.readouterr()
     print_other_code(steps)
-    assert "1 finished step (stage 6) was made by other" in capsys.readouterr().out
+    assert "1 finished (stages 6) made by other" in capsys.readouterr().out
 
 
 def test_a_record_of_an_earlier_version_is_finished_by_other_code(tmp_path):

@@ -40,7 +40,6 @@ def step(tmp_path):
         epochs=7,
         files=((tmp_path / "conf" / "run.yaml", "lr: 0.001\n"),),
         gpus=2,
-        nodes=3,
     )
 
 

@@ -148,10 +148,10 @@ def test_what_is_forced_is_made_again_once(tmp_path):
     steps = toy_table(tmp_path, 1, train0={"seconds": 3})
     _, train, infer, table = steps
     run(steps, tmp_path)
-    force(steps, {5}, steps_under_way(client.queue()))
+    force(steps, {5}, steps_under_way())
     run(steps, tmp_path, wait=False)
     with pytest.raises(UserError, match="--force: train0 is in the queue already"):
-        force(steps, {5}, steps_under_way(client.queue()))
+        force(steps, {5}, steps_under_way())
     for _ in range(2):
         run(steps, tmp_path)
     assert {status(step) for step in steps} == {Status.DONE}
@@ -241,12 +241,7 @@ def run_and_wait_only(steps, folder):
 
     watch = cluster.Watch()
     how = options(folder)
-    queue = client.queue()
-    flights = {
-        task: cluster.Flight(entry, watch.batch(entry.folder))
-        for task, entry in queue.items()
-        if entry.folder.is_relative_to(folder)
-    }
+    flights = {task.id: task for task in tasks_of(folder)}
     cluster.wait_for(flights, how, watch)
     raise UserError(cluster.describe_failures({step_key(s): s for s in steps}, watch))
 
@@ -339,7 +334,7 @@ def test_restarts_are_bounded(cut_off):
         ),
         (
             {"mem": "900G"},
-            r"Requested node configuration is not available.*\n`sinfo -e",
+            r"Requested node configuration is not available.*\n.*`sinfo -e",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Real trainings on a real Slurm: over two nodes, preempted, out of time."""
+"""Real trainings on a real Slurm: preempted, out of time."""
 
 import subprocess
 import sys
@@ -9,7 +9,6 @@ import pytest
 from one_machine_slurm import wait_until
 from toy_plan import job_of, options
 
-from espnet_ext.jobs import nodes
 from espnet_ext.jobs.batch import read_batch, step_key
 from espnet_ext.jobs.cluster import run_plan
 from espnet_ext.jobs.progress import read_epochs
@@ -32,8 +31,6 @@ def trainings(slurm, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trainings")
     corpus = make_corpus(folder / "corpus", count=33, layers=1)
     steps = {
-        "one": training(corpus, folder / "one", 2),
-        "two": training(corpus, folder / "two", 2, nodes=2),
         "whole": training(corpus, folder / "whole", EPOCHS),
         "preempted": training(corpus, folder / "preempted", EPOCHS),
         "timed": training(corpus, folder / "timed", EPOCHS),
@@ -120,15 +117,6 @@ def logs_of(step):
     return found
 
 
-def test_two_nodes_give_what_one_process_gives(trainings):
-    import torch
-
-    assert ":0/2]" in trainings["two"].log.read_text()  # ESPnet's rank 0 of 2
-    found = parameters(trainings["two"])
-    for name, value in parameters(trainings["one"]).items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5, msg=name)
-
-
 def test_a_preempted_training_ends_as_if_nothing_had_been(trainings):
     assert_same_end(trainings["preempted"], trainings["whole"])
 
@@ -137,14 +125,3 @@ def test_a_training_out_of_time_goes_back_and_ends_as_if_nothing_had_been(traini
     said = "".join(path.read_text() for path in logs_of(trainings["timed"]))
     assert "The time limit is near: back into the queue." in said
     assert_same_end(trainings["timed"], trainings["whole"])
-
-
-def test_srun_is_told_where_to_meet():
-    step = Step("run", 5, "espnet_ext.bin.ser_train", (), Path("run"), (), nodes=2)
-    command = nodes.srun_command(step, "gpu-01", 4321, {"SLURM_CPUS_PER_TASK": "8"})
-    text = " ".join(command)
-    assert "--nodes=2 --ntasks=2 --ntasks-per-node=1" in text
-    assert "--cpus-per-task=8" in text
-    assert "--export=ALL" in text
-    assert "--dist_master_addr gpu-01 --dist_master_port 4321" in text
-    assert text.endswith("--dist_backend gloo")

@@ -109,6 +109,28 @@ def test_the_class_map_is_written_only_when_it_changes(folder):
     assert path.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("option", [("--dry_run",), ("--status",)])
+def test_what_only_shows_the_plan_writes_nothing(folder, option):
+    args = completed(folder, "--corpus", "my", *option)
+    args.cmd_backend = "local"
+    check_arguments(args)
+    steps = build_plan(recipe_of(args))
+    assert "--labels data/my.yaml" in " ".join(steps[0].args)
+    assert not (folder / "recipe" / "data").exists()
+
+
+def test_folds_are_drawn_by_their_seed(folder):
+    def step(*words):
+        args = completed(folder, "--corpus", "my", *words)
+        args.cmd_backend = "local"
+        return build_plan(recipe_of(args))[0]
+
+    plain, drawn = step(), step("--fold_seed", "7")
+    assert "--seed" not in plain.args
+    assert "--seed 7" in " ".join(drawn.args)
+    assert plain.settings != drawn.settings  # so it is prepared again
+
+
 def test_steps_depend_on_the_manifest_and_not_on_its_folder(folder, monkeypatch):
     monkeypatch.setenv("train_cmd", "run.pl")
     args = completed(folder, "--corpus", "my", "--columns", "speaker=speaker")

@@ -142,8 +142,10 @@ def test_a_table_of_unfinished_runs_is_told_on_slurm(
     tmp_path, monkeypatch, capsys, wait
 ):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(driver, "steps_under_way", set)
+    monkeypatch.setattr(driver, "check_training_configs", lambda *_: None)
     monkeypatch.setattr(
-        driver, "run_on_slurm", lambda work, *_: finish_all(work.steps()[-1:])
+        driver, "run_plan", lambda plan, *_, **__: finish_all(plan()[-1:])
     )
     on_slurm = planned(tmp_path, *TABLE, "--cmd_backend", "slurm", "--nj", "1")
     said = told(capsys, [*on_slurm, "--wait", wait, "--stage", "7"])

@@ -66,9 +66,9 @@ def test_consensus_is_what_the_workers_say(rows, blocks):
     assert digits == {7, 8}
 
 
-def test_other_label_files_agree(msp_root, rows, blocks):
-    labels = msp_root / "Labels"
-    consensus = json.loads((labels / "labels_concensus.json").read_text())
+def test_the_consensus_as_json_agrees(msp_root, rows):
+    path = msp_root / "Labels" / "labels_concensus.json"
+    consensus = json.loads(path.read_text())
     assert set(consensus) == set(rows)
     for name, row in rows.items():
         for key, value in row.items():
@@ -76,12 +76,6 @@ def test_other_label_files_agree(msp_root, rows, blocks):
                 assert consensus[name][key] == float(value)
             elif key != "FileName":
                 assert consensus[name][key] == value
-    with open(labels / "labels_detailed.csv", newline="") as stream:
-        detailed = [(r["FileName"], r["EmoDetail"]) for r in csv.DictReader(stream)]
-    expected = [(name, line) for name, lines in blocks.items() for line in lines[1:]]
-    assert detailed == expected
-    by_worker = json.loads((labels / "labels_detailed.json").read_text())
-    assert sum(map(len, by_worker.values())) == len(expected)
 
 
 @pytest.mark.parametrize("name", ["labels_concensus.json", "labels.txt"])
@@ -136,7 +130,7 @@ def test_audio(msp_root, rows):
         assert 0.7 < info.duration < 3
     assert "MSP-PODCAST_1023_0235.wav" in rows
     assert not (msp_root / "Transcripts").exists()
-    assert "Partition.txt" in (msp_root / "readme.txt").read_text()
+    assert (msp_root / "readme.txt").is_file()
     assert "espeak-ng" in (msp_root / "LICENSE.txt").read_text()
 
 

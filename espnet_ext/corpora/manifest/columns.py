@@ -63,15 +63,9 @@ _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 def match_columns(
     names: Sequence[str], renamed: Mapping[str, str], where: str
 ) -> dict[str, str]:
-    """Say which column of a table is which of ours.
+    """Say which of a table's columns is which of ours: our name to theirs.
 
-    Args:
-        names: As the table has them.
-        renamed: Theirs to ours, from ``--columns``; wins over every alias.
-        where: File and line, for messages.
-
-    Returns:
-        Our name to theirs.
+    `renamed` (theirs to ours, from ``--columns``) wins over every alias.
 
     Raises:
         UserError: A renamed column is not there, two columns mean the same thing, or
@@ -132,6 +126,12 @@ def largest_share(row: Mapping[str, str], columns: Sequence[str]) -> str:
     known = {name: share for name, share in shares.items() if not math.isnan(share)}
     leaders = [n for n in known if known[n] == max(known.values())]
     return leaders[0] if len(leaders) == 1 else ""
+
+
+def is_part(text: str) -> bool:
+    """Tell whether a cell names a part of a split."""
+    name = text.strip().lower()
+    return name in PARTS or name in UNUSED_PARTS
 
 
 def is_missing(text: str) -> bool:

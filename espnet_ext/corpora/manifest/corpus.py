@@ -6,17 +6,18 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from espnet_ext.corpora.corpus import Corpus
 from espnet_ext.corpora.datadir import DataDir
 from espnet_ext.corpora.labels import load_class_map
-from espnet_ext.corpora.manifest.columns import PARTS, UNUSED_PARTS
+from espnet_ext.corpora.manifest.columns import is_part
 from espnet_ext.corpora.manifest.reader import Manifest, ManifestOptions, read_manifest
+from espnet_ext.corpora.manifest.table import is_bare
 from espnet_ext.corpora.pieces import part_piece
 from espnet_ext.corpora.utterance import UNKNOWN
-from espnet_ext.errors import UserError
 from espnet_ext.utils.atomic import atomic_write_text
 
 NO_LABELS = "unlabelled"
@@ -26,16 +27,7 @@ _COLUMNS = ("path", "id", "speaker", "gender", "emotion")
 
 
 def manifest_corpus(path: Path, name: str, options: ManifestOptions) -> Corpus:
-    """Make a corpus of a manifest, which is read here and not later.
-
-    Args:
-        path: See `read_manifest`.
-        name: A name for the corpus.
-        options: See there.
-
-    Raises:
-        UserError: The manifest is malformed.
-    """
+    """Make a corpus of a manifest, which is read now; see `read_manifest`."""
     found = read_manifest(path, name, options)
     return Corpus(
         name=name,
@@ -46,36 +38,28 @@ def manifest_corpus(path: Path, name: str, options: ManifestOptions) -> Corpus:
     )
 
 
-def classes_of(labels: Path, corpus: str) -> Mapping[str, str | None]:
-    """Return which label of a manifest is which class in a class map.
+def classes_of(labels: Path, corpus: str) -> Callable[[str], str | None]:
+    """Return the function from a label of a manifest to its class in a class map.
 
     Raises:
-        UserError: It is no class map of this corpus.
+        UserError: It is no class map of this corpus. From the function: it does not
+            name the label.
     """
     class_map = load_class_map(labels)
-    if corpus not in class_map.own:
-        raise UserError(
-            f"{labels}: no entry for {corpus}; write its labels as\n"
-            f"own:\n  {corpus}: {{LABEL: CLASS, OTHER: null}}"
-        )
-    return class_map.corpora[corpus]
+    class_map.class_of_label(UNKNOWN, corpus)
+    return partial(class_map.class_of_label, corpus=corpus)
 
 
-def class_map_text(manifest: Manifest, corpus: str) -> str:
-    """Write a class map in which each label of a manifest is a class."""
+def write_class_map(manifest: Manifest, corpus: str, path: Path) -> None:
+    """Write a class map in which each label is a class, if it is not there already."""
     # JSON's strings are YAML's: a label may be `no` or hold a colon.
     classes = list(manifest.labels) or [NO_LABELS]
     labels = json.dumps({label: label for label in manifest.labels}, ensure_ascii=False)
-    return (
+    text = (
         f"# The emotions that occur in the manifest of {corpus}.\n"
         f"classes: {json.dumps(classes, ensure_ascii=False)}\n"
         f"own:\n  {json.dumps(corpus)}: {labels}\n"
     )
-
-
-def write_class_map(manifest: Manifest, corpus: str, path: Path) -> None:
-    """Write `class_map_text`, if the file does not hold it already."""
-    text = class_map_text(manifest, corpus)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         atomic_write_text(path, text)
 
@@ -91,12 +75,11 @@ def write_manifest(data: DataDir, path: Path) -> str:
     records = data.utterances.values()
     parts = {u.split for u in records} - {UNKNOWN}
     pieces = any(part_piece(u.wav)[0] != u.wav for u in records)
-    values = any(
-        not math.isnan(v) for u in records for v in (u.valence, u.arousal, u.dominance)
-    )
+    values = not all(map(is_bare, records))
     part = _part_column(parts)
     names = list(_COLUMNS)
     names += [part] * bool(parts) + ["valence", "arousal", "dominance"] * values
+    names += ["language"] * any(u.language != UNKNOWN for u in records)
     names += ["start", "end"] * pieces
     stream = io.StringIO()
     table = csv.DictWriter(stream, names, extrasaction="ignore", lineterminator="\n")
@@ -105,7 +88,7 @@ def write_manifest(data: DataDir, path: Path) -> str:
     for u in records:
         wav, start, end = part_piece(u.wav)
         row = {
-            "path": _below(wav, folder),
+            "path": wav.removeprefix(f"{folder}{os.sep}"),
             "id": u.id,
             "speaker": u.speaker,
             "gender": u.gender,
@@ -114,6 +97,7 @@ def write_manifest(data: DataDir, path: Path) -> str:
             "valence": u.valence,
             "arousal": u.arousal,
             "dominance": u.dominance,
+            "language": u.language,
             "start": "" if wav == u.wav else start,
             "end": "" if math.isinf(end) else end,
         }
@@ -128,11 +112,6 @@ def write_manifest(data: DataDir, path: Path) -> str:
 
 def _part_column(parts: set[str]) -> str:
     """Say as which column the parts of a corpus are read again."""
-    if all(part in PARTS or part in UNUSED_PARTS for part in parts):
+    if all(map(is_part, parts)):
         return "split"
     return "fold" if all(re.fullmatch(r"fold\d+", p) for p in parts) else "session"
-
-
-def _below(wav: str, folder: Path) -> str:
-    start = str(folder) + os.sep
-    return wav.removeprefix(start)

@@ -86,7 +86,7 @@ def draw_folds(
             so is everything where there are fewer groups than folds.
         classes: Class of each utterance.
         folds: How many.
-        seed: Of the order in which groups of equal classes are taken.
+        seed: Of the draw.
 
     Returns:
         The fold of each utterance, counted from 1.
@@ -171,15 +171,9 @@ def _quietly(splitter: object, labels: object, members: object) -> list:
 
 
 def draw_valid(groups: Sequence[str], classes: Sequence[str], seed: int) -> list[bool]:
-    """Choose a sixth of the training utterances for validation, by speakers.
+    """Say of each training utterance whether it validates: a sixth, by speakers.
 
-    Args:
-        groups: See `draw_folds`; with fewer than two it is drawn at random.
-        classes: Class of each utterance.
-        seed: Of the draw.
-
-    Returns:
-        Whether each utterance validates.
+    With fewer than two groups (see `draw_folds`) it is drawn at random.
     """
     known = len(set(groups) - {UNKNOWN})
     folds = min(_VALID_SHARE, len(groups), known if known > 1 else _VALID_SHARE)

@@ -24,8 +24,7 @@ def manifest_options(args: argparse.Namespace) -> ManifestOptions:
         scale = (low, high)
     class_of = None
     if args.labels is not None:
-        labels = classes_of(args.labels, args.corpus)
-        class_of = labels.get
+        class_of = classes_of(args.labels, args.corpus)
     return ManifestOptions(
         columns=parse_columns(args.columns),
         root=args.root,

@@ -22,6 +22,7 @@ from espnet_ext.corpora.manifest.columns import (
     as_gender,
     as_word,
     is_missing,
+    is_part,
     parse_number,
 )
 from espnet_ext.corpora.manifest.rows import Row, Rows, read_rows
@@ -44,28 +45,18 @@ _NAME = re.compile(r"\w[\w.-]*")
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a manifest holds.
+    """What a manifest holds."""
 
-    Attributes:
-        reading: Records, what is left out, and notes; ``utt2split`` is filled in.
-        folds: How many folds there are, 0 for train, valid and test.
-        labels: The emotions that occur, sorted.
-        attribute_scale: None where there are no attributes.
-    """
-
-    reading: Reading
-    folds: int
-    labels: tuple[str, ...]
-    attribute_scale: tuple[float, float] | None
+    reading: Reading  # the split of its records is filled in
+    folds: int  # 0 for train, valid and test
+    labels: tuple[str, ...]  # the emotions that occur, sorted
+    attribute_scale: tuple[float, float] | None  # None where there are no attributes
 
 
 def read_manifest(path: Path, corpus: str, options: ManifestOptions) -> Manifest:
     """Read and check a manifest, and split it where it is not split.
 
-    Args:
-        path: csv, tsv or jsonl; or a folder in one of the `formats`.
-        corpus: A name for it.
-        options: See there.
+    `path` is a csv, tsv or jsonl file, or a folder in one of the `formats`.
 
     Raises:
         UserError: Something is malformed: each row at fault is named by line.
@@ -83,6 +74,8 @@ def read_manifest(path: Path, corpus: str, options: ManifestOptions) -> Manifest
         _raise_empty(path, table, options)
     labels = {u.emotion for u in table.records.values()} - {UNKNOWN}
     _check_spellings(labels, table)
+    if options.class_of is not None:
+        _check_classes(labels, table, options.class_of, faults)
     reading = Reading(table.records, table.left_out, rows.notes)
     folds = split_table(table, has_parts, options, reading.notes, faults)
     faults.check()
@@ -136,26 +129,26 @@ def _read(
             continue
         file, line = part_place(where)
         if utterance.id in table.seen:
-            faults.add(where, _twice(utterance.id, table))
+            faults.add(where, _twice(utterance, row, table))
             continue
-        table.seen.add(utterance.id)
         reason = _reason_to_leave_out(utterance, options, exists)
         if reason:
+            table.seen[utterance.id] = ~len(table.left_out)
             table.left_out.append(LeftOut(utterance.id, reason, where, utterance))
             continue
         if options.attribute_scale is None and not is_bare(utterance):
-            values = (utterance.valence, utterance.arousal, utterance.dominance)
-            known = [v for v in values if not math.isnan(v)]
+            known = [v for v in utterance.attributes if not math.isnan(v)]
             unscaled = _range(unscaled, known, where)
         if utterance.split == UNKNOWN:
             unsplit = unsplit or (file, line)
         else:
             split = True
+        table.seen[utterance.id] = len(table.records)
         table.records[utterance.id] = utterance
         table.lines.append(line)
         table.files.append(file)
         table.sessions.append(sys.intern(as_word(row.get("session", ""))))
-    table.seen = set()
+    table.seen.clear()
     if split and unsplit:
         faults.add(join_place(*unsplit), "no split or fold, where other rows have one")
     if unscaled:
@@ -198,6 +191,7 @@ def _record(row: Row, corpus: str, options: ManifestOptions) -> Utterance:
         gender=as_gender(row.get("gender", "")),
         split=sys.intern(_part_of(row)),
         emotion=sys.intern(as_word(row.get("emotion", ""))),
+        language=sys.intern(as_word(row.get("language", ""))),
         **{n: math.nan if math.isnan(v) else v for n, v in numbers.items()},
     )
 
@@ -216,10 +210,10 @@ def _part_of(row: Row) -> str:
     """Return the part or the fold (as ``fold NAME``) of a row."""
     text = row.get("split", "")
     if not is_missing(text):
-        part = PARTS.get(text.strip().lower(), text.strip().lower())
-        if part not in PARTS.values() and part not in UNUSED_PARTS:
+        if not is_part(text):
             raise ValueError(f"split {text.strip()!r} is not train, valid or test")
-        return part
+        part = text.strip().lower()
+        return PARTS.get(part, part)
     fold = as_word(row.get("fold", ""))
     return UNKNOWN if fold == UNKNOWN else f"fold {fold}"
 
@@ -261,15 +255,21 @@ def _reason_to_leave_out(
     return ""
 
 
-def _twice(id_: str, table: Table) -> str:
-    at = f" of {id_}"
-    for index, other in enumerate(table.records):
-        if other == id_:
-            at = f", as in {table.where(index)}"
-    return (
-        f"duplicate id {id_}{at}; ids (or, without that column, paths and times) must "
-        "differ"
-    )
+def _twice(utterance: Utterance, row: Row, table: Table) -> str:
+    """Name the row that has the id already, and what to do."""
+    id_, index = utterance.id, table.seen[utterance.id]
+    other: Utterance | None
+    if index >= 0:
+        place, other = table.where(index), table.records[id_]
+    else:
+        place, other = table.left_out[~index].where, table.left_out[~index].utterance
+    text = f"duplicate id {id_}, as in {place}; "
+    if is_missing(row.get("id", "")) and other and other.wav != utterance.wav:
+        return (
+            f"{text}{other.wav} and {utterance.wav} make the same one: add a column id "
+            "that tells them apart"
+        )
+    return f"{text}ids (or, without that column, paths and times) must differ"
 
 
 def _range(
@@ -292,6 +292,23 @@ def _raise_empty(path: Path, table: Table, options: ManifestOptions) -> None:
             "paths are relative to"
         )
     raise UserError(f"{first.where}: no row can be used ({first.reason}): {hint}")
+
+
+def _check_classes(
+    labels: Iterable[str],
+    table: Table,
+    class_of: Callable[[str], object],
+    faults: Faults,
+) -> None:
+    """Note each emotion that the class map does not name, where it occurs first."""
+    for label in sorted(labels):
+        try:
+            class_of(label)
+        except UserError as error:
+            records = enumerate(table.records.values())
+            place = table.where(next(i for i, u in records if u.emotion == label))
+            faults.add(place, f"emotion {label}: {error}")
+    faults.check()
 
 
 def _check_spellings(labels: Iterable[str], table: Table) -> None:

@@ -23,30 +23,18 @@ Row = Mapping[str, str]
 
 @dataclass(slots=True)
 class Rows:
-    """The rows of a manifest.
+    """The rows of a manifest."""
 
-    Attributes:
-        rows: Where each one stands (``speech.csv:3``), and the row; read once.
-        root: What relative paths are relative to.
-        notes: What a user should know of the file.
-        shared_speakers: Whether the makers' own split shares speakers between parts,
-            which is then said and is no error.
-        scale: Lowest and highest attribute, where the format tells it.
-    """
-
-    rows: Iterator[tuple[str, Row]]
-    root: Path
-    notes: list[str] = field(default_factory=list)
+    rows: Iterator[tuple[str, Row]]  # where each one stands (speech.csv:3), and the row
+    root: Path  # what relative paths are relative to
+    notes: list[str] = field(default_factory=list)  # what a user should know
+    # Whether the makers' own split shares speakers between parts, which is no error.
     shared_speakers: bool = False
-    scale: tuple[float, float] | None = None
+    scale: tuple[float, float] | None = None  # of attributes, where the format tells it
 
 
 def read_rows(path: Path, renamed: Mapping[str, str]) -> Rows:
-    """Open a csv, tsv or jsonl file; the rows are read one by one.
-
-    Args:
-        path: The file. What it is, its first line tells.
-        renamed: Theirs to ours, see `match_columns`.
+    """Open a csv, tsv or jsonl file; its first line tells what it is.
 
     Raises:
         UserError: The file cannot be read, or its columns are not clear; while rows
@@ -96,14 +84,12 @@ def _cells(
     """Yield the rows of a table under the names of its columns."""
     while True:
         try:
-            cells = next(table)
-        except StopIteration:
-            return
+            cells = next(table, None)
         except csv.Error as error:
-            line = before + table.line_num
-            raise UserError(
-                f"{path}:{line}: {error} (is a quote not closed?)"
-            ) from error
+            where = f"{path}:{before + table.line_num}"
+            raise UserError(f"{where}: {error} (is a quote not closed?)") from error
+        if cells is None:
+            return
         where = f"{path}:{before + table.line_num}"
         if not any(cell.strip() for cell in cells):
             continue

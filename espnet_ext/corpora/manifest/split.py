@@ -189,10 +189,8 @@ def _check_classes(
 def _why_untrained(found: set[str], folds: int) -> str:
     """Say where a class is tested and not trained on, given the parts it occurs in."""
     if not folds:
-        others = found & {"valid", "test"}
-        return (
-            "" if "train" in found else f"it is in {' and '.join(sorted(others))} only"
-        )
+        others = " and ".join(sorted(found & {"valid", "test"}))
+        return "" if "train" in found else f"it is in {others} only"
     for number in range(1, folds + 1):
         tested, validated = fold_name(number), fold_name((number - 2) % folds + 1)
         if tested in found and not found - {tested, validated}:

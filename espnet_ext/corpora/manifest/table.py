@@ -16,25 +16,16 @@ _SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class ManifestOptions:
-    """How a manifest is read.
+    """How a manifest is read."""
 
-    Attributes:
-        columns: Their names of columns to ours.
-        root: What relative paths are relative to; None: the manifest's folder.
-        attribute_scale: Lowest and highest possible attribute.
-        seed: Of what is drawn.
-        shared_speakers: Whether a speaker may be in two parts of the given split.
-        check_files: Whether to look for every recording.
-        class_of: Class of an emotion, None for one that is dropped; None: every
-            emotion is a class.
-    """
-
-    columns: Mapping[str, str] = field(default_factory=dict)
-    root: Path | None = None
-    attribute_scale: tuple[float, float] | None = None
-    seed: int = 0
-    shared_speakers: bool = False
-    check_files: bool = True
+    columns: Mapping[str, str] = field(default_factory=dict)  # their names to ours
+    root: Path | None = None  # of relative paths; None: the manifest's folder
+    attribute_scale: tuple[float, float] | None = None  # lowest and highest possible
+    seed: int = 0  # of what is drawn
+    shared_speakers: bool = False  # whether two parts of a given split may share them
+    check_files: bool = True  # whether to look for every recording
+    # Class of an emotion: None if it is dropped, UserError if it is not known. Without
+    # it every emotion is a class.
     class_of: Callable[[str], str | None] | None = None
 
 
@@ -64,14 +55,17 @@ class Faults:
 
 @dataclass(slots=True)
 class Table:
-    """The rows as they were read: lists of the same length, and the records."""
+    """The rows as they were read: lists of the same length, and the records.
+
+    `seen` has each id's place in these lists, or ``~place`` in `left_out`.
+    """
 
     records: dict[str, Utterance] = field(default_factory=dict)
     lines: "array[int]" = field(default_factory=lambda: array("I"))
     files: list[str] = field(default_factory=list)
     sessions: list[str] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
-    seen: set[str] = field(default_factory=set)
+    seen: dict[str, int] = field(default_factory=dict)
 
     def where(self, index: int) -> str:
         """Return the file and line of a record."""
@@ -80,11 +74,7 @@ class Table:
 
 def is_bare(utterance: Utterance) -> bool:
     """Tell whether a record has no attribute."""
-    return (
-        math.isnan(utterance.valence)
-        and math.isnan(utterance.arousal)
-        and math.isnan(utterance.dominance)
-    )
+    return all(map(math.isnan, utterance.attributes))
 
 
 def class_of(utterance: Utterance, options: ManifestOptions) -> str | None:

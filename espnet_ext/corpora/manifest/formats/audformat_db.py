@@ -16,10 +16,6 @@ from espnet_ext.errors import UserError
 def read_audformat(folder: Path, columns: Mapping[str, str]) -> Rows:
     """Read a database's emotions or attributes, with what is known of the speakers.
 
-    Args:
-        folder: With ``db.yaml`` in it.
-        columns: Names of its schemes to ours.
-
     Raises:
         UserError: The library is not installed, or the database has no labels.
     """

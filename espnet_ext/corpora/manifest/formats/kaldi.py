@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from espnet_ext.attributes import ATTRIBUTES
+from espnet_ext.corpora.manifest.columns import is_missing, is_part
 from espnet_ext.corpora.manifest.rows import Row, Rows
 from espnet_ext.corpora.textio import read_lines
 from espnet_ext.errors import UserError
@@ -46,9 +47,9 @@ def read_kaldi(folder: Path) -> Rows:
         speakers = columns.get("speaker", {})
         columns["gender"] = {u: of_speaker.get(s, "") for u, s in speakers.items()}
     if (folder / "attributes").exists():
-        for name, values in _attributes(folder / "attributes").items():
-            columns[name] = values
-    if "split" in columns and not _are_parts(columns["split"].values()):
+        columns |= _attributes(folder / "attributes")
+    parts = columns.get("split", {}).values()
+    if not all(is_missing(part) or is_part(part) for part in parts):
         # Our own folders have folds or sessions there.
         values = columns.pop("split")
         name = "fold" if all(v.startswith("fold") for v in values.values()) else ""
@@ -141,15 +142,6 @@ def _scale(path: Path) -> tuple[float, float] | None:
             raise UserError(f"{where}: not 'corpus low high'") from error
         scales.add((low, high))
     return scales.pop() if len(scales) == 1 else None
-
-
-def _are_parts(values: object) -> bool:
-    from espnet_ext.corpora.manifest.columns import PARTS, UNUSED_PARTS, is_missing
-
-    return all(
-        is_missing(v) or v.lower() in PARTS or v.lower() in UNUSED_PARTS
-        for v in values  # type: ignore[attr-defined]
-    )
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
