@@ -1,4 +1,4 @@
-"""Weights of Hugging Face and s3prl (fairseq) under one set of names.
+"""Weights of Hugging Face, s3prl (fairseq) and torchaudio under one set of names.
 
 The names are those of Hugging Face's HubertModel, which its Wav2Vec2Model and
 WavLMModel share, with the position embedding's weight norm as ``weight_g`` and
@@ -23,6 +23,19 @@ HUGGINGFACE_FAMILIES = ("hubert", "wav2vec2", "wavlm")
 
 # WavLM's own defaults.
 _RELATIVE = {"num_buckets": 320, "max_bucket_distance": 800}
+# torchaudio's arguments for these sizes; the last two are WavLM's alone.
+_TORCHAUDIO_SIZES = {
+    "conv_bias": "extractor_conv_bias",
+    "hidden_size": "encoder_embed_dim",
+    "num_attention_heads": "encoder_num_heads",
+    "intermediate_size": "encoder_ff_interm_features",
+    "num_hidden_layers": "encoder_num_layers",
+    "do_stable_layer_norm": "encoder_layer_norm_first",
+    "num_conv_pos_embeddings": "encoder_pos_conv_kernel",
+    "num_conv_pos_embedding_groups": "encoder_pos_conv_groups",
+    "num_buckets": "encoder_num_buckets",
+    "max_bucket_distance": "encoder_max_distance",
+}
 # What the exact path computes of a ``config.json``'s variants.
 _SUPPORTED = {
     "conv_pos_batch_norm": False,
@@ -46,6 +59,11 @@ _FAIRSEQ_NAMES = (
     (r"\.self_attn\.", ".attention."),
     (r"\.fc1\.", ".feed_forward.intermediate_dense."),
     (r"\.fc2\.", ".feed_forward.output_dense."),
+)
+_TORCHAUDIO_NAMES = (
+    (r"^encoder\.transformer\.", "encoder."),
+    (r"^encoder\.feature_projection\.", "feature_projection."),
+    (r"\.attention\.attention\.", ".attention."),
 )
 _WEIGHT_NORM_NAMES = (  # torch's newer ones
     (r"parametrizations\.weight\.original0$", "weight_g"),
@@ -150,6 +168,28 @@ def from_fairseq(
         tensors["post_extract_proj.weight"] = torch.eye(architecture.hidden_size)
         tensors["post_extract_proj.bias"] = torch.zeros(architecture.hidden_size)
     return architecture, _collect(architecture, tensors, _FAIRSEQ_NAMES, where)
+
+
+def from_torchaudio(
+    params: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str
+) -> tuple[Architecture, dict[str, Tensor]]:
+    """Convert a model of torchaudio from its state dict.
+
+    `params` are arguments of ``torchaudio.models.wav2vec2_model`` or ``wavlm_model``.
+    """
+    sizes = {x: params[y] for x, y in _TORCHAUDIO_SIZES.items() if y in params}
+    conv = zip(*params["extractor_conv_layer_config"], strict=True)  # three columns
+    norm = params["extractor_mode"].removesuffix("_norm")
+    architecture = Architecture(*conv, feat_extract_norm=norm, **sizes)
+    split: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        stem, joined, kind = name.partition("in_proj_")
+        if joined:  # WavLM's attention has the three projections in one tensor
+            pieces = zip("qkv", tensor.chunk(3), strict=True)
+            split |= {f"{stem}{part}_proj.{kind}": piece for part, piece in pieces}
+        else:
+            split[name] = tensor
+    return architecture, _collect(architecture, split, _TORCHAUDIO_NAMES, where)
 
 
 def canonical_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:

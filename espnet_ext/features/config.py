@@ -15,12 +15,12 @@ Layers = Literal["all", "last"] | tuple[int, ...]
 class UpstreamConfig:
     """Which weights to use.
 
-    `name` is the source's own (``hubert_large_ll60k``, ``facebook/hubert-large-ll60k``)
-    or a folder with ``config.json`` and the weights; `path` is a checkpoint file for
-    s3prl's ``*_local`` upstreams.
+    `name` is the source's own (``hubert_large_ll60k``, ``facebook/hubert-large-ll60k``,
+    ``HUBERT_LARGE``), or a folder with ``config.json`` and the weights; `path` is a
+    checkpoint file for s3prl's ``*_local`` upstreams.
     """
 
-    source: Literal["s3prl", "huggingface", "opensmile", "kaldi"]
+    source: Literal["s3prl", "huggingface", "torchaudio", "opensmile", "kaldi"]
     name: str
     path: str | None = None
 

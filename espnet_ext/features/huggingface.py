@@ -4,7 +4,7 @@ Downloads break in known ways; whatever cannot be read is named, with what to do
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,13 @@ from espnet_ext.features.canonical_weights import (
 )
 from espnet_ext.utils.atomic import atomic_dir
 
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # the first one is read
+# The first one that a model has is read; an index names the files of sharded weights.
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 _POINTER = b"version https://git-lfs"
 
 
@@ -37,14 +43,8 @@ def load_folder_or_name(name: str) -> Checkpoint:
         files = _fetch(name)
     if "config.json" not in files:
         raise UserError(f"{name}: no config.json there; is it a Hugging Face folder?")
-    file = next((file for file in WEIGHT_FILES if file in files), None)
-    if file is None:
-        raise UserError(
-            f"{name}: neither model.safetensors nor pytorch_model.bin is there; copy "
-            "or download the weights too (in one file)"
-        )
-    config, tensors = _read_json(files["config.json"]), _read_tensors(files[file])
-    architecture, weights = from_huggingface(config, tensors, name)
+    config = _read_json(files["config.json"])
+    architecture, weights = from_huggingface(config, _read_weights(name, files), name)
     path = files.get("preprocessor_config.json")
     normalize = True if path is None else _read_json(path).get("do_normalize", True)
     # Published group-norm models were trained on plain audio, whatever their
@@ -88,7 +88,11 @@ def _fetch(name: str) -> dict[str, Path]:
                 reason = first_line(error)
                 continue
             if file in WEIGHT_FILES:
+                for part in set(_list_parts(file, files)) - files.keys():
+                    files[part] = Path(hf_hub_download(name, part))
                 return files
+    except UserError:
+        raise
     except Exception as error:  # its errors share no base class
         reason = first_line(error)
     raise UserError(
@@ -98,6 +102,35 @@ def _fetch(name: str) -> dict[str, Path]:
         "config.json, preprocessor_config.json and the weights here and pass it with "
         "--upstream FOLDER"
     )
+
+
+def _read_weights(name: str, files: Mapping[str, Path]) -> dict[str, Tensor]:
+    """Read all tensors of a model from its files (name -> path)."""
+    file = next((file for file in WEIGHT_FILES if file in files), None)
+    if file is None:
+        raise UserError(
+            f"{name}: neither model.safetensors nor pytorch_model.bin is there, nor "
+            "the index.json of either; copy or download the weights too"
+        )
+    tensors: dict[str, Tensor] = {}
+    for part in _list_parts(file, files):
+        if part not in files:
+            raise UserError(
+                f"{files[file]}: names {part}, which is not there; copy or download "
+                "that file too"
+            )
+        tensors |= _read_tensors(files[part])
+    return tensors
+
+
+def _list_parts(file: str, files: Mapping[str, Path]) -> Sequence[str]:
+    """List the files that hold the weights: this one, or those that an index names."""
+    if not file.endswith(".json"):
+        return [file]
+    parts = _read_json(files[file]).get("weight_map")
+    if not isinstance(parts, dict) or not parts:
+        raise unreadable(files[file], "it has no weight_map")
+    return sorted(set(map(str, parts.values())))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

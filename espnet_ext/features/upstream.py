@@ -21,6 +21,7 @@ from espnet_ext.features.architecture import Architecture, measure_frame_shift
 from espnet_ext.features.canonical_weights import (
     Checkpoint,
     from_fairseq,
+    from_torchaudio,
     weights_hash,
 )
 from espnet_ext.features.config import FeatureConfig, UpstreamConfig
@@ -159,7 +160,37 @@ def load_checkpoint(upstream: UpstreamConfig) -> Checkpoint | OneAtATime:
         if name != known:
             raise UserError(f"{source} has no upstream {name!r}; it has {known}")
         return make()
-    return _load_s3prl(upstream)
+    return _load_torchaudio(name) if source == "torchaudio" else _load_s3prl(upstream)
+
+
+def _load_torchaudio(name: str) -> Checkpoint:
+    """Load one of ``torchaudio.pipelines``' bundles."""
+    from torchaudio import pipelines
+
+    kind, where = pipelines.Wav2Vec2Bundle, f"torchaudio bundle {name!r}"
+    bundles = {n: x for n, x in vars(pipelines).items() if isinstance(x, kind)}
+    if name not in bundles:
+        raise UserError(
+            f"torchaudio.pipelines has no upstream {name!r}; it has "
+            f"{', '.join(bundles)}"
+        )
+    bundle = bundles[name]
+    try:
+        tensors = bundle.get_model().state_dict()
+    except Exception as error:  # its errors share no base class
+        raise _not_loaded(where, error) from error
+    bare = {key.removeprefix("model."): x for key, x in tensors.items()}
+    found = from_torchaudio(bundle._params, bare, where)
+    return Checkpoint(*found, bundle._normalize_waveform)
+
+
+def _not_loaded(what: str, error: Exception, otherwise: str = "") -> UserError:
+    return UserError(
+        f"{what} could not be loaded ({first_line(error)}). If its weights are "
+        "missing: on a machine with a network, run ser_fetch_weights with this config, "
+        "copy the folder that it writes here and pass it with --upstream FOLDER"
+        + otherwise
+    )
 
 
 def _load_s3prl(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
@@ -173,13 +204,11 @@ def _load_s3prl(upstream: UpstreamConfig) -> Checkpoint | S3prlUpstream:
     except Exception as error:  # its errors share no base class
         if path is not None:
             raise unreadable(Path(path), error) from error
-        raise UserError(
-            f"s3prl upstream {name!r} could not be loaded ({first_line(error)}). If "
-            "its weights are missing: on a machine with a network, run "
-            "ser_fetch_weights with this config, copy the folder that it writes here "
-            "and pass it with --upstream FOLDER; or download the checkpoint and name "
-            "it as upstream.path, with the matching *_local name as upstream.name"
-        ) from error
+        local = (
+            "; or download the checkpoint and name it as upstream.path, with the "
+            "matching *_local name as upstream.name"
+        )
+        raise _not_loaded(f"s3prl upstream {name!r}", error, local) from error
     model = type(getattr(expert, "model", None))
     flag = _S3PRL_FAMILIES.get(f"{model.__module__}.{model.__name__}")
     if flag is not None:

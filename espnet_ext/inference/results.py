@@ -28,7 +28,7 @@ class EmotionResult:
             A model may go beyond them. None if they are not known.
         speech: Share of 20 ms frames that are loud enough to be speech, 0 to 1.
         warnings: What makes the answer doubtful.
-        attention: (T,) weights of the pooling, 50 a second, by branch.
+        attention: (T,) weights of the pooling by branch; see `attention_times`.
         embeddings: The vectors E_D and E_C by branch, if they were asked for.
     """
 
@@ -49,6 +49,16 @@ class EmotionResult:
     def unit(self) -> dict[str, float] | None:
         """The attributes brought from `scale` to [0, 1] (not clipped)."""
         return to_unit(attributes_of(self), self.scale)
+
+    @property
+    def attention_times(self) -> np.ndarray:
+        """Seconds (T,) of the attention's weights, about to a frame: spread evenly.
+
+        Frames are 20 ms apart with HuBERT, 10 ms with cepstra, more in an encoder that
+        subsamples.
+        """
+        frames = len(next(iter(self.attention.values()), ()))
+        return (np.arange(frames) + 0.5) * self.seconds / max(frames, 1)
 
     def to_dict(self, arrays: str = "without") -> dict[str, Any]:
         """Return what JSON can hold.

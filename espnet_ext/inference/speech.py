@@ -8,7 +8,7 @@ import numpy as np
 
 from espnet_ext.corpora.audio import RATE
 
-FRAME = RATE // 50  # samples; 20 ms, as the frames of the features
+FRAME = RATE // 50  # samples; 20 ms, whatever the frames of the features
 
 # dB below full scale. Frames up to 35 dB below the loudest one may be speech, the gate
 # being between these two: soft recordings are heard, noise beside loud speech is not.

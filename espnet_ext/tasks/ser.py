@@ -38,8 +38,7 @@ from espnet_ext.encoders.linear_probe import LinearEncoder, MeanPoolingDecoder
 from espnet_ext.encoders.recompute import recompute_long_batches
 from espnet_ext.errors import UserError
 from espnet_ext.features.frontend import CachedFeatures, OnlineUpstream
-from espnet_ext.ser.decoder import EmotionDecoder
-from espnet_ext.ser.losses import JointLoss
+from espnet_ext.ser import DECODERS, LOSSES
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.tasks.config import check_config, read_config
 from espnet_ext.tasks.data import (
@@ -83,12 +82,8 @@ _PARTS: dict[str, tuple[type, str | None, dict[str, type]]] = {
             "identity": IdentityEncoder,
         },
     ),
-    "decoder": (
-        nn.Module,
-        "emotion",
-        {"emotion": EmotionDecoder, "mean": MeanPoolingDecoder},
-    ),
-    "loss": (nn.Module, "joint", {"joint": JointLoss}),
+    "decoder": (nn.Module, "emotion", {**DECODERS, "mean": MeanPoolingDecoder}),
+    "loss": (nn.Module, "joint", LOSSES),
     "model": (AbsESPnetModel, "espnet", {"espnet": ESPnetSERModel}),
 }
 CHOICES = {

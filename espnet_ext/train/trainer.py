@@ -217,7 +217,8 @@ class SERTrainer(Trainer):
         stats["loss"] = set_loss(module, predictions)
         _check_criteria(options, stats)
         attributes = predictions.attributes
-        if attributes is not None and module.decoder.attribute_output == "relu":
+        output = getattr(module.decoder, "attribute_output", None)  # not every head's
+        if attributes is not None and output == "relu":
             for name in dead_outputs(attributes):
                 logging.warning(
                     f"the ReLU output of {name} is dead: 0 for all "

@@ -4,6 +4,7 @@ import collections
 
 import pytest
 import torch
+import torchaudio
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
@@ -93,6 +94,21 @@ def test_equals_torchaudio(form, shape):
     last = len(expected) if form == "group" else len(expected) - 1
     expected = torch.cat(expected[:last])
     assert worst_frame(found[1 : last + 1], expected) < TOLERANCE
+
+
+def test_large_shape_equals_torchaudio_hubert_large():
+    params = {**torchaudio.pipelines.HUBERT_LARGE._params, "encoder_num_layers": 2}
+    torch.manual_seed(0)
+    theirs = torchaudio.models.wav2vec2_model(**params).eval()
+    found = canonical_weights.from_torchaudio(params, theirs.state_dict(), "test")
+    upstream = PackedEncoder(*found, normalize=True)
+    waves = random_waves((400, 7777, 16000))
+    for wave, found in zip(waves, states_of(upstream, waves), strict=True):
+        with torch.no_grad():
+            expected, _ = theirs.extract_features(normalized(wave)[None])
+            final = theirs.encoder.transformer.layer_norm(expected[-1])
+        assert worst_frame(found[1:2], expected[0]) < TOLERANCE
+        assert worst_frame(found[2:], final) < TOLERANCE
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -1,10 +1,11 @@
-"""One set of weights through Hugging Face and s3prl."""
+"""One set of weights through Hugging Face, s3prl and torchaudio."""
 
 import dataclasses
 import json
 
 import pytest
 import torch
+import torchaudio
 import transformers
 import yaml
 from huggingface_hub.errors import EntryNotFoundError
@@ -18,6 +19,7 @@ from s3prl.upstream.wavlm import hubconf as s3prl_wavlm
 from s3prl.upstream.wavlm.WavLM import WavLM, WavLMConfig
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
+from torchaudio.models.wav2vec2.utils import import_huggingface_model
 
 from espnet_ext.bin.ser_fetch_weights import main as fetch
 from espnet_ext.errors import UserError
@@ -99,6 +101,70 @@ def test_s3prl_wavlm(tmp_path):
         assert worst_frame(found, s3prl_states(expert, wave)) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("family", "form"),
+    [
+        ("hubert", "layer"),
+        ("hubert", "group"),
+        ("wav2vec2", "layer"),
+        ("wavlm", "layer"),
+    ],
+)
+def test_huggingface_and_torchaudio_agree(family, form, tmp_path, monkeypatch):
+    model = random_model(family, form, SMALL)
+    model.save_pretrained(tmp_path / "folder")
+    first = load_upstream(config_of("huggingface", tmp_path / "folder"))
+
+    theirs = import_huggingface_model(model)
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.save(theirs.state_dict(), cache / "random.pth")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    pipelines = torchaudio.pipelines
+    published = pipelines.WAVLM_BASE if family == "wavlm" else pipelines.HUBERT_BASE
+    params = {
+        **published._params,
+        "extractor_mode": f"{form}_norm",
+        "extractor_conv_layer_config": [(32, 10, 5)]
+        + [(32, 3, 2)] * 4
+        + [(32, 2, 2)] * 2,
+        "extractor_conv_bias": form == "layer",
+        "encoder_embed_dim": 48,
+        "encoder_pos_conv_kernel": 16,
+        "encoder_pos_conv_groups": 4,
+        "encoder_num_layers": 3,
+        "encoder_num_heads": 4,
+        "encoder_ff_interm_features": 96,
+        "encoder_layer_norm_first": form == "layer",
+    }
+    kind = "WavLM" if family == "wavlm" else "Wav2Vec2"
+    bundle = pipelines.Wav2Vec2Bundle(
+        "random.pth", params, 16000, form == "layer", kind
+    )
+    monkeypatch.setattr(pipelines, "RANDOM", bundle, raising=False)
+    second = load_upstream(config_of("torchaudio", "RANDOM"))
+
+    assert first.weights == second.weights
+    assert first.normalize == second.normalize == (form == "layer")
+    waves = random_waves(WAVES)
+    for a, b in zip(
+        first.extract(waves, [0, 3], torch.float32),
+        second.extract(waves, [0, 3], torch.float32),
+        strict=True,
+    ):
+        assert torch.equal(a, b)
+
+
+def test_a_torchaudio_bundle_without_its_weights(monkeypatch, tmp_path):
+    def refuse(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    with pytest.raises(UserError, match=r"HUBERT_LARGE.*no network.*ser_fetch_weights"):
+        load_upstream(config_of("torchaudio", "HUBERT_LARGE"))
+
+
 def test_fetched_weights_are_the_same_anywhere(s3prl_hubert_file, tmp_path):
     """Through ser_fetch_weights' folder, which transformers reads too."""
     config = tmp_path / "features.yaml"
@@ -150,6 +216,8 @@ def test_weights_absent_and_no_network(monkeypatch, tmp_path):
     ("source", "name", "message"),
     [
         ("huggingface", "/no/such/folder", "no such folder"),
+        ("torchaudio", "HUBERT_HUGE", "it has .*HUBERT_LARGE"),
+        ("torchaudio", "__doc__", "torchaudio.pipelines has no upstream"),
         ("s3prl", "hubert_huge", "s3prl has no upstream 'hubert_huge'"),
     ],
 )
@@ -173,10 +241,22 @@ DAMAGES = {
 def write_model(folder, form):
     """Write a model whose weights are in that form; return it."""
     model = random_model("hubert", "layer", SMALL)
-    model.save_pretrained(folder)
-    if form == "pytorch_model.bin":
-        torch.save(model.state_dict(), folder / form)
+    model.save_pretrained(folder, max_shard_size="50KB" if "index" in form else "1GB")
+    if "safetensors" in form:
+        return model
+    if "index" not in form:
+        torch.save(model.state_dict(), folder / "pytorch_model.bin")
         (folder / "model.safetensors").unlink()
+        return model
+    index = folder / "model.safetensors.index.json"
+    values = json.loads(index.read_text())
+    for name in set(values["weight_map"].values()):
+        tensors = load_file(folder / name)
+        (folder / name).unlink()
+        torch.save(tensors, folder / name.replace("safetensors", "bin"))
+    text = index.read_text().replace("safetensors", "bin")
+    index.unlink()
+    (folder / "pytorch_model.bin.index.json").write_text(text)
     return model
 
 
@@ -184,6 +264,7 @@ def write_model(folder, form):
 def test_every_form_of_weights_is_read(form, tmp_path):
     model = write_model(tmp_path, form)
     assert (tmp_path / form).is_file()
+    assert ("index" in form) == (len(list(tmp_path.glob("*-of-*"))) > 1)
     text = (tmp_path / "config.json").read_text()
     (tmp_path / "config.json").write_text(f"\ufeff{text}", encoding="utf-8")
     upstream = load_upstream(config_of("huggingface", tmp_path))
@@ -201,17 +282,36 @@ def test_every_form_of_weights_is_read(form, tmp_path):
         "preprocessor_config.json",
         "model.safetensors",
         "pytorch_model.bin",
+        "model.safetensors.index.json",
+        "model-00002-of-*.safetensors",
+        "model-00002-of-*.bin",
     ],
 )
 def test_a_damaged_file_is_named(file, damage, tmp_path):
-    write_model(tmp_path, file)
+    form = file if file in WEIGHT_FILES else "model.safetensors"
+    if "-of-" in file:
+        form = "pytorch_model.bin" if file.endswith("bin") else "model.safetensors"
+        form += ".index.json"
+    write_model(tmp_path, form)
     (tmp_path / "preprocessor_config.json").write_text('{"do_normalize": true}')
-    path = tmp_path / file
+    (path,) = tmp_path.glob(file)
     change, message = DAMAGES[damage]
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(UserError, match=message) as caught:
         load_upstream(config_of("huggingface", tmp_path))
     assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("form", ["model.safetensors", "pytorch_model.bin"])
+def test_an_index_that_names_what_is_not_there(form, tmp_path):
+    write_model(tmp_path, f"{form}.index.json")
+    shard = sorted(tmp_path.glob("*-of-*"))[1]
+    shard.unlink()
+    with pytest.raises(UserError, match=rf"{form}\.index\.json: names {shard.name}"):
+        load_upstream(config_of("huggingface", tmp_path))
+    (tmp_path / f"{form}.index.json").write_text("{}")
+    with pytest.raises(UserError, match="no weight_map"):
+        load_upstream(config_of("huggingface", tmp_path))
 
 
 def test_missing_tensors_are_named(tmp_path):
@@ -262,8 +362,8 @@ def test_a_damaged_checkpoint_of_s3prl_is_named(s3prl_hubert_file, damage):
     assert str(caught.value).startswith(f"{s3prl_hubert_file}: ")
 
 
-def test_weights_are_fetched_with_their_configuration(tmp_path, monkeypatch):
-    write_model(tmp_path, "pytorch_model.bin")
+def test_sharded_weights_are_fetched_with_all_their_files(tmp_path, monkeypatch):
+    write_model(tmp_path, "model.safetensors.index.json")
 
     def download(name, file):
         if not (tmp_path / file).is_file():
@@ -272,7 +372,7 @@ def test_weights_are_fetched_with_their_configuration(tmp_path, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     here = load_upstream(config_of("huggingface", tmp_path))
-    assert load_upstream(config_of("huggingface", "me/model")).weights == here.weights
+    assert load_upstream(config_of("huggingface", "me/sharded")).weights == here.weights
 
 
 @pytest.mark.parametrize("form", ["layer", "group"])

@@ -17,11 +17,13 @@ from tiny_corpus import (
     write_sets,
     write_store,
 )
-from training_runs import RESUME, load, run_two_ranks, statistics, train
+from training_runs import RESUME, infer_args, load, run_two_ranks, statistics, train
 
+from espnet_ext.bin.ser_infer import main as infer
 from espnet_ext.errors import UserError
 from espnet_ext.features.store import FeatureStore
-from espnet_ext.tasks.ser import SERTask
+from espnet_ext.ser.decoder import EmotionOutput
+from espnet_ext.tasks.ser import CHOICES, SERTask
 
 MODELS = (
     "baseline_c",
@@ -246,6 +248,26 @@ def test_a_criterion_that_does_not_exist_is_named(corpus, tmp_path):
     options = small(max_epoch=1, best_model_criterion="valid,ccc,max")
     with pytest.raises(UserError, match=r"no valid ccc .* choose from acc, loss"):
         train(corpus, tmp_path, "baseline_d", **options)
+
+
+class MeanAttributes(torch.nn.Module):
+    """A head that shares nothing with the paper's decoder but its output."""
+
+    def __init__(self, encoder_output_size, num_classes, **_):
+        super().__init__()
+        self.output = torch.nn.Linear(encoder_output_size, 3)
+
+    def forward(self, hidden, lengths):
+        return EmotionOutput(attributes=self.output(hidden.mean(1)))
+
+
+def test_a_head_needs_nothing_but_its_output(corpus, tmp_path, monkeypatch):
+    monkeypatch.setitem(CHOICES["decoder"].classes, "bare", MeanAttributes)
+    options = small(max_epoch=1, decoder="bare")
+    train(corpus, tmp_path, "baseline_c", **options)
+    assert "ccc" in statistics(tmp_path)[1]
+    infer(infer_args(corpus, tmp_path, tmp_path / "test"))
+    assert "valence_pred" in (tmp_path / "test/predictions.csv").read_text()
 
 
 def test_a_dead_output_unit_is_reported(corpus, tmp_path, caplog):
