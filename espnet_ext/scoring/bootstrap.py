@@ -293,8 +293,8 @@ def over_trainings(
     The variance of the difference of means over seeds is that of the test utterances or
     speakers (by resampling, `error` squared) plus that of the trainings (over the seeds
     of each model). What a seed changes in single utterances is in both; its variance,
-    `shared`, counts once. Student's t has Satterthwaite's degrees of freedom, from the
-    2 (S - 1) of the seeds and `freedom` of the test set.
+    `shared`, counts once. Student's t has Welch's degrees of freedom (Satterthwaite's
+    formula), from S - 1 of each model's seeds and `freedom` of the test set.
 
     Scores of each model with each seed are on the whole set, shape (S,); None for fewer
     than two seeds.
@@ -305,9 +305,9 @@ def over_trainings(
     seeds = len(one)
     if seeds < 2:
         return None
-    of_trainings = float(one.var(ddof=1) + two.var(ddof=1)) / seeds
-    parts = np.array([of_trainings, max(error**2 - shared, 0.0)])
-    of_parts = float((parts**2 / [2 * (seeds - 1), freedom]).sum())
+    of_seeds = [one.var(ddof=1) / seeds, two.var(ddof=1) / seeds]
+    parts = np.array([*of_seeds, max(error**2 - shared, 0.0)])
+    of_parts = float((parts**2 / [seeds - 1, seeds - 1, freedom]).sum())
     degrees = float(parts.sum() ** 2) / of_parts if of_parts else 1.0
     difference = float(one.mean() - two.mean())
     return compare(difference, float(parts.sum()) ** 0.5, degrees)

@@ -199,8 +199,9 @@ def test_seeds_make_the_verdict_one_over_trainings(made, result):
         assert found.p_holm >= verdict.p
         assert verdict.error**2 > seeds_only / 2
         assert verdict.p == pytest.approx(
-            2 * t.sf(abs(verdict.difference) / verdict.error, 2)
+            2 * t.sf(abs(verdict.difference) / verdict.error, verdict.freedom)
         )
+        assert 1 <= verdict.freedom  # of two seeds of one model alone
         assert verdict.p > found.tests["utterances"].p
 
 
@@ -209,7 +210,8 @@ def test_differences_and_holm(result):
     # One claim: accuracy of one is not higher than of two, which is two minus one.
     (bound,) = result.not_higher.values()
     accuracy = result.comparisons[1].result
-    p_values.append(t.cdf((-accuracy.difference - 0.02) / accuracy.error, 2))
+    gap = -accuracy.difference - 0.02
+    p_values.append(t.cdf(gap / accuracy.error, accuracy.freedom))
     assert result.tests == 5
     order = np.argsort(p_values, kind="stable")
     running, expected = 0.0, [0.0] * len(p_values)
