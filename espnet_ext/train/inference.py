@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.ser.model import ESPnetSERModel
-from espnet_ext.train.dataset import as_tensor
+from espnet_ext.utils.tensors import as_tensor
 
 
 @dataclass(frozen=True, slots=True)
