@@ -111,17 +111,11 @@ def main(cmd: Sequence[str] | None = None) -> None:
 def load_model(train_config: Path, model_file: Path) -> "tuple[ESPnetSERModel, str]":
     """Build the model from its config.yaml; return it and its frontend's name."""
     from espnet_ext.tasks.config import read_config
-    from espnet_ext.tasks.ser import SERTask, load_parameters
+    from espnet_ext.tasks.model import load_trained
 
-    config = argparse.Namespace(**read_config(train_config))
-    try:
-        model = SERTask.build_model(config)
-    except AttributeError as error:
-        raise UserError(
-            f"{train_config} is not the config.yaml of a training ({error})"
-        ) from error
-    load_parameters(model, model_file)
-    return model, config.frontend
+    config = read_config(train_config)
+    model = load_trained(config, train_config, model_file)
+    return model, config.get("frontend", "cached")
 
 
 def predict(

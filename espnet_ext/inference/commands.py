@@ -1,11 +1,10 @@
 """The commands of the program ``ser``; each returns how many recordings failed."""
 
 import argparse
-import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext, redirect_stderr
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from espnet_ext.errors import UserError
@@ -23,7 +22,7 @@ def predict(args: argparse.Namespace) -> int:
     if args.resume and (args.output is None or args.format == "table"):
         raise UserError("--resume true needs --output, and --format jsonl or csv")
     recordings = find_recordings(args.inputs)
-    ser = _load(args, scores=args.scores)
+    ser = _load(args)
     with ResultWriter(
         args.format, args.output, ser.labels, resume=args.resume
     ) as writer:
@@ -106,7 +105,6 @@ def pack(args: argparse.Namespace) -> int:
     """Make a package of a trained model."""
     from espnet_ext.inference.pack import pack_experiment
 
-    _import_quietly()
     pack_experiment(args.experiment, args.output, licence_ack=args.licence_ack)
     size = args.output.stat().st_size / 1e6
     print(f"{args.output}: {size:.1f} MB; ser info --model {args.output}")
@@ -157,17 +155,14 @@ def describe(ser: "SpeechEmotion") -> str:
     return "\n".join(lines)
 
 
-def _load(args: argparse.Namespace, scores: Any = "raw") -> "SpeechEmotion":
-    return _import_quietly().from_pretrained(
-        args.model, args.device, args.upstream, scores=scores
+def _load(args: argparse.Namespace) -> "SpeechEmotion":
+    # Late: this imports torch.
+    from espnet_ext.inference.emotion import SpeechEmotion
+
+    options = {k: getattr(args, k) for k in ("dtype", "scores") if hasattr(args, k)}
+    return SpeechEmotion.from_pretrained(
+        args.model, args.device, args.upstream, **options
     )
-
-
-def _import_quietly() -> type["SpeechEmotion"]:
-    """Import without what ESPnet prints about things that are not needed here."""
-    with redirect_stderr(io.StringIO()):
-        from espnet_ext.inference.emotion import SpeechEmotion
-    return SpeechEmotion
 
 
 def _for_each(

@@ -25,7 +25,7 @@ from espnet_ext.inference.calibrate import (
 )
 from espnet_ext.inference.card import model_card
 from espnet_ext.inference.info import Calibration, ModelInfo, find_data, is_builtin
-from espnet_ext.inference.package import META
+from espnet_ext.inference.package import META, PACKED_KEYS
 from espnet_ext.tasks.config import read_config
 from espnet_ext.utils.atomic import atomic_file
 
@@ -36,20 +36,6 @@ CONFIG, MODEL, INFO, CARD = "config.yaml", "model.pth", "ser_info.yaml", "README
 UPSTREAM = "upstream"
 _UPSTREAM_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same model gives the same members
-
-# What a packed config.yaml keeps: the model, and how it was trained. Never a path.
-_MODEL_KEYS = (
-    *("class_list", "conv_norm", "frontend", "frontend_conf", "specaug"),
-    *("specaug_conf", "normalize", "normalize_conf", "preencoder", "preencoder_conf"),
-    *("encoder", "encoder_conf", "decoder", "decoder_conf", "loss", "loss_conf"),
-    *("model", "model_conf"),
-)
-_TRAINING_KEYS = (
-    *("optim", "optim_conf", "scheduler", "scheduler_conf", "grad_clip", "seed"),
-    *("batch_type", "batch_bins", "min_batch_size", "max_batch_frames", "max_epoch"),
-    *("max_steps", "patience", "best_model_criterion", "keep_nbest_models"),
-    *("corpus_sampling", "batch_norm_statistics", "use_amp", "version"),
-)
 
 
 def pack_experiment(
@@ -143,7 +129,7 @@ def _float32(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def _packed_config(config: Mapping[str, Any], ser: "SpeechEmotion") -> dict[str, Any]:
     """Keep what says how the model is built and was trained."""
-    kept = {k: config[k] for k in (*_MODEL_KEYS, *_TRAINING_KEYS) if k in config}
+    kept = {k: config[k] for k in PACKED_KEYS if k in config}
     frontend: Any = ser.model.frontend
     kept["frontend"] = "cached"
     kept["frontend_conf"] = {

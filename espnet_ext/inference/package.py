@@ -16,12 +16,21 @@ from pathlib import Path, PurePosixPath
 
 from espnet_ext.errors import UserError
 from espnet_ext.jobs.recipe import selected_model
+from espnet_ext.tasks.model import DEFAULTS
 from espnet_ext.utils.yaml_files import read_yaml, unknown_key
 
 META = "meta.yaml"
 # Arguments of `SpeechEmotion` that are files of a package.
 KEYS = ("ser_train_config", "ser_model_file", "ser_info", "upstream")
 _NEEDED = KEYS[:3]
+# What a packed config.yaml keeps: the model, and how it was trained. Never a path.
+PACKED_KEYS = (
+    *("class_list", *DEFAULTS),
+    *("optim", "optim_conf", "scheduler", "scheduler_conf", "grad_clip", "seed"),
+    *("batch_type", "batch_bins", "min_batch_size", "max_batch_frames", "max_epoch"),
+    *("max_steps", "patience", "best_model_criterion", "keep_nbest_models"),
+    *("corpus_sampling", "batch_norm_statistics", "use_amp", "version"),
+)
 _META_KEYS = ("files", "yaml_files", "timestamp", "python", "torch", "espnet")
 _MOST_BYTES = 20 << 30  # an unpacked package; HuBERT-xlarge has 4 GB
 _MOST_RATIO = 200  # unpacked to packed: a trained model hardly shrinks

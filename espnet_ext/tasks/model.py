@@ -6,9 +6,11 @@ when it is chosen, and never ESPnet's tasks and trainer: those take seconds.
 """
 
 import argparse
+import io
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -120,7 +122,7 @@ def find_class(part: str, choice: str | None) -> Any:
     name = choice.lower() if isinstance(choice, str) else choice
     if name not in classes:
         raise UserError(f"{part} is {choice!r}; choose from {', '.join(classes)}")
-    with _without_compiler():
+    with _importing_espnet():
         return resolve_name(classes[name])
 
 
@@ -230,7 +232,7 @@ def load_parameters(model: nn.Module, model_file: Path | str) -> None:
 
 def _adapt_encoder(encoder: Any, conv_norm: str) -> None:
     """Give an ESPnet encoder, in place, what this project adds to it."""
-    with _without_compiler():
+    with _importing_espnet():
         from espnet_ext.encoders.block_attention import use_block_attention
         from espnet_ext.encoders.frame_norm import replace_batch_norm
         from espnet_ext.encoders.recompute import recompute_long_batches
@@ -241,15 +243,23 @@ def _adapt_encoder(encoder: Any, conv_norm: str) -> None:
 
 
 @contextmanager
-def _without_compiler() -> Iterator[None]:
+def _importing_espnet() -> Iterator[None]:
     """Import ESPnet's encoders without torch's compiler, which takes 2 s.
 
     They forbid it to compile one function, by a decorator that imports it. torch's
     own modules use one that does the same when the function is called first.
+
+    The remark that Flash Attention is not installed, which nothing here uses, is left
+    out.
     """
     eager = torch.compiler.disable
     torch.compiler.disable = getattr(torch, "_disable_dynamo", eager)
+    printed = io.StringIO()
     try:
-        yield
+        with redirect_stderr(printed):
+            yield
     finally:
         torch.compiler.disable = eager
+        for line in printed.getvalue().splitlines():
+            if "Flash Attention" not in line:
+                print(line, file=sys.stderr)

@@ -151,6 +151,14 @@ BAD = {
         edit("config.yaml", lambda c: c["encoder_conf"].update(num_blocs=4)),
         "num_blocs is unknown",
     ),
+    "an unknown key at the top of the config": (
+        edit("config.yaml", lambda c: c.update(encodr="linear")),
+        "encodr is unknown.*encoder",
+    ),
+    "an encoder that does not exist": (
+        edit("config.yaml", lambda c: c.update(encoder="conformerr")),
+        r"config\.yaml: encoder is 'conformerr'; choose from conformer",
+    ),
     "an unknown key of ser_info": (
         edit("ser_info.yaml", lambda c: c.update(colour="red")),
         "colour is unknown",
@@ -225,6 +233,12 @@ def test_bad_packages_are_refused_and_leave_nothing(
         SpeechEmotion.from_pretrained(bad)
     assert not list(scratch.iterdir())
     assert {p.name for p in tmp_path.rglob("*")} == {"in", "scratch", "bad.zip"}
+
+
+def test_a_package_may_have_every_option_of_espnets(package, ser, wav, tmp_path):
+    more = edit("config.yaml", lambda c: c.update(ngpu=0))
+    found = SpeechEmotion.from_pretrained(rewrite(package, tmp_path / "a.zip", more))
+    assert found(wav).scores == ser(wav).scores
 
 
 def test_code_in_parameters_is_never_run(package, tmp_path):
