@@ -151,8 +151,9 @@ def load_checkpoint(
     upstream: UpstreamConfig,
 ) -> Checkpoint | S3prlUpstream | Descriptors:
     """Load weights by source and name; a Hugging Face folder goes with any source."""
-    folder = (Path(upstream.name).expanduser() / "config.json").is_file()
-    if folder or upstream.source == "huggingface":
+    path = Path(upstream.name).expanduser() / "config.json"
+    # No other source has names with a slash.
+    if path.is_file() or "/" in upstream.name or upstream.source == "huggingface":
         return load_folder_or_name(upstream.name)
     if upstream.source == "torchaudio":
         return _load_torchaudio(upstream.name)

@@ -84,6 +84,9 @@ def embed(args: argparse.Namespace) -> int:
             arrays[f"{name}/{branch}"] = vector
 
     failed = _for_each(recordings, one, None)
+    if not arrays:
+        print(f"nothing to write in {args.output}", file=sys.stderr)
+        return failed
     with atomic_file(args.output) as temporary, open(temporary, "wb") as stream:
         np.savez(stream, **arrays)
     print(f"{len(recordings) - failed} recordings in {args.output}")

@@ -13,6 +13,8 @@ import torch
 from espnet_ext import SpeechEmotion
 from espnet_ext.corpora.audio import load_waveform
 from espnet_ext.errors import UserError
+from espnet_ext.features.config import UpstreamConfig
+from espnet_ext.features.upstream import load_checkpoint
 from espnet_ext.inference import EmotionResult, Failure
 from inference.conftest import CLASSES, MODELS, voice
 
@@ -213,6 +215,12 @@ def test_another_upstream_is_warned_of(recipe, tmp_path, wav):
     assert "other weights" in ser(wav).warnings[0]
     with pytest.raises(UserError, match="no such folder"):
         SpeechEmotion.from_pretrained(recipe.experiment(), upstream="/not/there")
+
+
+@pytest.mark.parametrize("source", ["huggingface", "s3prl", "torchaudio"])
+def test_an_upstreams_folder_without_its_config(tmp_path, source):
+    with pytest.raises(UserError, match=f"{tmp_path}: no config.json"):
+        load_checkpoint(UpstreamConfig(source, str(tmp_path)))
 
 
 def test_importing_is_instant_and_registers_the_task():
