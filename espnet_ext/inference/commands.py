@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -159,6 +160,10 @@ def describe(ser: "SpeechEmotion") -> str:
 
 
 def _load(args: argparse.Namespace) -> "SpeechEmotion":
+    # torch keeps what it prepared for the last 1,024 shapes of products: 0.7 GB where
+    # files differ in length. One file has a dozen.
+    for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(name, "32")
     # Late: this imports torch.
     from espnet_ext.inference.emotion import SpeechEmotion
 

@@ -154,26 +154,30 @@ def _calibrate(
     ser: "SpeechEmotion", config: Mapping[str, Any], experiment: Path
 ) -> Calibration | None:
     """Fit the temperature on the validation set; None where that cannot be done."""
+    from espnet_ext.corpora.datadir import read_wav_scp
     from espnet_ext.features.joint_store import open_store
     from espnet_ext.train.inference import predict_utterances
 
-    if config.get("frontend") == "online":
-        return None
     triples = config.get("valid_data_path_and_name_and_type") or []
     data = find_data(triples, experiment)
     if "emotion" not in data:
         return None
     rows = [line.split() for line in data["emotion"].read_text("utf-8").splitlines()]
     labels = {utt: int(number) for utt, number in rows if int(number) >= 0}
-    store: Any = open_store(data["speech"])
-    answers = list(
-        predict_utterances(ser.model, store, [[utt] for utt in labels], ser.device)
-    )
-    found = [a.probabilities for a in answers if a.probabilities is not None]
+    if config.get("frontend") == "online":
+        wavs = read_wav_scp(data["speech"])
+        scores = [ser(wavs[utt]).scores for utt in labels]
+        found = [np.array([*s.values()]) for s in scores if s is not None]
+    else:
+        store: Any = open_store(data["speech"])
+        answers = predict_utterances(
+            ser.model, store, [[utt] for utt in labels], ser.device
+        )
+        found = [a.probabilities for a in answers if a.probabilities is not None]
     if not found:
         return None
     probabilities = np.stack(found)  # (N, K)
-    classes = np.array([labels[a.id] for a in answers])
+    classes = np.array([*labels.values()])
     temperature = fit_temperature(probabilities, classes)
     after = apply_temperature(probabilities, temperature)
     return Calibration(

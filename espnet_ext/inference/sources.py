@@ -78,13 +78,13 @@ class Source:
             for start in range(0, len(self.wave), _BLOCK):
                 yield self.wave[start : start + _BLOCK]
             return
-        whole, start, end = part_piece(str(self.path))
+        whole, first, last = part_piece(str(self.path))
         with self._named_errors():
             if whole == self.path:
                 yield from _read_blocks(whole)
             else:
-                stop = None if math.isinf(end) else round(end * RATE)
-                yield from _between(_read_blocks(whole), round(start * RATE), stop)
+                stop = None if math.isinf(last) else round(last * RATE)
+                yield from _between(_read_blocks(whole), round(first * RATE), stop)
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
