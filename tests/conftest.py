@@ -24,6 +24,11 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_collection_modifyitems(items):
+    """Export last: after it torch refuses gradients in forks of this process."""
+    items.sort(key=lambda item: item.path.name == "test_onnx.py")
+
+
 @pytest.fixture(autouse=True)
 def same_environment():
     """Leave nothing behind of what cmd.sh says to a program that a test calls."""

@@ -112,17 +112,9 @@ def main(cmd: Sequence[str] | None = None) -> None:
 def load_model(train_config: Path, model_file: Path) -> "ESPnetSERModel":
     """Build the model from its config.yaml."""
     from espnet_ext.tasks.config import read_config
-    from espnet_ext.tasks.ser import SERTask, load_parameters
+    from espnet_ext.tasks.model import load_trained
 
-    config = argparse.Namespace(**read_config(train_config))
-    try:
-        model = SERTask.build_model(config)
-    except AttributeError as error:
-        raise UserError(
-            f"{train_config} is not the config.yaml of a training ({error})"
-        ) from error
-    load_parameters(model, model_file)
-    return model
+    return load_trained(read_config(train_config), train_config, model_file)
 
 
 def predict(

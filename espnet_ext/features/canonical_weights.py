@@ -178,9 +178,9 @@ def from_torchaudio(
     `params` are arguments of ``torchaudio.models.wav2vec2_model`` or ``wavlm_model``.
     """
     sizes = {x: params[y] for x, y in _TORCHAUDIO_SIZES.items() if y in params}
-    conv = zip(*params["extractor_conv_layer_config"], strict=True)  # three columns
+    dim, kernel, stride = zip(*params["extractor_conv_layer_config"], strict=True)
     norm = params["extractor_mode"].removesuffix("_norm")
-    architecture = Architecture(*conv, feat_extract_norm=norm, **sizes)
+    architecture = Architecture(dim, kernel, stride, feat_extract_norm=norm, **sizes)
     split: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         stem, joined, kind = name.partition("in_proj_")

@@ -153,8 +153,9 @@ def load_upstream(config: FeatureConfig) -> Upstream:
 def load_checkpoint(upstream: UpstreamConfig) -> Checkpoint | OneAtATime:
     """Load weights by source and name; a Hugging Face folder goes with any source."""
     source, name = upstream.source, upstream.name
-    if source == "huggingface" or (Path(name).expanduser() / "config.json").is_file():
-        return load_folder_or_name(name)
+    is_folder = (Path(name).expanduser() / "config.json").is_file()
+    if source == "huggingface" or is_folder or "/" in name:
+        return load_folder_or_name(name)  # no other source has names with a slash
     if source in _WITHOUT_WEIGHTS:
         known, make = _WITHOUT_WEIGHTS[source]
         if name != known:

@@ -106,6 +106,12 @@ def _results(info: ModelInfo) -> str:
         if c.test:
             before, after = c.test["ece_before"], c.test["ece_after"]
             lines.append(f"| test | {before:.3f} | {after:.3f} |")
+    else:
+        lines.append(
+            "## Meaning of the probabilities\n\nWhere the model gives any, they are "
+            "not calibrated: there were no validation clips with classes when it was "
+            "packed. Do not read them as frequencies.\n"
+        )
     return "\n".join(lines)
 
 

@@ -1,11 +1,11 @@
 """The commands of the program ``ser``; each returns how many recordings failed."""
 
 import argparse
-import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext, redirect_stderr
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from espnet_ext.errors import UserError
@@ -23,7 +23,7 @@ def predict(args: argparse.Namespace) -> int:
     if args.resume and (args.output is None or args.format == "table"):
         raise UserError("--resume true needs --output, and --format jsonl or csv")
     recordings = find_recordings(args.inputs)
-    ser = _load(args, scores=args.scores)
+    ser = _load(args)
     with ResultWriter(
         args.format, args.output, ser.labels, resume=args.resume
     ) as writer:
@@ -85,6 +85,9 @@ def embed(args: argparse.Namespace) -> int:
             arrays[f"{name}/{branch}"] = vector
 
     failed = _for_each(recordings, one, None)
+    if not arrays:
+        print(f"nothing to write in {args.output}", file=sys.stderr)
+        return failed
     with atomic_file(args.output) as temporary, open(temporary, "wb") as stream:
         np.savez(stream, **arrays)
     print(f"{len(recordings) - failed} recordings in {args.output}")
@@ -106,7 +109,6 @@ def pack(args: argparse.Namespace) -> int:
     """Make a package of a trained model."""
     from espnet_ext.inference.pack import pack_experiment
 
-    _import_quietly()
     pack_experiment(args.experiment, args.output, licence_ack=args.licence_ack)
     size = args.output.stat().st_size / 1e6
     print(f"{args.output}: {size:.1f} MB; ser info --model {args.output}")
@@ -115,7 +117,6 @@ def pack(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> int:
     """Make a package of one ONNX graph, and tell how near its answers are."""
-    _import_quietly()
     from espnet_ext.inference.onnx_export import PARITY_SECONDS, export_model
 
     difference = export_model(
@@ -185,17 +186,18 @@ def describe(ser: "SpeechEmotion") -> str:
     return "\n".join(lines)
 
 
-def _load(args: argparse.Namespace, scores: Any = "raw") -> "SpeechEmotion":
-    return _import_quietly().from_pretrained(
-        args.model, args.device, args.upstream, scores=scores
+def _load(args: argparse.Namespace) -> "SpeechEmotion":
+    # torch keeps what it prepared for the last 1,024 shapes of products: 0.7 GB where
+    # files differ in length. One file has a dozen.
+    for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(name, "32")
+    # Late: this imports torch.
+    from espnet_ext.inference.emotion import SpeechEmotion
+
+    options = {k: getattr(args, k) for k in ("dtype", "scores") if hasattr(args, k)}
+    return SpeechEmotion.from_pretrained(
+        args.model, args.device, args.upstream, **options
     )
-
-
-def _import_quietly() -> type["SpeechEmotion"]:
-    """Import without what ESPnet prints about things that are not needed here."""
-    with redirect_stderr(io.StringIO()):
-        from espnet_ext.inference.emotion import SpeechEmotion
-    return SpeechEmotion
 
 
 def _for_each(

@@ -5,11 +5,7 @@ features rounded as a store rounds them, and the same function behind them
 (`train.inference.predict_utterances`).
 """
 
-import argparse
-import threading
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,7 +26,6 @@ from espnet_ext.train.prediction import UtterancePrediction
 
 if TYPE_CHECKING:
     from espnet_ext.features.config import FeatureConfig
-    from espnet_ext.features.frontend import OnlineUpstream
     from espnet_ext.ser.model import ESPnetSERModel
 
 MIN_SAMPLES = 400  # one frame of the features
@@ -49,11 +44,15 @@ class SpeechEmotion:
     Args:
         ser_train_config: ``config.yaml`` of the training.
         ser_model_file: Its parameters.
-        ser_info: ``ser_info.yaml`` of a package; without it `ser_train_config` lies in
-            the folder of a finished training.
         upstream: Name or folder that replaces the upstream's name. Other weights than
             those of the training are then warned of, not refused.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        dtype: What the upstream computes in. ``float32`` is what the training's
+            features were computed in (unless their config names another), and gives
+            its numbers; ``bfloat16`` is faster where the hardware has it. What follows
+            the upstream and all answers are float.
+        ser_info: ``ser_info.yaml`` of a package; without it `ser_train_config` lies in
+            the folder of a finished training.
         scores: ``raw`` as in ``predictions.csv``, or ``calibrated``: with the
             temperature that was fitted on the validation set when it was packed.
 
@@ -70,70 +69,84 @@ class SpeechEmotion:
         self,
         ser_train_config: Path | str,
         ser_model_file: Path | str,
-        ser_info: Path | str | None = None,
         upstream: Path | str | None = None,
         device: str = "auto",
+        dtype: str = "float32",
+        ser_info: Path | str | None = None,
         scores: Literal["raw", "calibrated"] = "raw",
     ) -> None:
         # Late, as all of torch here: an exported model (`onnx_model`) needs none.
-        from espnet_ext.tasks.config import check_config, read_config
-        from espnet_ext.tasks.ser import load_parameters
+        from espnet_ext.inference.network import Network
+        from espnet_ext.tasks.config import (
+            check_config,
+            check_model_config,
+            read_config,
+        )
+        from espnet_ext.tasks.model import PACKED_KEYS
 
-        self.device = _find_device(device)
         config = read_config(ser_train_config)
-        check_config(config, [ser_train_config])
-        if not isinstance(config.get("class_list"), list):
-            raise UserError(f"{ser_train_config}: class_list is no list of classes")
+        # A package may be anybody's; only what ser pack writes is known to be read.
+        known = ser_info is None or config.keys() <= {*PACKED_KEYS}
+        (check_model_config if known else check_config)(config, [ser_train_config])
         self.info = (
             describe_experiment(config, Path(ser_train_config).parent)
             if ser_info is None
             else read_info(ser_info)
         )
-        if list(self.info.classes) != config["class_list"]:
+        if list(self.info.classes) != config.get("class_list"):
             raise UserError(f"{ser_info}: classes are not those of {ser_train_config}")
         self.temperature = find_temperature(self.info, scores)
-        self.notes: tuple[str, ...] = ()
-        self._model = _build_model(config, Path(ser_train_config))
-        try:
-            load_parameters(self._model, ser_model_file)
-        except OSError as error:  # torch's word for some cut files
-            raise UserError(f"{ser_model_file} cannot be read: {error}") from error
-        self._online = self._load_upstream(None if upstream is None else str(upstream))
-        self._lock = threading.Lock()
+        self._network = Network(
+            config,
+            (ser_train_config, ser_model_file),
+            self.info,
+            None if upstream is None else str(upstream),
+            device,
+            dtype,
+        )
 
     @classmethod
     def from_pretrained(
         cls,
-        model: Path | str,
+        tag_or_folder_or_zip: Path | str,
         device: str = "auto",
         upstream: Path | str | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
+        dtype: str = "float32",
         scores: Literal["raw", "calibrated"] = "raw",
     ) -> "SpeechEmotion":
         """Load a package (zip or folder), the folder of a training, or a Hub tag.
 
         Args:
-            model: The package, folder, or ``OWNER/NAME`` on the Hugging Face Hub.
+            tag_or_folder_or_zip: ``OWNER/NAME`` on the Hugging Face Hub, a training's
+                folder, or a package.
             device: As in the constructor.
             upstream: As in the constructor.
             revision: Branch, tag or commit on the Hub.
-            local_files_only: Never ask the network for `model`.
+            local_files_only: Never ask the network for the model.
+            dtype: As in the constructor.
             scores: As in the constructor.
 
         Raises:
             UserError: It is none of these, or damaged.
         """
-        with model_files(model, revision, local_files_only=local_files_only) as files:
+        with model_files(
+            tag_or_folder_or_zip, revision, local_files_only=local_files_only
+        ) as files:
             if "ser_onnx_file" in files:
                 from espnet_ext.inference.onnx_model import OnnxSpeechEmotion
 
                 return OnnxSpeechEmotion(
-                    **files, device=device, upstream=upstream, scores=scores
+                    **files,
+                    upstream=upstream,
+                    device=device,
+                    dtype=dtype,
+                    scores=scores,
                 )
             if upstream is not None:
                 files["upstream"] = str(upstream)
-            return cls(**files, device=device, scores=scores)
+            return cls(**files, device=device, dtype=dtype, scores=scores)
 
     def __call__(
         self,
@@ -220,40 +233,22 @@ class SpeechEmotion:
     @property
     def scale(self) -> tuple[float, float] | None:
         """Ends of the attributes' scale."""
-        if self.info.scale is None:
-            return None
-        low, high = self.info.scale
-        return low, high
+        return self.info.scale
 
     @property
     def model(self) -> "ESPnetSERModel":
         """The model behind the upstream."""
-        return self._model
+        return self._network.model
 
     @property
     def features(self) -> "FeatureConfig":
         """What the upstream computes."""
-        return self._online.config
+        return self._network.features
 
-    def _load_upstream(self, upstream: str | None) -> "OnlineUpstream":
-        """Load the upstream; its weighted sum of states becomes the model's own."""
-        from espnet_ext.features.frontend import OnlineUpstream
-
-        info = self.info
-        if isinstance(self._model.frontend, OnlineUpstream):  # trained on raw audio
-            online = self._model.frontend
-            self._model.frontend = online.reduce
-            return online
-        layer_norm = bool(getattr(self._model.frontend, "layer_norm", False))
-        wanted = info.weights or None
-        try:
-            return OnlineUpstream(info.features, upstream, wanted, layer_norm)
-        except UserError as error:
-            if upstream is None or "other weights" not in str(error):
-                raise
-            warnings.warn(str(error), stacklevel=4)
-            self.notes = (str(error),)
-            return OnlineUpstream(info.features, upstream, None, layer_norm)
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        return self._network.device
 
     def _answer(
         self, source: Source, start: float | None, end: float | None, embeddings: bool
@@ -265,66 +260,54 @@ class SpeechEmotion:
             raise UserError(_too_long(source.name, len(wave) / RATE, self.longest))
         if len(wave) < MIN_SAMPLES:
             raise UserError(_too_short(source.name, len(wave)))
-        (prediction,) = self._predict_calibrated([wave])
-        speech = float(is_speech(frame_levels(wave)).mean())
-        attributes = prediction.attributes
-        result = EmotionResult(
-            source=source.name,
-            seconds=len(wave) / RATE,
-            label=None,
-            scores=None,
-            **{
-                name: None if attributes is None else float(attributes[i])
-                for i, name in enumerate(ATTRIBUTES)
-            },
-            scale=self.scale if attributes is not None else None,
-            speech=speech,
-            warnings=(*self.notes, *_doubts(self.info, len(wave) / RATE, speech)),
-            attention=prediction.attention,
-            embeddings=prediction.embeddings if embeddings else None,
-        )
-        if prediction.probabilities is None:
-            return result
-        values = prediction.probabilities.tolist()
-        scores = dict(zip(self.labels, values, strict=True))
-        return replace(
-            result, scores=scores, label=max(scores, key=lambda name: scores[name])
-        )
+        (prediction,) = self._predict([wave])
+        notes = self._network.notes
+        result = _make_result(source.name, wave, prediction, self.info, notes)
+        return result if embeddings else replace(result, embeddings=None)
 
     def _predict_windows(
         self, windows: Iterator[tuple[int, np.ndarray]]
     ) -> Iterator[tuple[int, UtterancePrediction]]:
         """Predict windows, some at a time."""
         for batch in _batches(windows):
-            answers = self._predict_calibrated([wave for _, wave in batch])
+            answers = self._predict([wave for _, wave in batch])
             yield from zip((number for number, _ in batch), answers, strict=True)
-
-    def _predict_calibrated(
-        self, waves: Sequence[np.ndarray]
-    ) -> list[UtterancePrediction]:
-        return [_calibrated(p, self.temperature) for p in self._predict(waves)]
 
     def _predict(self, waves: Sequence[np.ndarray]) -> list[UtterancePrediction]:
         """Predict waveforms (n,) together."""
-        from espnet_ext.train.inference import predict_utterances
+        answers = self._network.predict(waves)
+        return [_calibrated(answer, self.temperature) for answer in answers]
 
-        names = [str(i) for i in range(len(waves))]
-        with self._lock:
-            speech = self._states(waves)
-            found = predict_utterances(
-                self._model, dict(zip(names, speech, strict=True)), [names], self.device
-            )
-            return list(found)
 
-    def _states(self, waves: Sequence[np.ndarray]) -> list[Any]:
-        """Compute the upstream's states (T, L, D) or (T, D) of waveforms."""
-        import torch
-
-        lengths = torch.tensor([len(wave) for wave in waves])
-        padded = torch.zeros(len(waves), int(lengths.max()), device=self.device)
-        for row, wave in zip(padded, waves, strict=True):
-            row[: len(wave)] = torch.from_numpy(np.array(wave, dtype=np.float32))
-        return self._online.states(padded, lengths)[0]
+def _make_result(
+    name: str,
+    wave: np.ndarray,
+    prediction: UtterancePrediction,
+    info: ModelInfo,
+    notes: Sequence[str],
+) -> EmotionResult:
+    """Put together what is known of a waveform (n,)."""
+    seconds = len(wave) / RATE
+    speech = float(is_speech(frame_levels(wave)).mean())
+    scores, values = None, prediction.attributes
+    if prediction.probabilities is not None:
+        numbers = prediction.probabilities.tolist()
+        scores = dict(zip(info.labels(), numbers, strict=True))
+    return EmotionResult(
+        source=name,
+        seconds=seconds,
+        label=None if scores is None else max(scores, key=lambda name: scores[name]),
+        scores=scores,
+        **{
+            attribute: None if values is None else float(values[i])
+            for i, attribute in enumerate(ATTRIBUTES)
+        },
+        scale=None if values is None else info.scale,
+        speech=speech,
+        warnings=(*notes, *_doubts(info, seconds, speech)),
+        attention=prediction.attention,
+        embeddings=prediction.embeddings,
+    )
 
 
 def _doubts(info: ModelInfo, seconds: float, speech: float) -> Iterator[str]:
@@ -378,36 +361,6 @@ def _calibrated(answer: UtterancePrediction, temperature: float) -> UtterancePre
         return answer
     mended = apply_temperature(answer.probabilities, temperature)
     return replace(answer, probabilities=mended)
-
-
-def _build_model(config: dict[str, Any], path: Path) -> "ESPnetSERModel":
-    """Build the model with the defaults of a training for what is left out."""
-    from espnet_ext.tasks.ser import SERTask
-    from espnet_ext.train.checkpoint import UNREADABLE
-
-    defaults, _ = SERTask.get_parser().parse_known_args([])
-    values = {**vars(defaults), **config}
-    try:
-        with _quiet():
-            return SERTask.build_model(argparse.Namespace(**values))
-    except UNREADABLE as error:
-        raise UserError(f"{path}: no model can be built of it ({error})") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _find_device(device: str) -> str:
-    from espnet2.torch_utils.resolve_device import resolve_device
-
-    try:
-        return resolve_device(device)
-    except ValueError as error:
-        raise UserError(f"device: {error}") from None
 
 
 def _is_numbers(values: Sequence[Any]) -> bool:

@@ -60,9 +60,9 @@ class ModelInfo:
     classes: tuple[str, ...]
     features: dict[str, Any]
     weights: str
-    scale: tuple[float, ...] | None = None
+    scale: tuple[float, float] | None = None
     corpora: tuple[str, ...] = ()
-    clips: tuple[float, ...] | None = None
+    clips: tuple[float, float] | None = None
     utterances: int = 0
     builtin: bool = False
     results: dict[str, Any] = field(default_factory=dict)
@@ -93,7 +93,7 @@ def read_info(path: Path | str) -> ModelInfo:
         )
     for key in ("scale", "clips"):
         pair = getattr(info, key)
-        if pair is not None and (len(pair) != 2 or not pair[0] <= pair[1]):
+        if pair is not None and not pair[0] <= pair[1]:
             raise UserError(f"{path}: {key} must be two numbers, the lower one first")
     if not isinstance(info.features.get("upstream"), dict):
         raise UserError(f"{path}: features: upstream must be a mapping")
@@ -162,7 +162,7 @@ def describe_experiment(config: Mapping[str, Any], experiment: Path) -> ModelInf
     about = _training_set(data)
     return ModelInfo(
         name="/".join(experiment.resolve().parts[-3:]),
-        classes=tuple(config["class_list"]),
+        classes=tuple(config.get("class_list") or ()),
         features={**features, "upstream": upstream},
         weights=weights,
         builtin=folder is not None and is_builtin(folder),

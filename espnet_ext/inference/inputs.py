@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_ext.corpora.manifest.formats.kaldi import read_recordings
+from espnet_ext.corpora.manifest.reader import read_times
 from espnet_ext.corpora.manifest.rows import read_rows
+from espnet_ext.corpora.pieces import part_piece, piece_path
 from espnet_ext.corpora.textio import read_lines
 from espnet_ext.errors import UserError
 
@@ -23,7 +25,7 @@ class Recording:
 
     Attributes:
         id: By which the output names it: an id of a list, or its path.
-        path: Its file, or ``-``.
+        path: Its file, a piece of one (`corpora.pieces`), or ``-``.
     """
 
     id: str
@@ -40,7 +42,8 @@ def find_recordings(inputs: Sequence[str]) -> list[Recording]:
     Args:
         inputs: Files, folders (searched with all folders in them), ``-``, and lists:
             ``wav.scp`` (``id path``), ``.txt`` (a path a line), and manifests
-            (``.csv``, ``.tsv``, ``.jsonl``; of them ``path`` and ``id`` are read).
+            (``.csv``, ``.tsv``, ``.jsonl``; of them ``path``, ``id``, ``start`` and
+            ``end`` are read).
             Paths in a list are relative to where you stand, or to the list.
 
     Raises:
@@ -90,8 +93,9 @@ def _in_folder(folder: Path) -> list[Recording]:
 
 
 def _near(file: str, listing: Path) -> str:
-    beside = listing.parent / file
-    return str(beside) if not Path(file).exists() and beside.exists() else file
+    whole = part_piece(file)[0]
+    is_beside = not Path(whole).exists() and (listing.parent / whole).exists()
+    return str(listing.parent / file) if is_beside else file
 
 
 def _read_scp(path: Path) -> Iterator[tuple[str, str]]:
@@ -106,8 +110,11 @@ def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _read_manifest(path: Path) -> Iterator[tuple[str, str]]:
-    for _, row in read_rows(path, {}).rows:
-        yield row.get("id", ""), row["path"]
+    for where, row in read_rows(path, {}).rows:
+        try:
+            yield row.get("id", ""), piece_path(row["path"], *read_times(row))
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from None
 
 
 _READERS = {

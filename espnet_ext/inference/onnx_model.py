@@ -24,15 +24,15 @@ LONGEST = 300  # seconds of one answer: the graph computes a recording as a whol
 
 
 class OnnxSpeechEmotion(SpeechEmotion):
-    """An exported model; all of `SpeechEmotion` but its torch `model`.
+    """An exported model; all of `SpeechEmotion` but its torch `model` and `features`.
 
     Args:
         ser_onnx_file: The graph of ``ser export``.
         ser_info: ``ser_info.yaml`` beside it.
         upstream: None: the graph holds it.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
-        scores: As in `SpeechEmotion`.
         dtype: ``float32``: the graph's own.
+        scores: As in `SpeechEmotion`.
 
     Raises:
         UserError: A file is damaged, an argument is of no use here, or onnxruntime is
@@ -47,18 +47,26 @@ class OnnxSpeechEmotion(SpeechEmotion):
         ser_info: Path | str,
         upstream: Path | str | None = None,
         device: str = "auto",
-        scores: Literal["raw", "calibrated"] = "raw",
         dtype: str = "float32",
+        scores: Literal["raw", "calibrated"] = "raw",
     ) -> None:
         if upstream is not None:
             raise UserError("an exported model holds its upstream; leave upstream out")
         if dtype != "float32":
             raise UserError(f"dtype {dtype}: an exported model computes in float32")
-        self.device = device
         self.info = read_info(ser_info)
         self.temperature = find_temperature(self.info, scores)
-        self.notes = ()
-        self._session = _load(str(ser_onnx_file), device)
+        self._network = OnnxNetwork(str(ser_onnx_file), device)
+
+
+class OnnxNetwork:
+    """What computes in `OnnxSpeechEmotion`, as `network.Network` does with torch."""
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, path: str, device: str) -> None:
+        self.device = device
+        self._session = _load(path, device)
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     @property
@@ -70,7 +78,10 @@ class OnnxSpeechEmotion(SpeechEmotion):
         """
         raise UserError("an exported model is no torch model; use what it was made of")
 
-    def _predict(self, waves: Sequence[np.ndarray]) -> list[UtterancePrediction]:
+    features = model
+
+    def predict(self, waves: Sequence[np.ndarray]) -> list[UtterancePrediction]:
+        """Predict waveforms (n,), 16 kHz, one after the other."""
         return [self._predict_one(wave) for wave in waves]
 
     def _predict_one(self, wave: np.ndarray) -> UtterancePrediction:

@@ -37,20 +37,6 @@ UPSTREAM = "upstream"
 _UPSTREAM_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same model gives the same members
 
-# What a packed config.yaml keeps: the model, and how it was trained. Never a path.
-_MODEL_KEYS = (
-    *("class_list", "conv_norm", "frontend", "frontend_conf", "specaug"),
-    *("specaug_conf", "normalize", "normalize_conf", "preencoder", "preencoder_conf"),
-    *("encoder", "encoder_conf", "decoder", "decoder_conf", "loss", "loss_conf"),
-    *("model", "model_conf"),
-)
-_TRAINING_KEYS = (
-    *("optim", "optim_conf", "scheduler", "scheduler_conf", "grad_clip", "seed"),
-    *("batch_type", "batch_bins", "min_batch_size", "max_batch_frames", "max_epoch"),
-    *("max_steps", "patience", "best_model_criterion", "keep_nbest_models"),
-    *("corpus_sampling", "batch_norm_statistics", "use_amp", "version"),
-)
-
 
 def pack_experiment(
     experiment: Path, output: Path, *, licence_ack: bool = False
@@ -149,7 +135,9 @@ def _float32(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def _packed_config(config: Mapping[str, Any], ser: "SpeechEmotion") -> dict[str, Any]:
     """Keep what says how the model is built and was trained."""
-    kept = {k: config[k] for k in (*_MODEL_KEYS, *_TRAINING_KEYS) if k in config}
+    from espnet_ext.tasks.model import PACKED_KEYS
+
+    kept = {k: config[k] for k in PACKED_KEYS if k in config}
     frontend: Any = ser.model.frontend
     kept["frontend"] = "cached"
     kept["frontend_conf"] = {
@@ -174,26 +162,30 @@ def _calibrate(
     ser: "SpeechEmotion", config: Mapping[str, Any], experiment: Path
 ) -> Calibration | None:
     """Fit the temperature on the validation set; None where that cannot be done."""
+    from espnet_ext.corpora.datadir import read_wav_scp
     from espnet_ext.features.joint_store import open_store
     from espnet_ext.train.inference import predict_utterances
 
-    if config.get("frontend") == "online":
-        return None
     triples = config.get("valid_data_path_and_name_and_type") or []
     data = find_data(triples, experiment)
     if "emotion" not in data:
         return None
     rows = [line.split() for line in data["emotion"].read_text("utf-8").splitlines()]
     labels = {utt: int(number) for utt, number in rows if int(number) >= 0}
-    store: Any = open_store(data["speech"])
-    answers = list(
-        predict_utterances(ser.model, store, [[utt] for utt in labels], ser.device)
-    )
-    found = [a.probabilities for a in answers if a.probabilities is not None]
+    if config.get("frontend") == "online":
+        wavs = read_wav_scp(data["speech"])
+        scores = [ser(wavs[utt]).scores for utt in labels]
+        found = [np.array([*s.values()]) for s in scores if s is not None]
+    else:
+        store: Any = open_store(data["speech"])
+        answers = predict_utterances(
+            ser.model, store, [[utt] for utt in labels], ser.device
+        )
+        found = [a.probabilities for a in answers if a.probabilities is not None]
     if not found:
         return None
     probabilities = np.stack(found)  # (N, K)
-    classes = np.array([labels[a.id] for a in answers])
+    classes = np.array([*labels.values()])
     temperature = fit_temperature(probabilities, classes)
     after = apply_temperature(probabilities, temperature)
     return Calibration(

@@ -4,8 +4,9 @@ A path is read as training reads it (`corpora.audio.load_waveform`), bytes and f
 objects likewise, from memory: nothing is written to a disk.
 """
 
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import soundfile as sf
 import soxr
 
 from espnet_ext.corpora.audio import RATE, load_waveform, measure_seconds
+from espnet_ext.corpora.pieces import part_piece
 from espnet_ext.errors import UserError
 
 _BLOCK = 1 << 20  # samples read at a time, of all channels together
@@ -62,7 +64,9 @@ class Source:
                 f"{self.name}: start {start} and end {end} hold no time; give seconds "
                 "with 0 <= start < end"
             )
-        return self._part(begin, stop)
+        with self._named_errors():
+            blocks = _between(self.blocks(), begin, stop)
+            return np.concatenate([block.copy() for block in blocks])
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Read the recording in blocks (n,) at 16 kHz, in little memory.
@@ -74,25 +78,13 @@ class Source:
             for start in range(0, len(self.wave), _BLOCK):
                 yield self.wave[start : start + _BLOCK]
             return
+        whole, first, last = part_piece(str(self.path))
         with self._named_errors():
-            yield from _read_blocks(str(self.path))
-
-    def _part(self, begin: int, stop: int | None) -> np.ndarray:
-        """Read samples from `begin` to `stop`, holding nothing else."""
-        parts, at = [], 0
-        for block in self.blocks():
-            last = len(block) if stop is None else stop - at
-            parts.append(block[max(0, begin - at) : max(0, last)].copy())
-            at += len(block)
-            if stop is not None and at >= stop:
-                break
-        wave = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-        if not len(wave):
-            raise UserError(
-                f"{self.name}: nothing from {begin / RATE:g} s on; the recording "
-                f"ends at {at / RATE:.3f} s"
-            )
-        return wave
+            if whole == self.path:
+                yield from _read_blocks(whole)
+            else:
+                stop = None if math.isinf(last) else round(last * RATE)
+                yield from _between(_read_blocks(whole), round(first * RATE), stop)
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -101,6 +93,8 @@ class Source:
             yield
         except UserError as error:
             text = str(error).replace(str(self.path), self.name)
+            if part_piece(self.name)[0] not in text:
+                text = f"{self.name}: {text}"
             raise UserError(text.replace(" or leave the utterance out", "")) from error
 
 
@@ -132,6 +126,29 @@ def open_source(audio: Any, sampling_rate: int | None = None) -> Iterator[Source
             yield source
     else:
         yield Source(name="array", wave=_from_array(audio, sampling_rate))
+
+
+def _between(
+    blocks: Iterable[np.ndarray], begin: int, stop: int | None
+) -> Iterator[np.ndarray]:
+    """Cut what lies between two samples out of a stream of blocks (n,).
+
+    Raises:
+        UserError: The stream ends before.
+    """
+    at = 0
+    for block in blocks:
+        last = len(block) if stop is None else stop - at
+        if len(part := block[max(0, begin - at) : max(0, last)]):
+            yield part
+        at += len(block)
+        if stop is not None and at >= stop:
+            break
+    if at <= begin:
+        raise UserError(
+            f"nothing from {begin / RATE:g} s on; the recording ends at "
+            f"{at / RATE:.3f} s"
+        )
 
 
 def name_of(audio: Any) -> str:

@@ -6,7 +6,6 @@ ESPnet refuses an unknown key at the top of a YAML file, but passes whatever is 
 takes values as they are: ``lr: 1e-3`` is a string in YAML 1.1.
 """
 
-import argparse
 import inspect
 import os.path
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +24,8 @@ type Layer = tuple[str, Mapping[str, Any]]
 
 # What is in the config.yaml of an experiment and is no option.
 ADDED_BY_ESPNET = ("required", "version", "distributed")
+# Parameters of these classes that are not for a configuration file.
+_FILLED_BY_TRAINER = {"optim": {"params"}, "scheduler": {"optimizer", "last_epoch"}}
 
 
 def read_config(path: Path | str) -> Config:
@@ -65,7 +66,7 @@ def describe_config(
     return "".join(f"{t:{width}}  # {s}\n" if s else f"{t}\n" for t, s in lines)
 
 
-def check_config(config: Mapping[str, Any], paths: Iterable[Path | str] = ()) -> None:
+def check_config(config: Mapping[str, Any], paths: Sequence[Path | str] = ()) -> None:
     """Make sure that `SERTask` reads every key of a (merged) configuration.
 
     Args:
@@ -77,6 +78,8 @@ def check_config(config: Mapping[str, Any], paths: Iterable[Path | str] = ()) ->
             is no choice of its option or a number that YAML takes for a string.
     """
     # Late: this imports torch and ESPnet.
+    from espnet2.tasks.abs_task import optim_classes, scheduler_classes
+
     from espnet_ext.tasks.ser import SERTask
 
     layers = _read_layers(paths)
@@ -97,13 +100,59 @@ def check_config(config: Mapping[str, Any], paths: Iterable[Path | str] = ()) ->
                 names = ", ".join("null" if c is None else str(c) for c in choices)
                 where = _place((key,), layers)
                 raise UserError(f"{where}: {key} is {value!r}; choose from {names}")
-    for name, allowed in _constructor_keys(config, actions).items():
-        conf = config.get(name) or {}
+    optimization = {
+        "optim": optim_classes[_lower(config.get("optim", actions["optim"].default))],
+        "scheduler": scheduler_classes.get(_lower(config.get("scheduler"))),
+    }
+    _check_conf(config, layers, optimization, _FILLED_BY_TRAINER)
+    check_model_config(config, paths)
+    _check_numbers(config, layers)
+
+
+def check_model_config(
+    config: Mapping[str, Any], paths: Sequence[Path | str] = ()
+) -> None:
+    """Check as `check_config` what a model is built from, and nothing else.
+
+    A training's own options need all of ESPnet to be checked, which takes seconds.
+    """
+    # Late: this imports torch.
+    from espnet_ext.tasks.model import DEFAULTS, FILLED_IN, PARTS, find_class
+
+    layers = _read_layers(paths)
+    classes: dict[str, Any] = {}
+    for name in PARTS:
+        try:
+            classes[name] = find_class(name, config.get(name, DEFAULTS[name]))
+        except UserError as error:
+            raise UserError(f"{_place((name,), layers)}: {error}") from None
+    _check_conf(config, layers, classes, FILLED_IN)
+    _check_numbers({k: v for k, v in config.items() if k in DEFAULTS}, layers)
+
+
+def _check_conf(
+    config: Mapping[str, Any],
+    layers: Sequence[Layer],
+    classes: Mapping[str, Any],
+    filled: Mapping[str, set[str]],
+) -> None:
+    """Compare each ``*_conf`` with the parameters of the class that it goes to."""
+    for name, class_ in classes.items():
+        key = f"{name}_conf"
+        parameters = {} if class_ is None else inspect.signature(class_).parameters
+        allowed = {*parameters} - filled.get(name, set())
+        conf = config.get(key) or {}
         if not isinstance(conf, Mapping):
-            raise UserError(f"{_place((name,), layers)}: {name} must be a mapping")
-        for key in conf:
-            if key not in allowed:
-                raise unknown_key(key, allowed, _place((name, key), layers))
+            raise UserError(f"{_place((key,), layers)}: {key} must be a mapping")
+        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            continue
+        for option in conf:
+            if option not in allowed:
+                raise unknown_key(option, allowed, _place((key, option), layers))
+
+
+def _check_numbers(config: Mapping[str, Any], layers: Sequence[Layer]) -> None:
+    """Refuse numbers that YAML takes for text."""
     for path, value in _leaves(config):
         if isinstance(value, str) and _is_number_in_disguise(value):
             raise UserError(
@@ -147,32 +196,6 @@ def _merge(base: Config, update: Mapping[str, Any]) -> Config:
             value = _merge(merged[key], value)
         merged[key] = value
     return merged
-
-
-def _constructor_keys(
-    config: Mapping[str, Any], actions: Mapping[str, argparse.Action]
-) -> dict[str, set[str]]:
-    """Return, for each ``*_conf`` option, the parameters of the class it goes to."""
-    from espnet2.tasks.abs_task import optim_classes, scheduler_classes
-
-    from espnet_ext.tasks.ser import FILLED_BY_TASK, SERTask
-
-    def selected(name: str) -> Any:
-        return _lower(config.get(name, actions[name].default))
-
-    classes: dict[str, Any] = {
-        "optim": optim_classes[selected("optim")],
-        "scheduler": scheduler_classes.get(selected("scheduler")),
-    }
-    for choices in SERTask.class_choices_list:
-        classes[choices.name] = choices.get_class(selected(choices.name))
-    keys: dict[str, set[str]] = {}
-    for name, class_ in classes.items():
-        parameters = {} if class_ is None else inspect.signature(class_).parameters
-        kinds = {parameter.kind for parameter in parameters.values()}
-        if inspect.Parameter.VAR_KEYWORD not in kinds:
-            keys[f"{name}_conf"] = {*parameters} - FILLED_BY_TASK.get(name, set())
-    return keys
 
 
 def _place(path: KeyPath, layers: Sequence[Layer]) -> str:

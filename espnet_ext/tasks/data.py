@@ -19,8 +19,8 @@ from espnet_ext.features.joint_store import open_store
 from espnet_ext.features.loader import NAME as FEATURES_TYPE
 from espnet_ext.features.resident import ResidentFeatures, Room, hold
 from espnet_ext.ser.losses import MISSING_CLASS
-from espnet_ext.train.dataset import as_tensor
 from espnet_ext.train.sampler import BatchRule, far_longer
+from espnet_ext.utils.tensors import as_tensor
 
 # What counts as a frame of audio in --max_batch_frames: 20 ms.
 SAMPLES_PER_FRAME = 320

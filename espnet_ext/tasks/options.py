@@ -8,6 +8,7 @@ from espnet2.utils.types import str2bool, str_or_none
 
 from espnet_ext.errors import UserError
 from espnet_ext.tasks.config import ADDED_BY_ESPNET
+from espnet_ext.tasks.model import DEFAULTS
 from espnet_ext.train.trainer import SEED_STRIDE
 
 
@@ -80,7 +81,7 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group.add_argument(
         "--conv_norm",
         choices=["batch", "layer"],
-        default="batch",
+        default=DEFAULTS["conv_norm"],
         help="Norm in the conformer's convolution: ESPnet's BatchNorm, or a norm "
         "of each frame that sees neither padding nor batch mates",
     )

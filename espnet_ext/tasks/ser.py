@@ -7,38 +7,19 @@ defaults that fit this task, and how a model is put together from a configuratio
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
-import torch
 import torch.distributed as dist
-from espnet2.asr.encoder.abs_encoder import AbsEncoder
-from espnet2.asr.encoder.conformer_encoder import ConformerEncoder
-from espnet2.asr.encoder.transformer_encoder import TransformerEncoder
-from espnet2.asr.frontend.abs_frontend import AbsFrontend
-from espnet2.asr.preencoder.abs_preencoder import AbsPreEncoder
-from espnet2.asr.preencoder.linear import LinearProjection
-from espnet2.asr.specaug.abs_specaug import AbsSpecAug
-from espnet2.asr.specaug.specaug import SpecAug
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
-from espnet2.layers.abs_normalize import AbsNormalize
-from espnet2.layers.utterance_mvn import UtteranceMVN
 from espnet2.tasks.abs_task import AbsTask, IteratorOptions
 from espnet2.torch_utils.initialize import initialize
-from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.train.class_choices import ClassChoices
 from espnet2.train.dataset import AbsDataset
 from espnet2.utils import config_argparse
 from torch import nn
 
-from espnet_ext.encoders.block_attention import use_block_attention
-from espnet_ext.encoders.frame_norm import replace_batch_norm
-from espnet_ext.encoders.identity import IdentityEncoder
-from espnet_ext.encoders.linear_probe import LinearEncoder, MeanPoolingDecoder
-from espnet_ext.encoders.recompute import recompute_long_batches
 from espnet_ext.errors import UserError
-from espnet_ext.features.frontend import CachedFeatures, OnlineUpstream
-from espnet_ext.ser import DECODERS, LOSSES
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.tasks.config import check_config, read_config
 from espnet_ext.tasks.data import (
@@ -51,53 +32,22 @@ from espnet_ext.tasks.data import (
     training_features,
     warn_of_long_clips,
 )
+from espnet_ext.tasks.model import PARTS, assemble, find_class, read_class_list
 from espnet_ext.tasks.options import add_options, check_options
-from espnet_ext.train.checkpoint import UNREADABLE
 from espnet_ext.train.dataset import SERDataset, collate
 from espnet_ext.train.iterator import BatchDrawer, SERIterFactory
 from espnet_ext.train.trainer import SERTrainer, spread_seed
 from espnet_ext.train.training_mvn import TrainingMVN
 
-# Of each part of a model: what it must be, its default, and the classes to choose from.
-_PARTS: dict[str, tuple[type, str | None, dict[str, type]]] = {
-    "frontend": (
-        AbsFrontend,
-        "cached",
-        {"cached": CachedFeatures, "online": OnlineUpstream},
-    ),
-    "specaug": (AbsSpecAug, None, {"specaug": SpecAug}),
-    "normalize": (
-        AbsNormalize,
-        None,
-        {"utterance_mvn": UtteranceMVN, "training_mvn": TrainingMVN},
-    ),
-    "preencoder": (AbsPreEncoder, None, {"linear": LinearProjection}),
-    "encoder": (
-        AbsEncoder,
-        "conformer",
-        {
-            "conformer": ConformerEncoder,
-            "transformer": TransformerEncoder,
-            "linear": LinearEncoder,
-            "identity": IdentityEncoder,
-        },
-    ),
-    "decoder": (nn.Module, "emotion", {**DECODERS, "mean": MeanPoolingDecoder}),
-    "loss": (nn.Module, "joint", LOSSES),
-    "model": (AbsESPnetModel, "espnet", {"espnet": ESPnetSERModel}),
-}
 CHOICES = {
-    name: ClassChoices(name, classes, kind, default, optional=default is None)
-    for name, (kind, default, classes) in _PARTS.items()
-}
-
-# Parameters that are not for a configuration file: the task or the trainer gives them.
-FILLED_BY_TASK: dict[str, set[str]] = {
-    "encoder": {"input_size"},
-    "decoder": {"encoder_output_size", "num_classes"},
-    "model": {*CHOICES, "class_list"},
-    "optim": {"params"},
-    "scheduler": {"optimizer", "last_epoch"},
+    name: ClassChoices(
+        name,
+        {choice: find_class(name, choice) for choice in part.classes},
+        resolve_name(part.kind),
+        part.default,
+        optional=part.default is None,
+    )
+    for name, part in PARTS.items()
 }
 
 
@@ -184,48 +134,16 @@ class SERTask(AbsTask):
         What is filled in (class names, feature size, class weights) goes to the
         experiment's config.yaml, so that inference needs no training data.
         """
-
-        def build(name: str, **filled: Any) -> Any:
-            chosen, conf = getattr(args, name), getattr(args, f"{name}_conf") or {}
-            if chosen is None:
-                return None
-            return CHOICES[name].get_class(chosen)(**filled, **conf)
-
         args.class_list = read_class_list(args.class_list)
         if args.frontend == "cached":
             args.frontend_conf = {**feature_size(args), **(args.frontend_conf or {})}
-        parts = {"frontend": build("frontend")}
-        size = parts["frontend"].output_size()
-        if args.preencoder is not None:
-            args.preencoder_conf = {"input_size": size, **args.preencoder_conf}
         if args.loss_conf.get("class_weights") == "balanced":
             weights = balanced_class_weights(args)
             args.loss_conf = {**args.loss_conf, "class_weights": weights}
         fresh = "size" not in (args.normalize_conf or {})
-        if args.normalize == "training_mvn":
-            args.normalize_conf = {"size": size}
-        parts |= {name: build(name) for name in ("specaug", "normalize", "preencoder")}
-        if isinstance(parts["normalize"], TrainingMVN) and fresh:
-            parts["normalize"].set_moments(training_features(args))
-        if parts["preencoder"] is not None:
-            size = parts["preencoder"].output_size()
-        parts["encoder"] = encoder = build("encoder", input_size=size)
-        if args.conv_norm == "layer":
-            replace_batch_norm(encoder)
-        use_block_attention(encoder)
-        recompute_long_batches(encoder)
-        width, num_classes = encoder.output_size(), len(args.class_list)
-        parts["decoder"] = build(
-            "decoder", encoder_output_size=width, num_classes=num_classes
-        )
-        parts["loss"] = build("loss")
-        weights = args.loss_conf.get("class_weights")
-        if weights is not None and len(weights) != num_classes:
-            raise UserError(
-                f"loss_conf: class_weights has {len(weights)} numbers for the "
-                f"{num_classes} classes {args.class_list}"
-            )
-        model = build("model", **parts, class_list=args.class_list)
+        model = assemble(args)
+        if isinstance(model.normalize, TrainingMVN) and fresh:
+            model.normalize.set_moments(training_features(args))
         if args.init is not None:
             initialize(model, args.init)
         if args.sync_batchnorm and dist.is_initialized() and args.ngpu > 0:
@@ -291,35 +209,3 @@ class SERTask(AbsTask):
         factory.log_summary(mode)
         warn_of_long_clips(lengths, iter_options, mode)
         return factory
-
-
-def read_class_list(class_list: str | Sequence[str] | None) -> list[str]:
-    """Return the class names from a file with one a line, or from a list."""
-    if class_list is None:
-        raise UserError("class_list is missing; give --class_list SETDIR/classes")
-    if isinstance(class_list, str):
-        if not Path(class_list).is_file():
-            raise UserError(f"class_list: there is no file {class_list}")
-        class_list = Path(class_list).read_text(encoding="utf-8").split()
-    if not class_list:
-        raise UserError("class_list: there are no classes in it")
-    return list(class_list)
-
-
-def load_parameters(model: nn.Module, model_file: Path | str) -> None:
-    """Load a checkpoint whose keys and shapes must be exactly the model's.
-
-    ESPnet's own ``build_model_from_file`` ignores keys that do not fit.
-    """
-    try:
-        state = torch.load(model_file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"there is no model file {model_file}") from None
-    except UNREADABLE as error:
-        raise UserError(f"{model_file} cannot be read: {error}") from error
-    try:
-        model.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        raise UserError(
-            f"{model_file} does not fit its configuration: {error}"
-        ) from None

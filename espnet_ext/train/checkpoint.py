@@ -16,7 +16,6 @@ So a kill costs at most the epoch that was running or being saved.
 import errno
 import logging
 import os
-import pickle
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,16 +27,10 @@ from espnet2.train.reporter import Reporter
 
 from espnet_ext.errors import UserError
 from espnet_ext.utils.atomic import atomic_file
+from espnet_ext.utils.tensors import UNREADABLE
 
 CHECKPOINT = "checkpoint.pth"
 PREVIOUS = "checkpoint.previous.pth"
-
-# What torch.load raises on a truncated or foreign file; its unpickler, fed with noise,
-# may stumble in many ways.
-UNREADABLE = (
-    *(RuntimeError, pickle.UnpicklingError, EOFError, LookupError),
-    *(ValueError, TypeError, AttributeError),
-)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ collation, which doubles what travels from loader to device; here the stored typ
 and the frontend widens.
 """
 
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from espnet_ext.corpora.audio import Waveforms
 from espnet_ext.corpora.datadir import read_wav_scp
+from espnet_ext.utils.tensors import as_tensor
 
 
 class SERDataset(ESPnetDataset):
@@ -79,12 +79,3 @@ def collate(
     for name in rows[0][1].keys() - {"speech"}:
         batch[name] = torch.from_numpy(np.stack([data[name] for _, data in rows]))
     return ids, batch
-
-
-def as_tensor(array: np.ndarray | Tensor) -> Tensor:
-    """Return a tensor on an array's own memory, which may be a file's: only read it."""
-    if isinstance(array, Tensor):
-        return array
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
-        return torch.from_numpy(array)

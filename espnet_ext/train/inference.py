@@ -16,8 +16,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from espnet_ext.ser.model import ESPnetSERModel
-from espnet_ext.train.dataset import as_tensor
 from espnet_ext.train.prediction import UtterancePrediction, name_attention
+from espnet_ext.utils.tensors import as_tensor
 
 
 def predict_utterances(

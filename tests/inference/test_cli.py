@@ -227,6 +227,45 @@ def test_lists_of_recordings(tmp_path):
             find_recordings([str(tmp_path / name)])
 
 
+def test_pieces_of_recordings(ser, recipe, model, tmp_path, capsys):
+    first, second = list(recipe.wavs.values())[6:8]
+    (tmp_path / "l.csv").write_text(
+        "id,path,start,end\n"
+        f"whole,{first},,\nmiddle,{first},0.25,1.0\nrest,{second},0.5,\n,{second},,0.5\n"
+    )
+    assert run("predict", *model, "--format", "jsonl", tmp_path / "l.csv") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [r["id"] for r in rows] == ["whole", "middle", "rest", f"{second}#t=0,0.5"]
+    expected = [
+        ser(first),
+        ser(first, start=0.25, end=1.0),
+        ser(second, start=0.5),
+        ser(second, end=0.5),
+    ]
+    for row, answer in zip(rows, expected, strict=True):
+        assert (row["seconds"], row["scores"]) == (answer.seconds, answer.scores)
+    # Also of other programs that read pieces, and over time.
+    piece = f"{first}#t=0.25,1"
+    assert ser.timeline(piece, 1, 1).to_dict()["segments"][0]["scores"] == (
+        pytest.approx(expected[1].scores)
+    )
+    assert ser(piece, start=0.25).scores == ser(first, start=0.5, end=1).scores
+    for times, reason in [("1,1", "nothing lies between"), ("a,", "'a' is no number")]:
+        (tmp_path / "l.csv").write_text(f"path,start,end\n{first},{times}\n")
+        with pytest.raises(UserError, match=f"l.csv:2: .*{reason}"):
+            find_recordings([str(tmp_path / "l.csv")])
+    (tmp_path / "l.csv").write_text(f"path,start\n{first},99\n")
+    assert run("predict", *model, tmp_path / "l.csv") == 1
+    assert f"error: {first}#t=99" in capsys.readouterr().err
+
+
+def test_nothing_is_written_where_all_fail(model, tmp_path, capsys):
+    (tmp_path / "a.wav").write_text("no audio")
+    output = tmp_path / "e.npz"
+    assert run("embed", *model, "--output", output, tmp_path / "a.wav") == 1
+    assert not output.exists()
+
+
 def test_timeline_embed_and_info(ser, recipe, wav, model, tmp_path, capsys):
     output = tmp_path / "t"
     options = ("timeline", *model, "--window", 1, "--hop", 0.5, "--output", output)

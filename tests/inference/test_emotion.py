@@ -13,6 +13,8 @@ import torch
 from espnet_ext import SpeechEmotion
 from espnet_ext.corpora.audio import load_waveform
 from espnet_ext.errors import UserError
+from espnet_ext.features.config import UpstreamConfig
+from espnet_ext.features.upstream import load_checkpoint
 from espnet_ext.inference import EmotionResult, Failure
 from inference.conftest import CLASSES, MODELS, voice
 
@@ -215,6 +217,12 @@ def test_another_upstream_is_warned_of(recipe, tmp_path, wav):
         SpeechEmotion.from_pretrained(recipe.experiment(), upstream="/not/there")
 
 
+@pytest.mark.parametrize("source", ["huggingface", "s3prl", "torchaudio"])
+def test_an_upstreams_folder_without_its_config(tmp_path, source):
+    with pytest.raises(UserError, match=f"{tmp_path}: no config.json"):
+        load_checkpoint(UpstreamConfig(source, str(tmp_path)))
+
+
 def test_importing_is_instant_and_registers_the_task():
     code = (
         "import sys, espnet_ext, espnet_ext.inference as i, espnet; "
@@ -224,3 +232,42 @@ def test_importing_is_instant_and_registers_the_task():
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError):
         __import__("espnet_ext").Nothing  # noqa: B018
+
+
+TRAINING_STACK = (
+    *("espnet2.tasks", "espnet2.train.trainer", "espnet2.train.dataset", "s3prl"),
+    *("tensorboard", "librosa", "numba", "sklearn", "scipy", "matplotlib", "pandas"),
+    *("transformers", "torchaudio", "torch._dynamo", "sympy"),
+)
+
+
+def test_an_answer_imports_nothing_of_a_training(recipe, wav):
+    code = (
+        "import sys; from espnet_ext.bin.ser import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as left: assert left.code == 0\n"
+        f"loaded = {set(TRAINING_STACK)} & set(sys.modules); assert not loaded, loaded"
+    )
+    options = ("--device", "cpu", "--model", str(recipe.experiment()))
+    done = subprocess.run(
+        [sys.executable, "-c", code, "predict", *options, str(wav)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # no remark of ESPnet's
+    assert str(wav) in done.stdout
+
+
+def test_half_precision_answers_nearly_the_same(ser, recipe, wav):
+    half = SpeechEmotion.from_pretrained(
+        recipe.experiment(), device="cpu", dtype="bfloat16"
+    )
+    exact, answer = ser(wav), half(wav)
+    assert answer.scores != exact.scores
+    # bfloat16 keeps 8 bits: 0.4 % of a number, here after two layers.
+    assert answer.scores == pytest.approx(exact.scores, abs=0.01)
+    for name in ATTRIBUTES:
+        assert getattr(answer, name) == pytest.approx(getattr(exact, name), abs=0.04)
+    with pytest.raises(UserError, match=r"dtype is 'half'.*float32, bfloat16"):
+        SpeechEmotion.from_pretrained(recipe.experiment(), dtype="half")

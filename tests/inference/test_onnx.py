@@ -150,7 +150,7 @@ def test_calibrated_scores(exported, light, wav):
     raw = np.array(list(light(wav).scores.values()))
     mended = SpeechEmotion.from_pretrained(exported, scores="calibrated")(wav).scores
     assert list(mended.values()) == pytest.approx(apply_temperature(raw, temperature))
-    outputs = light._session.run(
+    outputs = light._network._session.run(
         ["calibrated"], {"wave": soundfile.read(wav, dtype="float32")[0]}
     )
     assert list(mended.values()) == pytest.approx(outputs[0].tolist(), abs=1e-6)

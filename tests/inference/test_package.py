@@ -1,5 +1,6 @@
 import io
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,10 @@ from espnet_ext.inference.calibrate import (
     calibration_error,
     fit_temperature,
 )
+from espnet_ext.inference.card import model_card
+from espnet_ext.inference.info import Calibration
 from espnet_ext.inference.pack import pack_experiment
+from espnet_ext.mini.upstream import write_tiny_hubert
 
 
 def rewrite(package, target, change):
@@ -128,6 +132,43 @@ def test_other_models_need_the_licenses_and_name_their_upstream(
     assert found(wav).warnings == ()
 
 
+def test_a_model_of_raw_audio(recipe, ser, package, wav, tmp_path):
+    cached, run = recipe.experiment(), tmp_path / "exp/features/split/online_seed0"
+    run.mkdir(parents=True)
+    config = yaml.safe_load((cached / "config.yaml").read_text())
+    features = {"upstream": {"source": "huggingface", "name": "hubert_tiny"}}
+    upstream = str(recipe.folder / "downloads/hubert_tiny")
+    config |= {
+        "frontend": "online",
+        "frontend_conf": {"config": features, "upstream": upstream},
+    }
+    for part in ("train", "valid"):
+        triples = config[f"{part}_data_path_and_name_and_type"]
+        for triple in triples:
+            triple[0] = str(recipe.folder / triple[0])
+        wavs = str(
+            recipe.folder / "dump/iemocap/sets/paper5/split_1" / part / "wav.scp"
+        )
+        triples[0] = [wavs, "speech", "sound"]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    (model,) = cached.glob("*.pth")
+    state = torch.load(model, weights_only=True)
+    state["frontend.reduce.weights"] = state.pop("frontend.weights")
+    torch.save(state, run / model.name)
+    assert SpeechEmotion.from_pretrained(run)(wav).scores == ser(wav).scores
+    pack_experiment(run, tmp_path / "m.zip")
+    packed = SpeechEmotion.from_pretrained(tmp_path / "m.zip")
+    assert packed(wav).scores == ser(wav).scores
+    expected = SpeechEmotion.from_pretrained(package).info.calibration
+    assert packed.info.calibration.utterances == expected.utterances == 12
+    assert packed.info.calibration.temperature == pytest.approx(
+        expected.temperature, abs=1e-4
+    )
+    write_tiny_hubert(tmp_path / "other", seed=1)
+    other = SpeechEmotion.from_pretrained(run, upstream=tmp_path / "other")
+    assert other(wav).scores != ser(wav).scores
+
+
 BAD = {
     "an unknown key of meta.yaml": (
         edit("meta.yaml", lambda m: m.update(fils=1)),
@@ -150,6 +191,14 @@ BAD = {
     "an unknown key of the config": (
         edit("config.yaml", lambda c: c["encoder_conf"].update(num_blocs=4)),
         "num_blocs is unknown",
+    ),
+    "an unknown key at the top of the config": (
+        edit("config.yaml", lambda c: c.update(encodr="linear")),
+        "encodr is unknown.*encoder",
+    ),
+    "an encoder that does not exist": (
+        edit("config.yaml", lambda c: c.update(encoder="conformerr")),
+        r"config\.yaml: encoder is 'conformerr'; choose from conformer",
     ),
     "an unknown key of ser_info": (
         edit("ser_info.yaml", lambda c: c.update(colour="red")),
@@ -225,6 +274,21 @@ def test_bad_packages_are_refused_and_leave_nothing(
         SpeechEmotion.from_pretrained(bad)
     assert not list(scratch.iterdir())
     assert {p.name for p in tmp_path.rglob("*")} == {"in", "scratch", "bad.zip"}
+
+
+def test_the_card_says_that_nothing_is_calibrated(ser):
+    card = model_card(ser.info, ser.labels)  # of a training's folder, not packed
+    assert "they are not calibrated" in " ".join(card.split())
+    calibration = Calibration(1.5, 10, 0.2, 0.1)
+    card = model_card(replace(ser.info, calibration=calibration), ser.labels)
+    assert "Temperature 1.500" in card
+    assert "not calibrated" not in card
+
+
+def test_a_package_may_have_every_option_of_espnets(package, ser, wav, tmp_path):
+    more = edit("config.yaml", lambda c: c.update(ngpu=0))
+    found = SpeechEmotion.from_pretrained(rewrite(package, tmp_path / "a.zip", more))
+    assert found(wav).scores == ser(wav).scores
 
 
 def test_code_in_parameters_is_never_run(package, tmp_path):

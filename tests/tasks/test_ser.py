@@ -23,6 +23,7 @@ from espnet_ext.bin.ser_infer import main as infer
 from espnet_ext.errors import UserError
 from espnet_ext.features.store import FeatureStore
 from espnet_ext.ser.decoder import EmotionOutput
+from espnet_ext.tasks.model import PARTS
 from espnet_ext.tasks.ser import CHOICES, SERTask
 
 MODELS = (
@@ -263,6 +264,8 @@ class MeanAttributes(torch.nn.Module):
 
 def test_a_head_needs_nothing_but_its_output(corpus, tmp_path, monkeypatch):
     monkeypatch.setitem(CHOICES["decoder"].classes, "bare", MeanAttributes)
+    name = f"{__name__}:{MeanAttributes.__name__}"
+    monkeypatch.setitem(PARTS["decoder"].classes, "bare", name)
     options = small(max_epoch=1, decoder="bare")
     train(corpus, tmp_path, "baseline_c", **options)
     assert "ccc" in statistics(tmp_path)[1]

@@ -170,10 +170,8 @@ def _record(row: Row, corpus: str, options: ManifestOptions) -> Utterance:
     path = row.get("path", "").strip()
     if not path:
         raise ValueError("no path")
-    numbers = {name: _number(row, name) for name in (*ATTRIBUTES, "start", "end")}
-    start, end = numbers.pop("start"), numbers.pop("end")
-    if start < 0 or end <= (0 if math.isnan(start) else start):
-        raise ValueError(f"start {start:g} and end {end:g}: nothing lies between them")
+    start, end = read_times(row)
+    numbers = {name: _number(row, name) for name in ATTRIBUTES}
     if options.attribute_scale is not None:
         low, high = options.attribute_scale
         for name, value in numbers.items():
@@ -194,6 +192,18 @@ def _record(row: Row, corpus: str, options: ManifestOptions) -> Utterance:
         language=sys.intern(as_word(row.get("language", ""))),
         **{n: math.nan if math.isnan(v) else v for n, v in numbers.items()},
     )
+
+
+def read_times(row: Row) -> tuple[float, float]:
+    """Return start and end of a row's piece in seconds; nan where it has none.
+
+    Raises:
+        ValueError: One is no number, or nothing lies between them.
+    """
+    start, end = _number(row, "start"), _number(row, "end")
+    if start < 0 or end <= (0 if math.isnan(start) else start):
+        raise ValueError(f"start {start:g} and end {end:g}: nothing lies between them")
+    return start, end
 
 
 def _number(row: Row, name: str) -> float:
