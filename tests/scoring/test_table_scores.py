@@ -201,8 +201,9 @@ def test_seeds_make_the_verdict_one_over_trainings(made, result):
         assert verdict.p == pytest.approx(
             2 * t.sf(abs(verdict.difference) / verdict.error, verdict.freedom)
         )
-        assert 1 <= verdict.freedom  # of two seeds of one model alone
-        assert verdict.p > found.tests["utterances"].p
+        assert verdict.freedom >= 1  # of two seeds of one model alone
+        if found.pair.column.metric == "ccc":  # a t test as well, not answers swapped
+            assert verdict.p > found.tests["utterances"].p
 
 
 def test_differences_and_holm(result):
