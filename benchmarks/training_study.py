@@ -1,10 +1,12 @@
-"""What BatchNorm's statistics do to trainings: seeds x folds of one model, both ways.
+"""What BatchNorm's statistics do to trainings: seeds x folds of one model, three ways.
 
 Trains as the recipe does, with the statistics that the last batches leave ("running").
 After each epoch the same weights are validated a second time, with statistics over
-training data ("train", espnet_ext/train/batch_norm.py), and put back: neither way
-changes the training, so one training serves both. Each way then selects and averages
-its own best epochs, "running" with averaged statistics, "train" with new ones.
+training data ("train", espnet_ext/train/batch_norm.py), and so is an exponential
+average of the weights of all steps ("ema", decay 0.99, statistics as in "train").
+No way changes the training, so one training serves all. Each way then selects and
+averages its own best epochs, "running" with averaged statistics, the others with new
+ones.
 
 Printed, for each fold and way: mean and standard deviation over seeds of the averaged
 model's scores on the test set, and of the falls: by how much the validation score that
@@ -29,6 +31,7 @@ import torch
 import yaml
 from espnet2.torch_utils.set_all_random_seed import set_all_random_seed
 from espnet2.train.distributed_utils import DistributedOption
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from espnet_ext.ser.model import ESPnetSERModel
 from espnet_ext.tasks.config import merge_configs
@@ -38,20 +41,25 @@ from espnet_ext.train.trainer import SERTrainer
 from espnet_ext.train.validation import predict_set, summarize
 
 ROOT = Path(__file__).resolve().parents[1]
-WAYS = ("running", "train")
+WAYS = ("running", "train", "ema")
+DECAY = 0.99  # a step
 SCORES = ("ccc", "uar", "acc")
 State = dict[str, torch.Tensor]
 
 
 class Study:
-    """Validates and keeps the weights of each epoch both ways.
+    """Validates and keeps the weights of each epoch in all ways.
 
     Args:
         args: the options of the training.
+        model: what is trained.
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
+    def __init__(self, args: argparse.Namespace, model: ESPnetSERModel) -> None:
+        self.args, self.model = args, model
+        self.average = AveragedModel(
+            model, multi_avg_fn=get_ema_multi_avg_fn(DECAY), use_buffers=False
+        )
         factory = SERTask.build_iter_factory(args, DistributedOption(), mode="train")
         self.train = TrainingStatistics(
             factory, args.batch_norm_batches, args.batch_norm_padding
@@ -60,39 +68,47 @@ class Study:
         self.scores: dict[str, list[float]] = {way: [] for way in WAYS}
         self.states: dict[str, list[State]] = {way: [] for way in WAYS}
 
-    def validate(self, model: ESPnetSERModel) -> None:
-        """Score the present weights both ways; the model stays as it was."""
-        before = _copy(model)
+    def validate(self) -> None:
+        """Score the present weights in all ways; the model stays as it was."""
+        model, before = self.model, _copy(self.model)
         for way in WAYS:
-            if way == "train":
+            if way == "ema":
+                model.load_state_dict(self.average.module.state_dict())
+            if way != "running":
                 self.train.set(model)
-            self.scores[way].append(self._score(model, "valid")[self.criterion])
+            valid = score_set(model, self.args, "valid")
+            self.scores[way].append(valid[self.criterion])
             self.states[way].append(_copy(model))
         model.load_state_dict(before)
 
-    def test(self, model: ESPnetSERModel, way: str) -> dict[str, float]:
+    def test(self, way: str) -> dict[str, float]:
         """Score the average of the best epochs on the test set."""
+        model = self.model
         scores, states = self.scores[way], self.states[way]
         order = sorted(range(len(scores)), key=lambda i: -scores[i])
         best = [states[i] for i in order[: self.args.keep_nbest_models]]
         average = {name: _mean([state[name] for state in best]) for name in best[0]}
         model.load_state_dict(average)
-        if way == "train":
+        if way != "running":
             self.train.set(model)
-        return self._score(model, "test")
+        return score_set(model, self.args, "test")
 
-    @torch.no_grad()
-    def _score(self, model: ESPnetSERModel, part: str) -> dict[str, float]:
-        args = argparse.Namespace(**vars(self.args))
-        args.valid_data_path_and_name_and_type = [
-            [path.replace("/valid/", f"/{part}/"), *rest]
-            for path, *rest in args.valid_data_path_and_name_and_type
-        ]
-        args.valid_shape_file = [
-            path.replace("/valid/", f"/{part}/") for path in args.valid_shape_file
-        ]
-        factory = SERTask.build_iter_factory(args, DistributedOption(), mode="valid")
-        return summarize(predict_set(model, factory.build_iter(1), self.args))
+
+@torch.no_grad()
+def score_set(
+    model: ESPnetSERModel, args: argparse.Namespace, part: str
+) -> dict[str, float]:
+    """Score a model on the set PART beside the validation set of `args`."""
+    args = argparse.Namespace(**vars(args))
+    args.valid_data_path_and_name_and_type = [
+        [path.replace("/valid/", f"/{part}/"), *rest]
+        for path, *rest in args.valid_data_path_and_name_and_type
+    ]
+    args.valid_shape_file = [
+        path.replace("/valid/", f"/{part}/") for path in args.valid_shape_file
+    ]
+    factory = SERTask.build_iter_factory(args, DistributedOption(), mode="valid")
+    return summarize(predict_set(model, factory.build_iter(1), args))
 
 
 def _copy(model: ESPnetSERModel) -> State:
@@ -106,15 +122,22 @@ def _mean(tensors: list[torch.Tensor]) -> torch.Tensor:
 
 def train(arguments: list[str]) -> Iterator[dict[str, Any]]:
     """Train once; give the scores of each way."""
-    studies: list[tuple[Study, ESPnetSERModel]] = []
+    studies: list[Study] = []
 
     class StudyTrainer(SERTrainer):
         @classmethod
-        def validate_one_epoch(cls, *, model: Any, **others: Any) -> None:
-            super().validate_one_epoch(model=model, **others)
-            if not studies:
-                studies.append((Study(StudyTask.args), model))
-            studies[0][0].validate(model)
+        def run(cls, *, model: Any, optimizers: Any, **others: Any) -> None:
+            study = Study(StudyTask.args, model)
+            studies.append(study)
+            optimizers[0].register_step_post_hook(
+                lambda *_: study.average.update_parameters(model)
+            )
+            super().run(model=model, optimizers=optimizers, **others)
+
+        @classmethod
+        def validate_one_epoch(cls, **others: Any) -> None:
+            super().validate_one_epoch(**others)
+            studies[0].validate()
 
     class StudyTask(SERTask):
         trainer = StudyTrainer
@@ -126,9 +149,9 @@ def train(arguments: list[str]) -> Iterator[dict[str, Any]]:
             super().main_worker(args)
 
     StudyTask.main(cmd=arguments)
-    study, model = studies[0]
+    study = studies[0]
     for way in WAYS:
-        tested = study.test(model, way)
+        tested = study.test(way)
         yield {
             "statistics": way,
             **{name: round(tested[name], 4) for name in SCORES if name in tested},
@@ -137,19 +160,16 @@ def train(arguments: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def training_arguments(
-    options: argparse.Namespace, fold: int, seed: int, folder: str
+    sets: Path, store: Path, config: dict[str, Any], seed: int, folder: str
 ) -> list[str]:
     """Return the arguments of a training, as the recipe's plan gives them."""
-    sets = options.dump / "sets" / options.labels / f"{options.scheme}_{fold}"
-    config = Path(folder) / "merged.yaml"
-    paths = [ROOT / "conf" / f"train_{options.model}.yaml", *options.overlay]
-    change = {"batch_norm_statistics": "running", "use_tensorboard": False}
-    config.write_text(yaml.safe_dump(merge_configs(paths, change)))
-    args = ["--config", str(config), "--output_dir", folder, "--seed", str(seed)]
+    path = Path(folder) / "merged.yaml"
+    path.write_text(yaml.safe_dump(config | {"use_tensorboard": False}))
+    args = ["--config", str(path), "--output_dir", folder, "--seed", str(seed)]
     args += ["--class_list", str(sets / "train" / "classes")]
     for part in ("train", "valid"):
         for triple in (
-            f"{options.dump / options.features},speech,ser_features",
+            f"{store},speech,ser_features",
             f"{sets / part / 'utt2class'},emotion,text_int",
             f"{sets / part / 'attributes'},attributes,text_float",
         ):
@@ -173,6 +193,8 @@ def report(rows: list[dict[str, Any]]) -> None:
     for fold in sorted({row["fold"] for row in rows}):
         for way in WAYS:
             found = [r for r in rows if (r["fold"], r["statistics"]) == (fold, way)]
+            if not found:  # a csv of an earlier state of this program
+                continue
             columns = [[float(row[name]) for row in found] for name in names]
             cells = [
                 f"{statistics.fmean(values):.3f} ± "
@@ -198,6 +220,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="a csv file")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    paths = [ROOT / "conf" / f"train_{options.model}.yaml", *options.overlay]
+    config = merge_configs(paths, {"batch_norm_statistics": "running"})
     rows: list[dict[str, Any]] = []
     if options.output.is_file():
         with options.output.open(newline="") as stream:
@@ -208,8 +232,10 @@ def main() -> None:
             if any(key.items() <= row.items() for row in rows):
                 continue
             set_all_random_seed(seed)
+            sets = options.dump / "sets" / options.labels / f"{options.scheme}_{fold}"
+            store = options.dump / options.features
             with tempfile.TemporaryDirectory() as folder:
-                arguments = training_arguments(options, fold, seed, folder)
+                arguments = training_arguments(sets, store, config, seed, folder)
                 rows += [key | row for row in train(arguments)]
             with options.output.open("w", newline="") as stream:
                 writer = csv.DictWriter(stream, list(rows[0]))

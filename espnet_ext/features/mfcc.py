@@ -56,7 +56,7 @@ class MfccUpstream:
 
     def __init__(self, name: str) -> None:
         if name not in NAMES:
-            raise UserError(f"kaldi has no upstream {name!r}; it has {NAMES[0]}")
+            raise UserError(f"kaldi has no upstream {name!r}; it has mfcc, functionals")
         self.normalize: bool | None = None
 
     def to(self, device: torch.device | str) -> "MfccUpstream":

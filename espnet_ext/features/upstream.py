@@ -24,6 +24,7 @@ from espnet_ext.features.canonical_weights import (
 )
 from espnet_ext.features.config import FeatureConfig, UpstreamConfig
 from espnet_ext.features.egemaps import OpenSmileUpstream
+from espnet_ext.features.functionals import FunctionalsUpstream
 from espnet_ext.features.huggingface import first_line, load_folder_or_name, unreadable
 from espnet_ext.features.mfcc import MfccUpstream
 from espnet_ext.features.packed_encoder import PackedEncoder
@@ -124,7 +125,7 @@ class S3prlUpstream:
         return [state[0] for state in self.expert([wave])["hidden_states"]]
 
 
-Descriptors = OpenSmileUpstream | MfccUpstream
+Descriptors = OpenSmileUpstream | MfccUpstream | FunctionalsUpstream
 Upstream = ExactUpstream | S3prlUpstream | Descriptors
 
 
@@ -157,6 +158,8 @@ def load_checkpoint(
     if upstream.source == "torchaudio":
         return _load_torchaudio(upstream.name)
     if upstream.source == "kaldi":
+        if upstream.name == "functionals":
+            return FunctionalsUpstream()
         return MfccUpstream(upstream.name)
     if upstream.source == "opensmile":
         return OpenSmileUpstream(upstream.name)
