@@ -23,13 +23,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from espnet2.torch_utils.set_all_random_seed import set_all_random_seed
 from sklearn.metrics import recall_score
 from training_study import ROOT, score_set, training_arguments
 
-from espnet_ext.classical.model import ClassicalConfig
-from espnet_ext.classical.table import predict_sets
+from espnet_ext.classical.model import ClassicalConfig, fit_classes
+from espnet_ext.corpora.datadir import read_data_dir
+from espnet_ext.features.joint_store import open_store
 from espnet_ext.scoring.reference import read_reference
 from espnet_ext.tasks.config import merge_configs
 from espnet_ext.tasks.ser import SERTask
@@ -38,34 +40,45 @@ from espnet_ext.utils.arguments import boolean
 from espnet_ext.utils.yaml_files import build, read_yaml
 
 CLASSICAL = "classical"
+FUNCTIONALS = "functionals"  # folder in DUMP
 # name -> features in DUMP, what is changed in the preset
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "small": ("functionals", {}),
+    "small": (FUNCTIONALS, {}),
     "frames": ("mfcc", {}),  # pooled mean and deviation, with attention
     "no_norm": ("mfcc", {"decoder_conf": {"pooled_norm": False}}),
-    "smoothing": ("functionals", {"loss_conf": {"label_smoothing": 0.1}}),
-    "dropout_0.6": ("functionals", {"decoder_conf": {"dropout_rate": 0.6}}),
-    "rate_0.0005": ("functionals", {"optim_conf": {"lr": 0.0005}}),
-    "weights": ("functionals", {"loss_conf": {"class_weights": "balanced"}}),
-    "80_epochs": ("functionals", {"max_epoch": 80}),
+    "smoothing": (FUNCTIONALS, {"loss_conf": {"label_smoothing": 0.1}}),
+    "dropout_0.6": (FUNCTIONALS, {"decoder_conf": {"dropout_rate": 0.6}}),
+    "rate_0.0005": (FUNCTIONALS, {"optim_conf": {"lr": 0.0005}}),
+    "weights": (FUNCTIONALS, {"loss_conf": {"class_weights": "balanced"}}),
+    "80_epochs": (FUNCTIONALS, {"max_epoch": 80}),
 }
 
 
-def fit(sets: Path) -> dict[str, Any]:
+def fit(sets: Path, store: Path) -> dict[str, Any]:
     """Fit the classical row of conf/train_classical.yaml, score both other sets."""
     path = ROOT / "conf/train_classical.yaml"
     config = build(ClassicalConfig, read_yaml(path), str(path))
-    scores = {}
-    for part in ("valid", "test"):
-        parts = [sets / name for name in ("train", "valid", part)]
-        _, rows, _ = predict_sets(config, parts, None)
-        truth = read_reference(sets / part).emotion
-        known = [row for row in rows if row["utterance"] in truth]
-        pairs = [(row["emotion"], row["emotion_pred"]) for row in known]
-        true, predicted = zip(*pairs, strict=True)
-        uar = recall_score(true, predicted, labels=sorted(set(true)), average="macro")
-        scores[part] = round(uar, 4)
-    return scores | {"curve": ""}
+    features = open_store(store)  # what `functionals: mfcc` computes, (1, D)
+    labels = {n: read_reference(sets / n).emotion for n in ("train", "valid", "test")}
+    vectors = {n: np.stack([features[u][0] for u in labels[n]]) for n in labels}
+    names = {n: np.array(list(labels[n].values())) for n in labels}
+    records = read_data_dir(sets / "train").utterances
+    fitted = fit_classes(
+        config,
+        (vectors["train"], names["train"]),
+        (vectors["valid"], names["valid"]),
+        [records[u].speaker for u in labels["train"]],
+    )
+    scores = {
+        n: recall_score(
+            names[n],
+            fitted.machine.predict(vectors[n]),
+            labels=sorted(set(names[n])),
+            average="macro",
+        )
+        for n in ("valid", "test")
+    }
+    return {n: round(uar, 4) for n, uar in scores.items()} | {"curve": ""}
 
 
 def train(sets: Path, store: Path, changes: dict[str, Any], seed: int) -> dict:
@@ -153,7 +166,7 @@ def main() -> None:
         sets = options.dump / "sets" / key["labels"] / scheme
         start = time.process_time()
         if key["variant"] == CLASSICAL:
-            scores = fit(sets)
+            scores = fit(sets, options.dump / FUNCTIONALS)
         else:
             features, changes = VARIANTS[key["variant"]]
             scores = train(sets, options.dump / features, changes, int(key["seed"]))
