@@ -52,16 +52,16 @@ def predict_sets(
         return [data[0].utterances[u].speaker for u in _ids_with(vectors[0], labelled)]
 
     if classes and labels[0].emotion:
-        machines["emotion"] = fit_classes(
-            config,
-            *(_rows_with(v, p.emotion) for v, p in _pairs(vectors, labels)),
-            speakers(labels[0].emotion),
-        )
+        train, valid = (_rows_with(v, p.emotion) for v, p in _pairs(vectors, labels))
+        known = speakers(labels[0].emotion)
+        machines["emotion"] = fit_classes(config, train, valid, known)
     for name in ATTRIBUTES:
-        parts = [_rows_with(v, _values(p, name)) for v, p in _pairs(vectors, labels)]
-        if len(parts[0][1]):
+        train, valid = (
+            _rows_with(v, _values(p, name)) for v, p in _pairs(vectors, labels)
+        )
+        if len(train[1]):
             known = speakers(_values(labels[0], name))
-            machines[name] = fit_attribute(config, *parts, known)
+            machines[name] = fit_attribute(config, train, valid, known)
     if not machines:
         raise UserError(f"{sets[0]}: no utterance has a class or an attribute")
     test = np.stack([vectors[2][str(row["utterance"])] for row in rows])  # (N, F)
