@@ -3,8 +3,8 @@
 Trains as the recipe does. After each epoch the same training is validated
   running  with the statistics that the last batches leave,
   train    with statistics over training data (espnet_ext/train/batch_norm.py),
-  ema      with the same, of weights averaged exponentially over the steps (0.98 a step,
-           about an epoch of the built-in corpora).
+  ema      with the same, of weights averaged exponentially over the steps (--decay a
+           step; 0.98 is about an epoch of the built-in corpora).
 No way changes the training, so one training serves all. Each way then selects and
 averages its own best epochs: "running" with averaged statistics, the others with new
 ones. `--norm masked` trains with a BatchNorm that leaves padding out; another norm is
@@ -46,20 +46,25 @@ from espnet_ext.train.validation import predict_set, summarize
 
 ROOT = Path(__file__).resolve().parents[1]
 WAYS = ("running", "train", "ema")
-DECAY = 0.98
 SCORES = ("ccc", "uar", "acc")
 State = dict[str, torch.Tensor]
 
 
 class Study:
-    """Validates and keeps the weights of each epoch both ways.
+    """Validates and keeps the weights of each epoch in all ways.
 
     Args:
         args: the options of the training.
+        model: what is trained.
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
+    def __init__(
+        self, args: argparse.Namespace, model: ESPnetSERModel, decay: float
+    ) -> None:
+        self.args, self.model = args, model
+        self.average = AveragedModel(
+            model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=False
+        )
         factory = SERTask.build_iter_factory(args, DistributedOption(), mode="train")
         self.train = TrainingStatistics(
             factory, args.batch_norm_batches, args.batch_norm_padding
@@ -67,29 +72,23 @@ class Study:
         self.criterion = args.best_model_criterion[0][1]
         self.scores: dict[str, list[float]] = {way: [] for way in WAYS}
         self.states: dict[str, list[State]] = {way: [] for way in WAYS}
-        self.average: AveragedModel | None = None
 
-    def follow(self, model: ESPnetSERModel, optimizer: torch.optim.Optimizer) -> None:
-        """Average the weights from now on, after each step of the optimizer."""
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
-        optimizer.register_step_post_hook(lambda *_: average.update_parameters(model))
-        self.average = average
-
-    def validate(self, model: ESPnetSERModel) -> None:
-        """Score the present weights both ways; the model stays as it was."""
-        before = _copy(model)
+    def validate(self) -> None:
+        """Score the present weights in all ways; the model stays as it was."""
+        model, before = self.model, _copy(self.model)
         for way in WAYS:
             if way == "ema":
-                assert self.average is not None
                 model.load_state_dict(self.average.module.state_dict())
             if way != "running":
                 self.train.set(model)
-            self.scores[way].append(self._score(model, "valid")[self.criterion])
+            valid = score_set(model, self.args, "valid")
+            self.scores[way].append(valid[self.criterion])
             self.states[way].append(_copy(model))
         model.load_state_dict(before)
 
-    def test(self, model: ESPnetSERModel, way: str) -> dict[str, float]:
+    def test(self, way: str) -> dict[str, float]:
         """Score the average of the best epochs on the test set."""
+        model = self.model
         scores, states = self.scores[way], self.states[way]
         order = sorted(range(len(scores)), key=lambda i: -scores[i])
         best = [states[i] for i in order[: self.args.keep_nbest_models]]
@@ -97,20 +96,24 @@ class Study:
         model.load_state_dict(average)
         if way != "running":
             self.train.set(model)
-        return self._score(model, "test")
+        return score_set(model, self.args, "test")
 
-    @torch.no_grad()
-    def _score(self, model: ESPnetSERModel, part: str) -> dict[str, float]:
-        args = argparse.Namespace(**vars(self.args))
-        args.valid_data_path_and_name_and_type = [
-            [path.replace("/valid/", f"/{part}/"), *rest]
-            for path, *rest in args.valid_data_path_and_name_and_type
-        ]
-        args.valid_shape_file = [
-            path.replace("/valid/", f"/{part}/") for path in args.valid_shape_file
-        ]
-        factory = SERTask.build_iter_factory(args, DistributedOption(), mode="valid")
-        return summarize(predict_set(model, factory.build_iter(1), self.args))
+
+@torch.no_grad()
+def score_set(
+    model: ESPnetSERModel, args: argparse.Namespace, part: str
+) -> dict[str, float]:
+    """Score a model on the set PART beside the validation set of `args`."""
+    args = argparse.Namespace(**vars(args))
+    args.valid_data_path_and_name_and_type = [
+        [path.replace("/valid/", f"/{part}/"), *rest]
+        for path, *rest in args.valid_data_path_and_name_and_type
+    ]
+    args.valid_shape_file = [
+        path.replace("/valid/", f"/{part}/") for path in args.valid_shape_file
+    ]
+    factory = SERTask.build_iter_factory(args, DistributedOption(), mode="valid")
+    return summarize(predict_set(model, factory.build_iter(1), args))
 
 
 def _copy(model: ESPnetSERModel) -> State:
@@ -150,22 +153,24 @@ def mask_norms(model: ESPnetSERModel) -> None:
     model.encoder.register_forward_pre_hook(tell_lengths)
 
 
-def train(arguments: list[str], norm: str) -> Iterator[dict[str, Any]]:
+def train(arguments: list[str], norm: str, decay: float) -> Iterator[dict[str, Any]]:
     """Train once; give the scores of each way."""
-    studies: list[tuple[Study, ESPnetSERModel]] = []
+    studies: list[Study] = []
 
     class StudyTrainer(SERTrainer):
         @classmethod
-        def train_one_epoch(cls, *, model: Any, optimizers: Any, **others: Any) -> bool:
-            if not studies:
-                studies.append((Study(StudyTask.args), model))
-                studies[0][0].follow(model, optimizers[0])
-            return super().train_one_epoch(model=model, optimizers=optimizers, **others)
+        def run(cls, *, model: Any, optimizers: Any, **others: Any) -> None:
+            study = Study(StudyTask.args, model, decay)
+            studies.append(study)
+            optimizers[0].register_step_post_hook(
+                lambda *_: study.average.update_parameters(model)
+            )
+            super().run(model=model, optimizers=optimizers, **others)
 
         @classmethod
-        def validate_one_epoch(cls, *, model: Any, **others: Any) -> None:
-            super().validate_one_epoch(model=model, **others)
-            studies[0][0].validate(model)
+        def validate_one_epoch(cls, **others: Any) -> None:
+            super().validate_one_epoch(**others)
+            studies[0].validate()
 
     class StudyTask(SERTask):
         trainer = StudyTrainer
@@ -184,9 +189,9 @@ def train(arguments: list[str], norm: str) -> Iterator[dict[str, Any]]:
             return model
 
     StudyTask.main(cmd=arguments)
-    study, model = studies[0]
+    study = studies[0]
     for way in WAYS:
-        tested = study.test(model, way)
+        tested = study.test(way)
         yield {
             "statistics": way,
             **{name: round(tested[name], 4) for name in SCORES if name in tested},
@@ -195,19 +200,16 @@ def train(arguments: list[str], norm: str) -> Iterator[dict[str, Any]]:
 
 
 def training_arguments(
-    options: argparse.Namespace, fold: int, seed: int, folder: str
+    sets: Path, store: Path, config: dict[str, Any], seed: int, folder: str
 ) -> list[str]:
     """Return the arguments of a training, as the recipe's plan gives them."""
-    sets = options.dump / "sets" / options.labels / f"{options.scheme}_{fold}"
-    config = Path(folder) / "merged.yaml"
-    paths = [ROOT / "conf" / f"train_{options.model}.yaml", *options.overlay]
-    change = {"batch_norm_statistics": "running", "use_tensorboard": False}
-    config.write_text(yaml.safe_dump(merge_configs(paths, change)))
-    args = ["--config", str(config), "--output_dir", folder, "--seed", str(seed)]
+    path = Path(folder) / "merged.yaml"
+    path.write_text(yaml.safe_dump(config | {"use_tensorboard": False}))
+    args = ["--config", str(path), "--output_dir", folder, "--seed", str(seed)]
     args += ["--class_list", str(sets / "train" / "classes")]
     for part in ("train", "valid"):
         for triple in (
-            f"{options.dump / options.features},speech,ser_features",
+            f"{store},speech,ser_features",
             f"{sets / part / 'utt2class'},emotion,text_int",
             f"{sets / part / 'attributes'},attributes,text_float",
         ):
@@ -231,6 +233,8 @@ def report(rows: list[dict[str, Any]]) -> None:
     for fold in sorted({row["fold"] for row in rows}):
         for way in WAYS:
             found = [r for r in rows if (r["fold"], r["statistics"]) == (fold, way)]
+            if not found:  # a csv of an earlier state of this program
+                continue
             columns = [[float(row[name]) for row in found] for name in names]
             cells = [
                 f"{statistics.fmean(values):.3f} ± "
@@ -242,6 +246,8 @@ def report(rows: list[dict[str, Any]]) -> None:
         found = [
             row | {"falls": falls(row)} for row in rows if row["statistics"] == way
         ]
+        if not found:
+            continue
         cells = [" ± ".join(spread(found, name)) for name in [*names, "falls"]]
         print(f"| all | {way} | {len(found)} | " + " | ".join(cells) + " |")
 
@@ -268,11 +274,14 @@ def main() -> None:
         "--overlay", type=Path, nargs="*", default=[ROOT / "conf" / "mini.yaml"]
     )
     parser.add_argument("--norm", choices=("batch", "masked"), default="batch")
+    parser.add_argument("--decay", type=float, default=0.98, help="of ema [0.98]")
     parser.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--output", type=Path, required=True, help="a csv file")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    paths = [ROOT / "conf" / f"train_{options.model}.yaml", *options.overlay]
+    config = merge_configs(paths, {"batch_norm_statistics": "running"})
     rows: list[dict[str, Any]] = []
     if options.output.is_file():
         with options.output.open(newline="") as stream:
@@ -283,9 +292,13 @@ def main() -> None:
             if any(key.items() <= row.items() for row in rows):
                 continue
             set_all_random_seed(seed)
+            sets = options.dump / "sets" / options.labels / f"{options.scheme}_{fold}"
+            store = options.dump / options.features
             with tempfile.TemporaryDirectory() as folder:
-                arguments = training_arguments(options, fold, seed, folder)
-                rows += [key | row for row in train(arguments, options.norm)]
+                arguments = training_arguments(sets, store, config, seed, folder)
+                rows += [
+                    key | row for row in train(arguments, options.norm, options.decay)
+                ]
             with options.output.open("w", newline="") as stream:
                 writer = csv.DictWriter(stream, list(rows[0]))
                 writer.writeheader()

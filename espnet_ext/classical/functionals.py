@@ -1,9 +1,10 @@
 """One vector an utterance: statistics of its frames over time.
 
-``mfcc`` needs nothing but what the package needs anyway: 20 cepstra with first and
-second differences. ``egemaps`` is openSMILE's own set of 88 functionals (Eyben et al.
-2016, "The Geneva Minimalistic Acoustic Parameter Set"); its library is an extra with a
-licence of its own. ``store`` takes whatever a feature store holds.
+``mfcc`` needs nothing but what the package needs anyway: statistics of cepstra and
+pitch over loud and voiced frames (`features.functionals`). ``egemaps`` is openSMILE's
+own set of 88 functionals (Eyben et al. 2016, "The Geneva Minimalistic Acoustic
+Parameter Set"); its library is an extra with a licence of its own. ``store`` takes
+whatever a feature store holds.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,27 +15,9 @@ from numpy.typing import NDArray
 from espnet_ext.corpora.audio import RATE
 from espnet_ext.errors import UserError
 from espnet_ext.features.egemaps import load_opensmile
+from espnet_ext.features.functionals import Floats, functionals, summarize_frames
 
 KINDS = ("mfcc", "egemaps", "store")
-PERCENTILES = (10, 50, 90)
-
-Floats = NDArray[np.float64]
-
-
-def summarize_frames(frames: NDArray) -> Floats:
-    """Return mean, standard deviation and percentiles over time.
-
-    Args:
-        frames: (T, D), or hidden states (T, L, D), of which the mean over L counts.
-
-    Returns:
-        (5 D,): means, deviations, then the 10th, 50th and 90th percentiles.
-    """
-    values = np.asarray(frames, dtype=np.float64)
-    if values.ndim == 3:
-        values = values.mean(axis=1)  # (T, D)
-    percentiles = np.percentile(values, PERCENTILES, axis=0)  # (3, D)
-    return np.concatenate([values.mean(0), values.std(0), *percentiles])
 
 
 def read_functionals(
@@ -58,10 +41,8 @@ def read_functionals(
     elif kind == "mfcc":
         import torch
 
-        from espnet_ext.features.mfcc import mfcc_frames
-
         waves = ((u, torch.from_numpy(np.array(speech[u], np.float32))) for u in ids)
-        made = {u: summarize_frames(mfcc_frames(wave).numpy()) for u, wave in waves}
+        made = {u: functionals(wave) for u, wave in waves}
     else:
         made = {u: summarize_frames(speech[u]) for u in ids}
     for utterance, vector in made.items():

@@ -1,11 +1,14 @@
 """Support vector machines on functionals: classes, and each attribute by itself.
 
 Functionals are brought to mean 0 and variance 1 of the training set. What a machine
-leaves open (its C, the width of its kernel) is chosen by the validation set alone: UAR
-for classes, CCC for an attribute. The machine is then the one that was fitted on the
-training set; the validation set is never trained on, as with the neural models.
+leaves open (its C, the width of its kernel) is chosen by UAR for classes and CCC for an
+attribute, of predictions of the validation set and, in small corpora, of each training
+speaker by a machine that was fitted on the others. The machine is then the one that was
+fitted on the training set; the validation set is never trained on, as with the neural
+models.
 """
 
+import copy
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from espnet_ext.corpora.utterance import UNKNOWN
 from espnet_ext.errors import UserError
+from espnet_ext.features.functionals import Floats
 
 KERNELS = ("rbf", "linear")
 # Times 1 / (number of functionals), scikit-learn's "scale" of standardized ones.
@@ -23,8 +28,11 @@ PENALTIES = {
     "rbf": (0.1, 1.0, 3.0, 10.0, 30.0, 100.0),
     "linear": (1e-4, 1e-3, 0.01, 0.1, 1.0),
 }
+# Larger training sets are not cross-validated: their validation sets are large enough,
+# and a machine's time grows with the square.
+MOST_CROSS_VALIDATED = 2000
+MOST_PARTS = 10  # of speakers
 
-Floats = NDArray[np.float64]
 Score = Callable[[NDArray, NDArray], float]
 
 
@@ -61,7 +69,7 @@ class Fitted:
     Attributes:
         machine: Fitted on the training set; standardizes, too.
         chosen: Parameter -> value.
-        score: On the validation set.
+        score: Of the predictions that it was chosen by.
     """
 
     machine: Any
@@ -73,6 +81,7 @@ def fit_classes(
     config: ClassicalConfig,
     train: tuple[Floats, NDArray],
     valid: tuple[Floats, NDArray],
+    speakers: Sequence[str] = (),
 ) -> Fitted:
     """Fit a classifier.
 
@@ -80,6 +89,7 @@ def fit_classes(
         config: What to fit.
         train: Functionals (N, F) and class names (N,).
         valid: The same of the validation set.
+        speakers: Of the training utterances, if known.
 
     Raises:
         UserError: Training has fewer than two classes.
@@ -98,18 +108,20 @@ def fit_classes(
         present = sorted(set(truth))
         return recall_score(truth, predicted, labels=present, average="macro")
 
-    return _choose(
-        SVC, config.kernel, {"class_weight": config.class_weight}, train, valid, uar
-    )
+    options = {"class_weight": config.class_weight}
+    return _choose(SVC, config.kernel, options, train, valid, speakers, uar)
 
 
 def fit_attribute(
-    config: ClassicalConfig, train: tuple[Floats, Floats], valid: tuple[Floats, Floats]
+    config: ClassicalConfig,
+    train: tuple[Floats, Floats],
+    valid: tuple[Floats, Floats],
+    speakers: Sequence[str] = (),
 ) -> Fitted:
     """Fit a regression of one attribute; arguments as in `fit_classes`."""
     from sklearn.svm import SVR
 
-    return _choose(SVR, config.kernel, {}, train, valid, concordance)
+    return _choose(SVR, config.kernel, {}, train, valid, speakers, concordance)
 
 
 def concordance(truth: NDArray, predicted: NDArray) -> float:
@@ -125,20 +137,48 @@ def _choose(
     options: dict[str, Any],
     train: tuple[Floats, NDArray],
     valid: tuple[Floats, NDArray],
+    speakers: Sequence[str],
     score: Score,
 ) -> Fitted:
-    """Return the machine with the best validation score; of equal ones the first."""
+    """Return the machine with the best score; of equal ones the first."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    vectors, labels = train
+    parts = _held_out(speakers) if len(labels) <= MOST_CROSS_VALIDATED else []
     widths: Sequence[float] = WIDTHS if kernel == "rbf" else (1.0,)
     best = Fitted(None)
     for penalty, width in itertools.product(PENALTIES[kernel], widths):
-        gamma = width / train[0].shape[1]
-        fitted = make_pipeline(
+        gamma = width / vectors.shape[1]
+        pipeline = make_pipeline(
             StandardScaler(), machine(kernel=kernel, C=penalty, gamma=gamma, **options)
-        ).fit(*train)
-        reached = score(valid[1], fitted.predict(valid[0])) if len(valid[1]) else 0.0
+        )
+        truth, predicted = [], []
+        for part in parts:
+            if len(set(labels[~part])) > 1:
+                fitted = pipeline.fit(vectors[~part], labels[~part])
+                predicted.append(fitted.predict(vectors[part]))
+                truth.append(labels[part])
+        pipeline.fit(vectors, labels)
+        if len(valid[1]):
+            predicted.append(pipeline.predict(valid[0]))
+            truth.append(valid[1])
+        reached = 0.0
+        if truth:
+            reached = score(np.concatenate(truth), np.concatenate(predicted))
         if best.machine is None or reached > best.score:
-            best = Fitted(fitted, {"C": penalty, "width": width}, reached)
+            chosen = {"C": penalty, "width": width}
+            best = Fitted(copy.deepcopy(pipeline), chosen, reached)
     return best
+
+
+def _held_out(speakers: Sequence[str]) -> list[NDArray]:
+    """Return masks (N,), one for each of at most `MOST_PARTS` parts of the speakers.
+
+    There are none for a single speaker, and none where a speaker is unknown.
+    """
+    names = sorted(set(speakers))
+    if len(names) < 2 or UNKNOWN in names:
+        return []
+    number = np.searchsorted(names, speakers) % MOST_PARTS
+    return [number == part for part in sorted(set(number))]

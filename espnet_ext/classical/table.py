@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from espnet_ext.attributes import ATTRIBUTES
-from espnet_ext.classical.functionals import Floats, read_functionals
+from espnet_ext.classical.functionals import read_functionals
 from espnet_ext.classical.model import (
     ClassicalConfig,
     Fitted,
@@ -17,6 +17,7 @@ from espnet_ext.classical.model import (
 from espnet_ext.corpora.audio import Waveforms
 from espnet_ext.corpora.datadir import DataDir, read_data_dir
 from espnet_ext.errors import UserError
+from espnet_ext.features.functionals import Floats
 from espnet_ext.scoring.reference import Reference, read_reference
 
 Rows = list[dict[str, str | float]]
@@ -34,7 +35,7 @@ def predict_sets(
 
     Returns:
         The classes, what predictions.csv has of each utterance, and a line for each
-        machine: what was chosen, with which validation score.
+        machine: what was chosen, with which score of held-out predictions.
 
     Raises:
         UserError: Sets without a label, or no features.
@@ -46,20 +47,27 @@ def predict_sets(
     chosen = []
     rows = _known_columns(data[2], labels[2])
     machines: dict[str, Fitted] = {}
+
+    def speakers(labelled: Mapping[str, Any]) -> list[str]:
+        return [data[0].utterances[u].speaker for u in _ids_with(vectors[0], labelled)]
+
     if classes and labels[0].emotion:
-        machines["emotion"] = fit_classes(
-            config, *(_rows_with(v, p.emotion) for v, p in _pairs(vectors, labels))
-        )
+        train, valid = (_rows_with(v, p.emotion) for v, p in _pairs(vectors, labels))
+        known = speakers(labels[0].emotion)
+        machines["emotion"] = fit_classes(config, train, valid, known)
     for name in ATTRIBUTES:
-        parts = [_rows_with(v, _values(p, name)) for v, p in _pairs(vectors, labels)]
-        if len(parts[0][1]):
-            machines[name] = fit_attribute(config, *parts)
+        train, valid = (
+            _rows_with(v, _values(p, name)) for v, p in _pairs(vectors, labels)
+        )
+        if len(train[1]):
+            known = speakers(_values(labels[0], name))
+            machines[name] = fit_attribute(config, train, valid, known)
     if not machines:
         raise UserError(f"{sets[0]}: no utterance has a class or an attribute")
     test = np.stack([vectors[2][str(row["utterance"])] for row in rows])  # (N, F)
     for name, fitted in machines.items():
         values = ", ".join(f"{key} {value:g}" for key, value in fitted.chosen.items())
-        chosen.append(f"{name}: {values}; validation {fitted.score:.3f}")
+        chosen.append(f"{name}: {values}; held out {fitted.score:.3f}")
         for row, predicted in zip(rows, fitted.machine.predict(test), strict=True):
             text = name == "emotion"
             row[f"{name}_pred"] = str(predicted) if text else float(predicted)
@@ -96,9 +104,13 @@ def _rows_with(
     vectors: Mapping[str, Floats], labels: Mapping[str, Any]
 ) -> tuple[Floats, Any]:
     """Return functionals (N, F) and labels (N,) of the utterances that have one."""
-    ids = [utterance for utterance in sorted(vectors) if utterance in labels]
+    ids = _ids_with(vectors, labels)
     matrix = np.stack([vectors[u] for u in ids]) if ids else np.empty((0, 0))
     return matrix, np.array([labels[u] for u in ids])
+
+
+def _ids_with(vectors: Mapping[str, Floats], labels: Mapping[str, Any]) -> list[str]:
+    return [utterance for utterance in sorted(vectors) if utterance in labels]
 
 
 def _known_columns(data: DataDir, labels: Reference) -> Rows:

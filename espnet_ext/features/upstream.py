@@ -25,6 +25,7 @@ from espnet_ext.features.canonical_weights import (
     weights_hash,
 )
 from espnet_ext.features.config import FeatureConfig, UpstreamConfig
+from espnet_ext.features.functionals import FunctionalsUpstream
 from espnet_ext.features.huggingface import first_line, load_folder_or_name, unreadable
 from espnet_ext.features.mfcc import MfccUpstream, OneAtATime
 from espnet_ext.features.packed_encoder import PackedEncoder
@@ -124,10 +125,10 @@ class S3prlUpstream(OneAtATime):
 
 
 Upstream = ExactUpstream | OneAtATime
-# Upstreams without weights: the one name that a source has, and the class.
-_WITHOUT_WEIGHTS: dict[str, tuple[str, type[OneAtATime]]] = {
-    "kaldi": ("mfcc", MfccUpstream),
-    "opensmile": (egemaps.NAME, egemaps.OpenSmileUpstream),
+# Upstreams without weights, by source and name.
+_WITHOUT_WEIGHTS: dict[str, dict[str, type[OneAtATime]]] = {
+    "kaldi": {"mfcc": MfccUpstream, "functionals": FunctionalsUpstream},
+    "opensmile": {egemaps.NAME: egemaps.OpenSmileUpstream},
 }
 
 
@@ -157,10 +158,11 @@ def load_checkpoint(upstream: UpstreamConfig) -> Checkpoint | OneAtATime:
     if source == "huggingface" or is_folder or "/" in name:
         return load_folder_or_name(name)  # no other source has names with a slash
     if source in _WITHOUT_WEIGHTS:
-        known, make = _WITHOUT_WEIGHTS[source]
-        if name != known:
-            raise UserError(f"{source} has no upstream {name!r}; it has {known}")
-        return make()
+        known = _WITHOUT_WEIGHTS[source]
+        if name not in known:
+            names = ", ".join(known)
+            raise UserError(f"{source} has no upstream {name!r}; it has {names}")
+        return known[name]()
     return _load_torchaudio(name) if source == "torchaudio" else _load_s3prl(upstream)
 
 

@@ -6,13 +6,14 @@ import soundfile
 import torch
 from features import test_store
 from sklearn.metrics import recall_score
+from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torchmetrics.functional import concordance_corrcoef
 
 from espnet_ext.bin.ser_classical import main
-from espnet_ext.classical.functionals import read_functionals, summarize_frames
+from espnet_ext.classical.functionals import read_functionals
 from espnet_ext.classical.model import (
     PENALTIES,
     WIDTHS,
@@ -148,13 +149,32 @@ def test_concordance_is_that_of_torchmetrics():
     assert concordance(np.ones(3), np.ones(3)) == 0
 
 
-def test_statistics_of_frames_by_hand():
-    frames = np.array([[0.0, 1.0], [10.0, 1.0]], dtype=np.float16)
-    expected = [5, 1, 5, 0, 1, 1, 5, 1, 9, 1]
-    np.testing.assert_allclose(summarize_frames(frames), expected)
-    states = np.stack([frames, frames + 2], axis=1)  # (T, L, D)
-    expected = np.add(expected, [1, 1, 0, 0, 1, 1, 1, 1, 1, 1])
-    np.testing.assert_allclose(summarize_frames(states), expected)
+def test_what_is_open_is_chosen_by_speakers_that_were_not_trained_on():
+    rng = np.random.default_rng(0)
+    speakers = np.repeat(["a", "b", "c"], 20)
+    labels = np.tile(["x", "y"], 30)
+    signal = rng.normal(0, 1, (60, 4)) + (labels == "y")[:, None] * 0.8
+    valid = signal[:4], labels[:4]
+    fitted = fit_classes(ClassicalConfig(), (signal, labels), valid, speakers)
+    reached = []
+    for penalty in PENALTIES["rbf"]:
+        for width in WIDTHS:
+            machine = make_pipeline(
+                StandardScaler(),
+                SVC(C=penalty, gamma=width / 4, class_weight="balanced"),
+            )
+            held_out = cross_val_predict(
+                machine, signal, labels, groups=speakers, cv=LeaveOneGroupOut()
+            )
+            on_valid = machine.fit(signal, labels).predict(valid[0])
+            truth, predicted = [*labels, *valid[1]], [*held_out, *on_valid]
+            reached.append(recall_score(truth, predicted, average="macro"))
+    assert fitted.score == pytest.approx(max(reached))
+    assert fitted.machine[0].n_samples_seen_ == 60
+    by_validation = fit_classes(
+        ClassicalConfig(), (signal, labels), valid, ["<unk>", *speakers[1:]]
+    )
+    assert by_validation.score == 1  # of four utterances that it was trained on
 
 
 def test_faults_are_named(sets):
