@@ -20,6 +20,7 @@ from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.corpora.audio import RATE
 from espnet_ext.errors import UserError
 from espnet_ext.inference.calibrate import apply_temperature
+from espnet_ext.inference.ensemble import combine, member_files, spread_of
 from espnet_ext.inference.info import ModelInfo, describe_experiment, read_info
 from espnet_ext.inference.package import model_files
 from espnet_ext.inference.results import EmotionResult, Failure
@@ -48,7 +49,8 @@ class SpeechEmotion:
 
     Args:
         ser_train_config: ``config.yaml`` of the training.
-        ser_model_file: Its parameters.
+        ser_model_file: Its parameters. Of an ensemble a folder of several, or a list:
+            answers are then means over its members, with their `spread`.
         ser_info: ``ser_info.yaml`` of a package; without it `ser_train_config` lies in
             the folder of a finished training.
         upstream: Name or folder that replaces the upstream's name. Other weights than
@@ -62,6 +64,7 @@ class SpeechEmotion:
 
     Attributes:
         longest: Seconds of one answer.
+        models: What computes behind the upstream; several in an ensemble.
     """
 
     longest: int = LONGEST
@@ -69,7 +72,7 @@ class SpeechEmotion:
     def __init__(
         self,
         ser_train_config: Path | str,
-        ser_model_file: Path | str,
+        ser_model_file: Path | str | Sequence[Path | str],
         ser_info: Path | str | None = None,
         upstream: Path | str | None = None,
         device: str = "auto",
@@ -77,7 +80,6 @@ class SpeechEmotion:
     ) -> None:
         # Late, as all of torch here: an exported model (`onnx_model`) needs none.
         from espnet_ext.tasks.config import check_config, read_config
-        from espnet_ext.tasks.ser import load_parameters
 
         self.device = _find_device(device)
         config = read_config(ser_train_config)
@@ -93,11 +95,15 @@ class SpeechEmotion:
             raise UserError(f"{ser_info}: classes are not those of {ser_train_config}")
         self.temperature = find_temperature(self.info, scores)
         self.notes: tuple[str, ...] = ()
-        self._model = _build_model(config, Path(ser_train_config))
-        try:
-            load_parameters(self._model, ser_model_file)
-        except OSError as error:  # torch's word for some cut files
-            raise UserError(f"{ser_model_file} cannot be read: {error}") from error
+        files = member_files(ser_model_file)
+        if len(files) != max(1, len(self.info.members)) and ser_info is not None:
+            raise UserError(
+                f"{ser_info} tells of {len(self.info.members)} members, but "
+                f"{ser_model_file} has {len(files)}"
+            )
+        self.models = [
+            _load_model(config, Path(ser_train_config), file) for file in files
+        ]
         self._online = self._load_upstream(None if upstream is None else str(upstream))
         self._lock = threading.Lock()
 
@@ -227,8 +233,8 @@ class SpeechEmotion:
 
     @property
     def model(self) -> "ESPnetSERModel":
-        """The model behind the upstream."""
-        return self._model
+        """The model behind the upstream; of an ensemble the first (`models`)."""
+        return self.models[0]
 
     @property
     def features(self) -> "FeatureConfig":
@@ -240,11 +246,12 @@ class SpeechEmotion:
         from espnet_ext.features.frontend import OnlineUpstream
 
         info = self.info
-        if isinstance(self._model.frontend, OnlineUpstream):  # trained on raw audio
-            online = self._model.frontend
-            self._model.frontend = online.reduce
+        if isinstance(self.model.frontend, OnlineUpstream):  # trained on raw audio
+            online = self.model.frontend
+            for model in self.models:
+                model.frontend = model.frontend.reduce
             return online
-        layer_norm = bool(getattr(self._model.frontend, "layer_norm", False))
+        layer_norm = bool(getattr(self.model.frontend, "layer_norm", False))
         wanted = info.weights or None
         try:
             return OnlineUpstream(info.features, upstream, wanted, layer_norm)
@@ -282,6 +289,7 @@ class SpeechEmotion:
             warnings=(*self.notes, *_doubts(self.info, len(wave) / RATE, speech)),
             attention=prediction.attention,
             embeddings=prediction.embeddings if embeddings else None,
+            spread=spread_of(prediction, self.labels),
         )
         if prediction.probabilities is None:
             return result
@@ -310,11 +318,13 @@ class SpeechEmotion:
 
         names = [str(i) for i in range(len(waves))]
         with self._lock:
-            speech = self._states(waves)
-            found = predict_utterances(
-                self._model, dict(zip(names, speech, strict=True)), [names], self.device
+            speech = dict(zip(names, self._states(waves), strict=True))
+            return combine(
+                [
+                    list(predict_utterances(model, speech, [names], self.device))
+                    for model in self.models
+                ]
             )
-            return list(found)
 
     def _states(self, waves: Sequence[np.ndarray]) -> list[Any]:
         """Compute the upstream's states (T, L, D) or (T, D) of waveforms."""
@@ -378,6 +388,19 @@ def _calibrated(answer: UtterancePrediction, temperature: float) -> UtterancePre
         return answer
     mended = apply_temperature(answer.probabilities, temperature)
     return replace(answer, probabilities=mended)
+
+
+def _load_model(
+    config: dict[str, Any], path: Path, parameters: Path
+) -> "ESPnetSERModel":
+    from espnet_ext.tasks.ser import load_parameters
+
+    model = _build_model(config, path)
+    try:
+        load_parameters(model, parameters)
+    except OSError as error:  # torch's word for some cut files
+        raise UserError(f"{parameters} cannot be read: {error}") from error
+    return model
 
 
 def _build_model(config: dict[str, Any], path: Path) -> "ESPnetSERModel":
