@@ -6,6 +6,7 @@ The hub holds what the client needs: repositories, large files by hash, commits.
 import base64
 import hashlib
 import json
+import random
 import re
 import threading
 import zipfile
@@ -13,8 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import huggingface_hub
 import pytest
+import yaml
 
 from espnet_ext.bin import ser as program
+from espnet_ext.inference.info import ModelInfo
 
 
 class Hub:
@@ -32,7 +35,11 @@ class Hub:
             def do_POST(self):
                 hub.answer(self)
 
-            do_PUT = do_GET = do_POST
+            def do_PUT(self):
+                hub.answer(self)
+
+            def do_GET(self):
+                hub.answer(self)
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -43,7 +50,10 @@ class Hub:
         length = int(request.headers.get("Content-Length") or 0)
         body = request.rfile.read(length)
         status, content = 200, {}
-        if request.headers.get("Authorization") != "Bearer good" and "/blob/" not in path:
+        if (
+            request.headers.get("Authorization") != "Bearer good"
+            and "/blob/" not in path
+        ):
             status, content = 401, {"error": "Invalid username or password."}
         elif self.broken and self.broken in path:
             status, content = 403, {"error": "cut"}
@@ -66,6 +76,8 @@ class Hub:
             self.large[path.rpartition("/")[2]] = body
             self.log.append("large file")
             return {}
+        if path == "/api/validate-yaml":  # the card's head
+            return {"errors": [], "warnings": []}
         if path.endswith("/objects/batch"):
             found = []
             for item in json.loads(body)["objects"]:
@@ -119,10 +131,31 @@ def hub(monkeypatch):
         huggingface_hub, "HfApi", lambda **k: original(endpoint=made.url, **k)
     )
     # Xet is another protocol for large files, which this hub does not speak.
-    monkeypatch.setattr("huggingface_hub._commit_api.is_xet_available", lambda: False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     yield made
     made.server.shutdown()
     made.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """The files of a package, without a network in them: uploading builds none."""
+    upstream = {"source": "huggingface", "name": "hubert_tiny"}
+    info = ModelInfo(
+        "m/s/x", ("ang", "hap"), {"upstream": upstream}, "ab", builtin=True
+    )
+    files = {"ser_model_file": "model.pth", "upstream": "upstream"}
+    yaml_files = {"ser_train_config": "config.yaml", "ser_info": "ser_info.yaml"}
+    meta = {"files": files, "yaml_files": yaml_files}
+    path = tmp_path_factory.mktemp("made") / "model.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("meta.yaml", yaml.safe_dump(meta))
+        archive.writestr("ser_info.yaml", yaml.safe_dump(info.as_dict()))
+        archive.writestr("config.yaml", "class_list: [ang, hap]\n")
+        archive.writestr("README.md", "the card")
+        archive.writestr("model.pth", random.Random(0).randbytes(9000))
+        archive.writestr("upstream/model.safetensors", random.Random(1).randbytes(900))
+    return path
 
 
 def upload(package, *more):
