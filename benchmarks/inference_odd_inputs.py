@@ -55,7 +55,7 @@ def main() -> None:
         best = "" if answer.scores is None else f"{answer.scores[answer.label]:.2f}"
         values = [getattr(answer, attribute) for attribute in ATTRIBUTES]
         numbers = " ".join("-" if v is None else f"{v:.2f}" for v in values)
-        silent = ser.timeline(wave, window=1.0, hop=0.5).summary()["seconds_by_label"]
+        silent = ser.timeline(wave, 1.0, 0.5, RATE).summary()["seconds_by_label"]
         share = silent.get("no_speech", 0.0) / answer.seconds
         print(
             f"{name:<22} {answer.label or '-':<10} {best:<5} {numbers}  speech "

@@ -7,8 +7,8 @@
 #   --skip_data_prep false leave stages 1 to 4 out
 #   --skip_train false     leave stage 5 out
 #   --skip_eval false      leave stages 6 and 7 out
-#   --skip_packing true    leave stage 8 out (also: --stop_stage 8 or more)
-#   --skip_upload_hf true  leave stage 9 out (also: --stop_stage 9)
+#   --skip_packing true    leave stage 8 out (unless --stop_stage is over 7)
+#   --skip_upload_hf true  leave stage 9 out (unless --stop_stage is over 8)
 #   --dry_run false        print the command of each step, run nothing
 #   --force STAGE ...      make stages again although they are finished
 #   --nj N                 processes at a time (the number of CPUs)
