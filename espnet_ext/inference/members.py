@@ -58,13 +58,17 @@ def require_alike(trainings: Sequence[Training]) -> None:
             _require_same((first, other), what, pair)
         for key in sorted({*first.config, *other.config} - _MAY_DIFFER):
             pair = [t.config.get(key) for t in (first, other)]
-            _require_same((first, other), f"{key} in config.yaml", pair)
+            _require_same((first, other), f"config.yaml: {key}", pair)
 
 
 def _require_same(
     trainings: tuple[Training, Training], what: str, values: Sequence[Any]
 ) -> None:
     if values[0] != values[1]:
+        if all(isinstance(value, dict) for value in values):  # its first key that does
+            for key in sorted({*values[0], *values[1]}):
+                pair = [value.get(key) for value in values]
+                _require_same(trainings, f"{what}: {key}", pair)
         first, second = (training.folder for training in trainings)
         raise UserError(
             f"{first} and {second} cannot be one ensemble, they differ in {what}: "

@@ -188,7 +188,7 @@ def _packed_config(config: Mapping[str, Any], ser: "SpeechEmotion") -> dict[str,
 
 
 def _refuse_paths(config: Mapping[str, Any], path: Path) -> None:
-    """Refuse settings that name a file of this machine (``global_mvn``'s statistics).
+    """Refuse settings that name a file of this machine.
 
     Raises:
         UserError: Names the key.

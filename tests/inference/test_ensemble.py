@@ -218,7 +218,8 @@ def test_members_that_differ_are_named(trainings, tmp_path, key):
     config = yaml.safe_load((trainings["seed1"] / "config.yaml").read_text())
     FAULTS[key](config)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    what = "classes" if key == "class_list" else key
+    what = {"class_list": "classes", "encoder_conf": "encoder_conf: dropout_rate: "}
+    what = what.get(key, key)
     with pytest.raises(UserError, match=what) as caught:
         pack_experiment(trainings["seed0"], tmp_path / "m.zip", others=[folder])
     assert str(trainings["seed0"]) in str(caught.value)
