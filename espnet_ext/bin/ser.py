@@ -50,7 +50,7 @@ def get_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--upstream", help="Name or folder, in the place of the model's own"
         )
-    for command in (predict, timeline, embed, info, serve):
+    for command in (predict, timeline, embed, info, serve, demo):
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
     predict.add_argument(
         "--format", choices=["table", "jsonl", "csv"], default="table", help="Of rows"

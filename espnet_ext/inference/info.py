@@ -119,8 +119,8 @@ def read_info(path: Path | str) -> ModelInfo:
             raise UserError(f"{path}: {key} must be two numbers, the lower one first")
     if not isinstance(info.features.get("upstream"), dict):
         raise UserError(f"{path}: features: upstream must be a mapping")
-    for about in (info, *info.members):
-        for key, score in about.results.items():
+    for results in (info.results, *(member.results for member in info.members)):
+        for key, score in results.items():
             values = score.values() if isinstance(score, dict) else [score]
             numbers = all(v is None or isinstance(v, int | float) for v in values)
             lacks = isinstance(score, dict) and score.get("estimate") is None

@@ -131,6 +131,11 @@ def test_other_models_need_the_licenses_and_name_their_upstream(
     assert found(wav).warnings == ()
 
 
+def test_the_same_training_gives_the_same_bytes(recipe, package, tmp_path):
+    pack_experiment(recipe.experiment(), tmp_path / "model.zip")
+    assert (tmp_path / "model.zip").read_bytes() == package.read_bytes()
+
+
 def inside(package, folder):
     """All that is in a package, also in the archives that parameters are."""
     with zipfile.ZipFile(package) as archive:
