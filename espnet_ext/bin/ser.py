@@ -37,6 +37,7 @@ def get_parser() -> argparse.ArgumentParser:
     serve = add("serve", "Answer over HTTP (needs the extra: serve)")
     demo = add("demo", "A page to record or drop files on (needs the extra: demo)")
     pack = add("pack", "Make one file of a trained model, for others")
+    upload = add("upload", "Upload a package to the Hugging Face Hub")
     export = add("export", "Make one ONNX graph of a model (needs the extra: export)")
     for command in (predict, timeline, embed):
         command.add_argument("inputs", nargs="+", metavar="AUDIO", help=INPUTS)
@@ -100,12 +101,24 @@ def get_parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--max_waiting", type=int, default=16, help="Requests at a time; more get 503"
     )
-    pack.add_argument("experiment", type=Path, help="Folder of a finished training")
+    pack.add_argument(
+        "experiments",
+        type=Path,
+        nargs="+",
+        metavar="EXP",
+        help="Folder of a finished training; several (folds, seeds of one model) "
+        "become an ensemble",
+    )
     pack.add_argument("--output", type=Path, required=True, help="The .zip file")
     export.add_argument(
         "--output", type=Path, required=True, help="Folder, or a .zip file"
     )
-    for command in (pack, export):
+    upload.add_argument("package", type=Path, help="The .zip file of ser pack")
+    upload.add_argument(
+        "--hf_repo", required=True, metavar="OWNER/NAME", help="Made if it is not there"
+    )
+    upload.add_argument("--output", type=Path, help="JSON file for where it went")
+    for command in (pack, upload, export):
         command.add_argument(
             "--licence_ack",
             type=boolean,

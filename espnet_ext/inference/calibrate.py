@@ -3,11 +3,34 @@
 Guo et al. 2017, "On calibration of modern neural networks".
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from espnet_ext.scoring.metrics import calibration
 
 BINS = 15  # of equally many rows
+
+# Probabilities (K,) and class of each utterance.
+type Answers = Mapping[str, tuple[np.ndarray, int]]
+
+
+def mean_answers(members: Sequence[Answers]) -> tuple[np.ndarray, np.ndarray]:
+    """Average what members answer on utterances that none of them was trained on.
+
+    Args:
+        members: What each answers on its own validation (or test) set. An utterance
+            gets the mean of those members whose set holds it.
+
+    Returns:
+        Probabilities (N, K) and classes (N,).
+    """
+    rows, classes = [], []
+    for utt in dict.fromkeys(utt for answers in members for utt in answers):
+        found = [answers[utt] for answers in members if utt in answers]
+        rows.append(np.mean([probabilities for probabilities, _ in found], axis=0))
+        classes.append(found[0][1])
+    return np.array(rows), np.array(classes, dtype=int)
 
 
 def fit_temperature(probabilities: np.ndarray, classes: np.ndarray) -> float:

@@ -50,8 +50,8 @@ def model_card(info: ModelInfo, labels: Sequence[str], file: str = "model.zip") 
             "**A toy.** Trained on the built-in corpora: synthetic speech with drawn "
             "labels. It shows how the software works and knows nothing of people.\n"
         )
-    parts += [_about(info, labels), _results(info), _USE.format(file=file)]
-    parts.append(_licenses(info))
+    parts += [_about(info, labels), _ensemble(info), _results(info)]
+    parts += [_USE.format(file=file), _licenses(info)]
     return "\n".join(part for part in parts if part)
 
 
@@ -87,6 +87,30 @@ def _about(info: ModelInfo, labels: Sequence[str]) -> str:
     return "| | |\n|-|-|\n" + "".join(f"| {k} | {v} |\n" for k, v in rows.items())
 
 
+def _ensemble(info: ModelInfo) -> str:
+    if not info.members:
+        return ""
+    lines = [
+        f"## Ensemble of {len(info.members)} trainings\n",
+        "Each answer is the mean over them; `spread` is their standard deviation.\n",
+    ]
+    if info.folds:
+        lines.append(
+            "**They were trained on different splits (folds).** Each was tested on "
+            "speakers that it had not seen, but together they have seen them all: the "
+            "mean has no honest score on this corpus. The scores are each member's "
+            "own, on the test set of its own split.\n"
+        )
+    names = list(dict.fromkeys(k for m in info.members for k in m.results))
+    lines.append("| member | seed | clips | " + "".join(f"{n} | " for n in names))
+    lines.append("|-|-|-|" + "-|" * len(names))
+    for m in info.members:
+        cells = [m.name, str(m.seed), str(m.utterances)]
+        cells += [format_score(m.results[n]) if n in m.results else "" for n in names]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
 def _results(info: ModelInfo) -> str:
     lines = []
     if info.results:
@@ -95,11 +119,19 @@ def _results(info: ModelInfo) -> str:
         lines.append("\nIn brackets: 95 % bootstrap interval.\n")
     if info.calibration is not None:
         c = info.calibration
+        of_mean = " of the mean" if info.members else ""
+        unseen = ""
+        if info.folds:
+            unseen = (
+                " Each clip was answered by the members that had it to validate (below:"
+                " to test), not by those trained on it: the errors are of few members, "
+                "not of the mean."
+            )
         lines += [
             "## Meaning of the probabilities\n",
-            f"Temperature {c.temperature:.3f}, fitted on {c.utterances} validation "
-            'clips (`scores="calibrated"`). Expected calibration error, in 15 bins of '
-            "equally many clips:\n",
+            f"Temperature {c.temperature:.3f}{of_mean}, fitted on {c.utterances} "
+            f'validation clips (`scores="calibrated"`).{unseen} Expected calibration '
+            "error, in 15 bins of equally many clips:\n",
             "| set | as it is | with the temperature |\n|-|-|-|",
             f"| validation | {c.ece_before:.3f} | {c.ece_after:.3f} |",
         ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from espnet_ext.errors import UserError
 from espnet_ext.inference.inputs import Recording, find_recordings
 from espnet_ext.inference.outputs import ResultWriter, csv_line, open_output
-from espnet_ext.utils.atomic import atomic_file
+from espnet_ext.utils.atomic import atomic_file, atomic_write_text
 
 if TYPE_CHECKING:
     from espnet_ext.inference.emotion import SpeechEmotion
@@ -25,7 +25,11 @@ def predict(args: argparse.Namespace) -> int:
     recordings = find_recordings(args.inputs)
     ser = _load(args)
     with ResultWriter(
-        args.format, args.output, ser.labels, resume=args.resume
+        args.format,
+        args.output,
+        ser.labels,
+        len(ser.info.members),
+        resume=args.resume,
     ) as writer:
         rest = [r for r in recordings if r.id not in writer.finished]
         if len(rest) < len(recordings):
@@ -109,9 +113,22 @@ def pack(args: argparse.Namespace) -> int:
     """Make a package of a trained model."""
     from espnet_ext.inference.pack import pack_experiment
 
-    pack_experiment(args.experiment, args.output, licence_ack=args.licence_ack)
+    first, *others = args.experiments
+    pack_experiment(first, args.output, others=others, licence_ack=args.licence_ack)
     size = args.output.stat().st_size / 1e6
     print(f"{args.output}: {size:.1f} MB; ser info --model {args.output}")
+    return 0
+
+
+def upload(args: argparse.Namespace) -> int:
+    """Upload a package, and tell where it is."""
+    from espnet_ext.inference.upload import upload_package
+
+    url = upload_package(args.package, args.hf_repo, licence_ack=args.licence_ack)
+    if args.output is not None:
+        found = {"hf_repo": args.hf_repo, "commit": url}
+        atomic_write_text(args.output, json.dumps(found, indent=1) + "\n")
+    print(f"{url}; ser predict --model {args.hf_repo}")
     return 0
 
 
@@ -177,6 +194,14 @@ def describe(ser: "SpeechEmotion") -> str:
     lines.append(f"weights     {about.weights or 'not known'}")
     for name, score in about.results.items():
         lines.append(f"test        {name} {format_score(score)}")
+    for number, member in enumerate(about.members, 1):
+        scores = [f"{k} {format_score(v)}" for k, v in member.results.items()]
+        test = f" (test: {', '.join(scores)})" if scores else ""
+        lines.append(f"member {number:<5}{member.name}{test}")
+    if about.folds:
+        lines.append(
+            "            members are folds: the mean has no honest score on this corpus"
+        )
     if about.calibration is not None:
         c = about.calibration
         lines.append(

@@ -16,6 +16,7 @@ from espnet_ext.attributes import ATTRIBUTES
 from espnet_ext.corpora.audio import RATE
 from espnet_ext.errors import UserError
 from espnet_ext.inference.calibrate import apply_temperature
+from espnet_ext.inference.ensemble import member_files, spread_of
 from espnet_ext.inference.info import ModelInfo, describe_experiment, read_info
 from espnet_ext.inference.package import model_files
 from espnet_ext.inference.results import EmotionResult, Failure
@@ -43,7 +44,8 @@ class SpeechEmotion:
 
     Args:
         ser_train_config: ``config.yaml`` of the training.
-        ser_model_file: Its parameters.
+        ser_model_file: Its parameters. Of an ensemble a folder of several, or a list:
+            answers are then means over its members, with their `spread`.
         upstream: Name or folder that replaces the upstream's name. Other weights than
             those of the training are then warned of, not refused.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
@@ -61,6 +63,7 @@ class SpeechEmotion:
 
     Attributes:
         longest: Seconds of one answer.
+        models: What computes behind the upstream; several in an ensemble.
     """
 
     longest: int = LONGEST
@@ -68,7 +71,7 @@ class SpeechEmotion:
     def __init__(
         self,
         ser_train_config: Path | str,
-        ser_model_file: Path | str,
+        ser_model_file: Path | str | Sequence[Path | str],
         upstream: Path | str | None = None,
         device: str = "auto",
         dtype: str = "float32",
@@ -96,9 +99,16 @@ class SpeechEmotion:
         if list(self.info.classes) != config.get("class_list"):
             raise UserError(f"{ser_info}: classes are not those of {ser_train_config}")
         self.temperature = find_temperature(self.info, scores)
+        files = member_files(ser_model_file)
+        if len(files) != max(1, len(self.info.members)) and ser_info is not None:
+            raise UserError(
+                f"{ser_info} tells of {len(self.info.members)} members, but "
+                f"{ser_model_file} has {len(files)}"
+            )
         self._network = Network(
             config,
-            (ser_train_config, ser_model_file),
+            Path(ser_train_config),
+            files,
             self.info,
             None if upstream is None else str(upstream),
             device,
@@ -237,8 +247,13 @@ class SpeechEmotion:
 
     @property
     def model(self) -> "ESPnetSERModel":
-        """The model behind the upstream."""
-        return self._network.model
+        """The model behind the upstream; of an ensemble the first (`models`)."""
+        return self._network.models[0]
+
+    @property
+    def models(self) -> "list[ESPnetSERModel]":
+        """The members of an ensemble; else one."""
+        return self._network.models
 
     @property
     def features(self) -> "FeatureConfig":
@@ -307,6 +322,7 @@ def _make_result(
         warnings=(*notes, *_doubts(info, seconds, speech)),
         attention=prediction.attention,
         embeddings=prediction.embeddings,
+        spread=spread_of(prediction, info.labels()),
     )
 
 

@@ -38,6 +38,23 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One training of an ensemble.
+
+    Attributes:
+        name: As `ModelInfo.name`.
+        seed: Of the training.
+        utterances: Training clips.
+        results: Its own scores, on its own test set.
+    """
+
+    name: str
+    seed: int
+    utterances: int
+    results: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """What a model was made of.
 
@@ -53,6 +70,9 @@ class ModelInfo:
         builtin: Whether it was trained on the built-in corpora: a toy.
         results: Scores on the test set: ``{"estimate", "low", "high"}`` by metric.
         calibration: Of the class probabilities.
+        members: Of an ensemble, in the order of its parameters.
+        folds: Whether members were trained on different sets: together they have then
+            seen what each was tested on, so the ensemble has no honest score.
         format: Of this file.
     """
 
@@ -67,6 +87,8 @@ class ModelInfo:
     builtin: bool = False
     results: dict[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
+    members: tuple[Member, ...] = ()
+    folds: bool = False
     format: int = FORMAT
 
     def labels(self) -> tuple[str, ...]:
@@ -97,11 +119,15 @@ def read_info(path: Path | str) -> ModelInfo:
             raise UserError(f"{path}: {key} must be two numbers, the lower one first")
     if not isinstance(info.features.get("upstream"), dict):
         raise UserError(f"{path}: features: upstream must be a mapping")
-    for key, score in info.results.items():
-        values = score.values() if isinstance(score, dict) else [score]
-        numbers = all(v is None or isinstance(v, int | float) for v in values)
-        if not numbers or (isinstance(score, dict) and score.get("estimate") is None):
-            raise UserError(f"{path}: results: {key}: expected numbers, not {score!r}")
+    for results in (info.results, *(member.results for member in info.members)):
+        for key, score in results.items():
+            values = score.values() if isinstance(score, dict) else [score]
+            numbers = all(v is None or isinstance(v, int | float) for v in values)
+            lacks = isinstance(score, dict) and score.get("estimate") is None
+            if lacks or not numbers:
+                raise UserError(
+                    f"{path}: results: {key}: expected numbers, not {score!r}"
+                )
     return info
 
 
@@ -161,7 +187,7 @@ def describe_experiment(config: Mapping[str, Any], experiment: Path) -> ModelInf
         upstream["name"] = str(folder)
     about = _training_set(data)
     return ModelInfo(
-        name="/".join(experiment.resolve().parts[-3:]),
+        name=_model_name(experiment.resolve()),
         classes=tuple(config.get("class_list") or ()),
         features={**features, "upstream": upstream},
         weights=weights,
@@ -169,6 +195,15 @@ def describe_experiment(config: Mapping[str, Any], experiment: Path) -> ModelInf
         results=_read_results(experiment.resolve()),
         **about,
     )
+
+
+def _model_name(experiment: Path) -> str:
+    """Name a model FEATURES_LABELS/SPLIT/MODEL, as a recipe lays its trainings out.
+
+    Elsewhere the folders above may have names that are nobody's business.
+    """
+    merged = experiment.parent / "conf" / f"{experiment.name}.yaml"
+    return "/".join(experiment.parts[-3:]) if merged.is_file() else experiment.name
 
 
 def is_builtin(folder: Path | str) -> bool:

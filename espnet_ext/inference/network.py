@@ -13,6 +13,7 @@ from espnet2.torch_utils.resolve_device import resolve_device
 from espnet_ext.errors import UserError
 from espnet_ext.features.config import FeatureConfig
 from espnet_ext.features.frontend import OnlineUpstream
+from espnet_ext.inference.ensemble import combine
 from espnet_ext.inference.info import ModelInfo
 from espnet_ext.tasks.model import load_trained
 from espnet_ext.train.inference import predict_utterances
@@ -26,7 +27,8 @@ class Network:
 
     Args:
         config: Content of the training's ``config.yaml``.
-        files: Name of that file and of the parameters'.
+        path: Name of that file.
+        parameters: Files with the parameters of each member; of one model one.
         info: Of the model; which upstream, at which precision.
         upstream: Name or folder that replaces the upstream's name.
         device: As in `SpeechEmotion`.
@@ -34,14 +36,15 @@ class Network:
 
     Attributes:
         device: ``cpu``, ``cuda``, ``cuda:1``.
-        model: The model behind the upstream.
+        models: What is behind the upstream: a model, or the members of an ensemble.
         notes: Doubts about all its answers.
     """
 
     def __init__(
         self,
         config: Mapping[str, Any],
-        files: tuple[Path | str, Path | str],
+        path: Path,
+        parameters: Sequence[Path],
         info: ModelInfo,
         upstream: str | None = None,
         device: str = "auto",
@@ -59,14 +62,16 @@ class Network:
             def load(weights: str | None) -> Any:
                 own = {"config": features, "upstream": upstream}
                 conf = {**config["frontend_conf"], **own, "weights_hash": weights}
-                return load_trained({**config, "frontend_conf": conf}, *files)
+                whole = {**config, "frontend_conf": conf}
+                return [load_trained(whole, path, file) for file in parameters]
 
-            self.model = self._check_weights(load, info, upstream)
-            self._online: OnlineUpstream = self.model.frontend  # type: ignore[assignment]
-            self.model.frontend = self._online.reduce
+            self.models = self._check_weights(load, info, upstream)
+            self._online: OnlineUpstream = self.models[0].frontend
+            for model in self.models:
+                model.frontend = model.frontend.reduce
         else:
-            self.model = load_trained(config, *files)
-            layer_norm = bool(getattr(self.model.frontend, "layer_norm", False))
+            self.models = [load_trained(config, path, file) for file in parameters]
+            layer_norm = bool(getattr(self.models[0].frontend, "layer_norm", False))
             self._online = self._check_weights(
                 lambda weights: OnlineUpstream(features, upstream, weights, layer_norm),
                 info,
@@ -83,7 +88,11 @@ class Network:
         names = [str(i) for i in range(len(waves))]
         with self._lock:
             speech = dict(zip(names, self._states(waves), strict=True))
-            return list(predict_utterances(self.model, speech, [names], self.device))
+            answers = [
+                list(predict_utterances(model, speech, [names], self.device))
+                for model in self.models
+            ]
+        return combine(answers)
 
     def _states(self, waves: Sequence[np.ndarray]) -> list[Any]:
         """Compute the upstream's states (T, L, D) or (T, D) of waveforms."""

@@ -68,6 +68,8 @@ def export_model(
             files["upstream"] = upstream
         arguments: dict[str, Any] = {**files, "device": "cpu"}
         ser = SpeechEmotion(**arguments)
+        if ser.info.members:
+            raise UserError(f"{model} is an ensemble; export its trainings one by one")
         require_licence(ser.info, licence_ack=licence_ack)
         graph = _write_graph(ser)
     with _place(output) as folder:

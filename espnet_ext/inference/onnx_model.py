@@ -70,7 +70,7 @@ class OnnxNetwork:
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     @property
-    def model(self) -> NoReturn:
+    def models(self) -> NoReturn:
         """An exported model has none.
 
         Raises:
@@ -78,7 +78,7 @@ class OnnxNetwork:
         """
         raise UserError("an exported model is no torch model; use what it was made of")
 
-    features = model
+    features = models
 
     def predict(self, waves: Sequence[np.ndarray]) -> list[UtterancePrediction]:
         """Predict waveforms (n,), 16 kHz, one after the other."""

@@ -14,6 +14,7 @@ from espnet_ext.errors import UserError
 from espnet_ext.utils.atomic import atomic_write_text
 
 FORMATS = ("table", "jsonl", "csv")
+_SPREAD_WIDTH = 8  # of "+-0.123" behind a number, for people
 
 
 def open_output(path: Path, mode: Literal["w", "a"]) -> TextIO:
@@ -28,6 +29,7 @@ class ResultWriter:
         form: ``table`` for people, ``jsonl`` or ``csv``.
         output: File; None writes to standard output.
         labels: Names of the model's classes.
+        members: Of an ensemble: more than one adds columns for the spread.
         resume: Keep the good rows that `output` holds.
 
     Attributes:
@@ -39,15 +41,20 @@ class ResultWriter:
         form: str,
         output: Path | None,
         labels: Sequence[str],
+        members: int = 1,
         *,
         resume: bool = False,
     ) -> None:
         self.form = form
+        self._has_spread = members > 1
+        spread = [*(f"prob_{label}" for label in labels), *ATTRIBUTES]
+        spread = spread if self._has_spread else []
         self.columns = [
             *("id", "seconds", "label"),
             *(f"prob_{label}" for label in labels),
             *ATTRIBUTES,
             *(f"{name}_unit" for name in ATTRIBUTES),
+            *(f"spread_{name}" for name in spread),
             *("speech", "warnings", "error"),
         ]
         self.finished: frozenset[str] = frozenset()
@@ -90,9 +97,10 @@ class ResultWriter:
     def _header(self) -> str:
         if self.form == "csv":
             return csv_line(self.columns)
+        more = _SPREAD_WIDTH if self._has_spread else 0
         return (
-            f"{'label':<12}{'score':>6}"
-            + "".join(f"{name:>11}" for name in ATTRIBUTES)
+            f"{'label':<12}{'score':>{6 + more}}"
+            + "".join(f"{name:>{11 + more}}" for name in ATTRIBUTES)
             + f"{'speech':>8}  file\n"
         )
 
@@ -100,6 +108,10 @@ class ResultWriter:
         flat = {k: row.get(k) for k in ("id", "label", *ATTRIBUTES, "error")}
         flat |= {f"prob_{k}": v for k, v in (row.get("scores") or {}).items()}
         flat |= {f"{k}_unit": v for k, v in (row.get("unit") or {}).items()}
+        spread = dict(row.get("spread") or {})
+        scores = spread.pop("scores", None) or {}
+        flat |= {f"spread_prob_{k}": v for k, v in scores.items()}
+        flat |= {f"spread_{k}": v for k, v in spread.items()}
         flat |= {k: row.get(k) for k in ("seconds", "speech")}
         flat["warnings"] = "; ".join(row.get("warnings") or ())
         return csv_line([_text(flat.get(column)) for column in self.columns])
@@ -108,15 +120,21 @@ class ResultWriter:
         if row.get("error"):
             return ""  # it is said on standard error
         label, scores = row["label"], row["scores"]
-        best = f"{scores[label]:.3f}" if scores else ""
-        numbers = "".join(
-            f"{'-' if row[name] is None else format(row[name], '.3f'):>11}"
-            for name in ATTRIBUTES
-        )
+        spread = row.get("spread") or {}
+        width, best = 6, f"{scores[label]:.3f}" if scores else ""
+        if self._has_spread:
+            of_scores = spread["scores"]
+            best += f"{_plus_minus(of_scores[label] if of_scores else None):>8}"
+            width += _SPREAD_WIDTH
+        numbers = ""
+        for name in ATTRIBUTES:
+            numbers += f"{'-' if row[name] is None else format(row[name], '.3f'):>11}"
+            if self._has_spread:
+                numbers += f"{_plus_minus(spread[name]):>{_SPREAD_WIDTH}}"
         notes = "".join(f"  ! {note}" for note in row["warnings"])
         return (
-            f"{label or '-':<12}{best:>6}{numbers}{row['speech']:>8.0%}  {row['id']}"
-            f"{notes}\n"
+            f"{label or '-':<12}{best:>{width}}{numbers}{row['speech']:>8.0%}  "
+            f"{row['id']}{notes}\n"
         )
 
     def _keep_good_rows(self, output: Path) -> None:
@@ -149,6 +167,10 @@ class ResultWriter:
             raise UserError(f"{output}: not made by this command; choose another")
         atomic_write_text(output, (head if good else "") + "".join(good.values()))
         self.finished = frozenset(good)
+
+
+def _plus_minus(value: float | None) -> str:
+    return "" if value is None else f"+-{value:.3f}"
 
 
 def _text(value: Any) -> str:

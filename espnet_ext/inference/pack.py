@@ -8,9 +8,8 @@ built-in corpora.
 import csv
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from espnet_ext.errors import UserError
-from espnet_ext.inference.calibrate import (
-    apply_temperature,
-    calibration_error,
-    fit_temperature,
-)
+from espnet_ext.inference.calibrate import Answers
 from espnet_ext.inference.card import model_card
-from espnet_ext.inference.info import Calibration, ModelInfo, find_data, is_builtin
+from espnet_ext.inference.info import ModelInfo, find_data, is_builtin
+from espnet_ext.inference.members import Training, join_info, require_alike
 from espnet_ext.inference.package import META
 from espnet_ext.tasks.config import read_config
 from espnet_ext.utils.atomic import atomic_file
@@ -33,38 +29,69 @@ if TYPE_CHECKING:
     from espnet_ext.inference.emotion import SpeechEmotion
 
 CONFIG, MODEL, INFO, CARD = "config.yaml", "model.pth", "ser_info.yaml", "README.md"
+MODELS = "models"  # of an ensemble: a folder of its members' parameters
 UPSTREAM = "upstream"
 _UPSTREAM_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same model gives the same members
 
 
 def pack_experiment(
-    experiment: Path, output: Path, *, licence_ack: bool = False
+    experiment: Path,
+    output: Path,
+    *,
+    others: Sequence[Path] = (),
+    licence_ack: bool = False,
 ) -> None:
-    """Write the package of a finished training.
+    """Write the package of a finished training, or of several as an ensemble.
 
     Args:
         experiment: Folder of the training.
         output: The zip.
+        others: Further trainings of the same model (folds, seeds).
         licence_ack: The licenses of its corpora allow to hand out the model.
 
     Raises:
-        UserError: The training is not finished, its data are gone, or the licenses
-            are not confirmed.
+        UserError: A training is not finished, its data are gone, two do not fit
+            together, or the licenses are not confirmed.
+    """
+    if output.suffix != ".zip":
+        raise UserError(f"--output {output}: a package is a .zip")
+    folders = [experiment, *others]
+    places = [folder.resolve() for folder in folders]
+    for folder, place in zip(folders, places, strict=True):
+        if places.count(place) > 1:
+            raise UserError(f"{folder} is given twice")
+    trainings = [read_training(folder, licence_ack=licence_ack) for folder in folders]
+    require_alike(trainings)
+    _write(output, trainings, join_info(trainings))
+
+
+def read_training(folder: Path, *, licence_ack: bool = False) -> Training:
+    """Read what a package needs of a finished training.
+
+    Raises:
+        UserError: It is not finished, its data are gone, its config names files, or
+            the licenses are not confirmed.
     """
     from espnet_ext.inference.emotion import SpeechEmotion
 
-    if output.suffix != ".zip":
-        raise UserError(f"--output {output}: a package is a .zip")
-    if not (experiment / CONFIG).is_file():
-        raise UserError(f"{experiment}: no folder of a training ({CONFIG} is missing)")
-    ser = SpeechEmotion.from_pretrained(experiment, device="cpu")
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder}: no folder of a training ({CONFIG} is missing)")
+    ser = SpeechEmotion.from_pretrained(folder, device="cpu")
     require_licence(ser.info, licence_ack=licence_ack)
-    config = read_config(experiment / CONFIG)
-    folder = Path(ser.info.features["upstream"]["name"])
-    calibration = _calibrate(ser, config, experiment)
-    info = without_paths(replace(ser.info, calibration=calibration))
-    _write(output, ser, _packed_config(config, ser), info, folder)
+    config = read_config(folder / CONFIG)
+    packed = _packed_config(config, ser)
+    _refuse_paths(packed, folder / CONFIG)
+    return Training(
+        folder=folder,
+        config=packed,
+        info=without_paths(ser.info),
+        parameters=_float32(ser.model.state_dict()),
+        upstream=Path(ser.info.features["upstream"]["name"]),
+        clips=_training_clips(config, folder),
+        valid=_validation_answers(ser, config, folder),
+        test=_test_answers(folder, ser.info.classes),
+    )
 
 
 def require_licence(info: ModelInfo, *, licence_ack: bool) -> None:
@@ -79,50 +106,50 @@ def require_licence(info: ModelInfo, *, licence_ack: bool) -> None:
     )
 
 
-def _write(
-    output: Path,
-    ser: "SpeechEmotion",
-    config: Mapping[str, Any],
-    info: ModelInfo,
-    upstream: Path,
-) -> None:
+def _write(output: Path, trainings: Sequence[Training], info: ModelInfo) -> None:
     import torch
     import yaml
     from espnet import __version__
 
+    first = trainings[0]
+    files = {"ser_model_file": MODEL if len(trainings) == 1 else MODELS}
+    config = dict(first.config)
+    if info.members:  # each has its own
+        config.pop("seed", None)
     members: dict[str, bytes] = {}
-    yaml_files = {"ser_train_config": CONFIG, "ser_info": INFO}
-    files = {"ser_model_file": MODEL}
-    if is_builtin(upstream):
+    if is_builtin(first.upstream):
         files["upstream"] = UPSTREAM
         for name in _UPSTREAM_FILES:
-            members[f"{UPSTREAM}/{name}"] = (upstream / name).read_bytes()
-    parameters = BytesIO()
-    torch.save(_float32(ser.model.state_dict()), parameters)
+            members[f"{UPSTREAM}/{name}"] = (first.upstream / name).read_bytes()
+    for number, training in enumerate(trainings, 1):
+        content = BytesIO()
+        torch.save(dict(training.parameters), content)
+        name = f"{MODELS}/{number}.pth" if info.members else MODEL
+        members[name] = content.getvalue()
     meta = {
         "files": files,
-        "yaml_files": yaml_files,
-        "timestamp": datetime.now(UTC).timestamp(),
+        "yaml_files": {"ser_train_config": CONFIG, "ser_info": INFO},
+        # Of the trainings, so that the same ones give the same bytes.
+        "timestamp": max((t.folder / CONFIG).stat().st_mtime for t in trainings),
         "python": sys.version,
         "torch": str(torch.__version__),
         "espnet": __version__,
     }
     members = {
         META: yaml.safe_dump(meta).encode(),
-        CONFIG: yaml.safe_dump(dict(config), sort_keys=False).encode(),
+        CONFIG: yaml.safe_dump(config, sort_keys=False).encode(),
         INFO: yaml.safe_dump(info.as_dict(), sort_keys=False).encode(),
-        CARD: model_card(info, ser.labels).encode(),
-        MODEL: parameters.getvalue(),
+        CARD: model_card(info, info.labels(), output.name).encode(),
         **members,
     }
     with (
         atomic_file(output) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
-        for name, content in members.items():
+        for name, content_ in members.items():
             entry = zipfile.ZipInfo(name, _DATE)
             entry.external_attr = 0o644 << 16
-            archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
+            archive.writestr(entry, content_, zipfile.ZIP_DEFLATED)
 
 
 def _float32(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,20 +175,44 @@ def _packed_config(config: Mapping[str, Any], ser: "SpeechEmotion") -> dict[str,
     return kept
 
 
+def _refuse_paths(config: Mapping[str, Any], path: Path) -> None:
+    """Refuse settings that name a file of this machine.
+
+    Raises:
+        UserError: Names the key.
+    """
+    for key, values in config.items():
+        for name, value in values.items() if isinstance(values, dict) else ():
+            if isinstance(value, str) and {"/", "\\"} & {*value}:
+                raise UserError(
+                    f"{path}: {key}: {name} is a file ({value}), which a package "
+                    "cannot hold: train without it"
+                )
+
+
 def without_paths(info: ModelInfo) -> ModelInfo:
     """Name the upstream as others know it, not by a folder of this machine."""
     upstream = dict(info.features["upstream"])
-    if Path(upstream["name"]).is_absolute():
-        upstream["name"] = Path(upstream["name"]).name
+    name = str(upstream["name"])
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        upstream["name"] = Path(name).name
     if upstream.get("path"):
         upstream["path"] = None
     return replace(info, features={**info.features, "upstream": upstream})
 
 
-def _calibrate(
+def _training_clips(config: Mapping[str, Any], experiment: Path) -> frozenset[str]:
+    """List what a training was trained on."""
+    data = find_data(config.get("train_data_path_and_name_and_type") or [], experiment)
+    labels = data.get("emotion") or data.get("attributes")
+    lines = labels.read_text("utf-8").splitlines() if labels else []
+    return frozenset(line.split()[0] for line in lines)
+
+
+def _validation_answers(
     ser: "SpeechEmotion", config: Mapping[str, Any], experiment: Path
-) -> Calibration | None:
-    """Fit the temperature on the validation set; None where that cannot be done."""
+) -> Answers:
+    """Predict the validation clips that have a class."""
     from espnet_ext.corpora.datadir import read_wav_scp
     from espnet_ext.features.joint_store import open_store
     from espnet_ext.train.inference import predict_utterances
@@ -169,49 +220,35 @@ def _calibrate(
     triples = config.get("valid_data_path_and_name_and_type") or []
     data = find_data(triples, experiment)
     if "emotion" not in data:
-        return None
+        return {}
     rows = [line.split() for line in data["emotion"].read_text("utf-8").splitlines()]
     labels = {utt: int(number) for utt, number in rows if int(number) >= 0}
+    found: list[np.ndarray | None]
     if config.get("frontend") == "online":
         wavs = read_wav_scp(data["speech"])
         scores = [ser(wavs[utt]).scores for utt in labels]
-        found = [np.array([*s.values()]) for s in scores if s is not None]
+        found = [None if s is None else np.array([*s.values()]) for s in scores]
     else:
         store: Any = open_store(data["speech"])
-        answers = predict_utterances(
-            ser.model, store, [[utt] for utt in labels], ser.device
-        )
-        found = [a.probabilities for a in answers if a.probabilities is not None]
-    if not found:
-        return None
-    probabilities = np.stack(found)  # (N, K)
-    classes = np.array([*labels.values()])
-    temperature = fit_temperature(probabilities, classes)
-    after = apply_temperature(probabilities, temperature)
-    return Calibration(
-        temperature=temperature,
-        utterances=len(classes),
-        ece_before=calibration_error(probabilities, classes),
-        ece_after=calibration_error(after, classes),
-        test=_test_errors(experiment, ser.info.classes, temperature),
-    )
+        batches = [[utt] for utt in labels]
+        answers = predict_utterances(ser.model, store, batches, ser.device)
+        found = [answer.probabilities for answer in answers]
+    pairs = zip(labels.items(), found, strict=True)
+    return {utt: (row, number) for (utt, number), row in pairs if row is not None}
 
 
-def _test_errors(
-    experiment: Path, names: tuple[str, ...], temperature: float
-) -> dict[str, float]:
-    """Calibration error on the test set, before and after."""
+def _test_answers(experiment: Path, names: tuple[str, ...]) -> Answers:
+    """Read what a training predicted for its test set."""
     path = experiment / "test" / "predictions.csv"
     if not path.is_file():
         return {}
     with open(path, encoding="utf-8", newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row["emotion"] in names]
-    if not rows:
-        return {}
-    probabilities = np.array([[float(r[f"prob_{n}"]) for n in names] for r in rows])
-    classes = np.array([names.index(row["emotion"]) for row in rows])
-    after = apply_temperature(probabilities, temperature)
     return {
-        "ece_before": calibration_error(probabilities, classes),
-        "ece_after": calibration_error(after, classes),
+        row["utterance"]: (
+            np.array([float(row[f"prob_{name}"]) for name in names]),
+            names.index(row["emotion"]),
+        )
+        for row in rows
+        if row.get("emotion_pred")
     }

@@ -58,7 +58,7 @@ def model_files(
         with tempfile.TemporaryDirectory(prefix="ser-") as folder:
             unpack(path, Path(folder))
             try:
-                yield _read_meta(Path(folder))
+                yield read_meta(Path(folder))
             except UserError as error:  # name the zip, not what is gone by then
                 text = str(error).replace(folder, str(path))
                 raise UserError(text) from error
@@ -67,7 +67,7 @@ def model_files(
             f"{model}: no such folder or package (nor a tag, which is OWNER/NAME)"
         )
     else:
-        yield _read_meta(
+        yield read_meta(
             _download(str(model), revision, local_files_only=local_files_only)
         )
 
@@ -108,7 +108,7 @@ def _check_member(archive: Path, member: zipfile.ZipInfo) -> None:
 
 def _in_folder(folder: Path) -> Files:
     if (folder / META).is_file():
-        return _read_meta(folder)
+        return read_meta(folder)
     if not (folder / "config.yaml").is_file():
         raise UserError(
             f"{folder}: neither a package ({META}) nor the folder of a training "
@@ -123,7 +123,12 @@ def _in_folder(folder: Path) -> Files:
     }
 
 
-def _read_meta(folder: Path) -> Files:
+def read_meta(folder: Path) -> Files:
+    """Find the files that an unpacked package names.
+
+    Raises:
+        UserError: One is missing, unknown or outside of the folder.
+    """
     path = folder / META
     if not path.is_file():
         raise UserError(f"{folder}: no {META}; is it a package made by ser pack?")

@@ -1,12 +1,29 @@
 """What a model answers about one recording, as plain data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from espnet_ext.attributes import ATTRIBUTES
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Standard deviation over the members of an ensemble; named as in `EmotionResult`.
+
+    Attributes:
+        scores: Of each class' probability.
+        valence: On the model's scale.
+        arousal: As valence.
+        dominance: As valence.
+    """
+
+    scores: dict[str, float] | None
+    valence: float | None
+    arousal: float | None
+    dominance: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +46,9 @@ class EmotionResult:
         speech: Share of 20 ms frames that are loud enough to be speech, 0 to 1.
         warnings: What makes the answer doubtful.
         attention: (T,) weights of the pooling by branch; see `attention_times`.
-        embeddings: The vectors E_D and E_C by branch, if they were asked for.
+        embeddings: The vectors E_D and E_C by branch, if they were asked for; of an
+            ensemble those of each member, ``BRANCH_1`` and so on.
+        spread: How far the members of an ensemble are apart; None of a single model.
     """
 
     source: str
@@ -44,6 +63,7 @@ class EmotionResult:
     warnings: tuple[str, ...] = ()
     attention: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
     embeddings: dict[str, np.ndarray] | None = field(default=None, compare=False)
+    spread: Spread | None = None
 
     @property
     def unit(self) -> dict[str, float] | None:
@@ -74,6 +94,7 @@ class EmotionResult:
             **{name: getattr(self, name) for name in ATTRIBUTES},
             "scale": None if self.scale is None else list(self.scale),
             "unit": self.unit,
+            "spread": None if self.spread is None else asdict(self.spread),
             "speech": round(self.speech, 6),
             "warnings": list(self.warnings),
         }

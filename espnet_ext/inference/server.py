@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from espnet_ext.inference.emotion import SpeechEmotion
 
 
+# Bytes over the limit that are still read, and dropped: many clients read an answer
+# only when they have sent all.
+_SPARE = 32 << 20
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one request may ask for.
@@ -89,7 +94,9 @@ def make_app(ser: "SpeechEmotion", limits: Limits) -> "FastAPI":
 
     @app.exception_handler(RefusedError)
     async def refuse(_: Request, error: RefusedError) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, error.status)
+        # Closed where the body is not read to its end: whoever sends 3 GB may stop.
+        unread = {"Connection": "close"} if error.status in (413, 503) else None
+        return JSONResponse({"error": str(error)}, error.status, unread)
 
     async def answer(request: Request, work: Callable[[Source, Query], Any]) -> Any:
         from starlette.concurrency import run_in_threadpool
@@ -205,16 +212,17 @@ async def _read_request(request: "Request", limits: Limits) -> Query:
 
 
 async def _read_body(request: "Request", most: int) -> bytes:
-    told = request.headers.get("content-length", "")
+    declared = request.headers.get("content-length", "")
+    size = int(declared) if declared.isdigit() else 0
     parts: list[bytes] = []
-    size = int(told) if told.isdigit() else 0
-    if size <= most:
+    if size <= most + _SPARE:
         size = 0
         async for part in request.stream():
             size += len(part)
-            if size > most:
+            if size > most + _SPARE:
                 break
-            parts.append(part)
+            if size <= most:
+                parts.append(part)
     if size > most:
         raise RefusedError(413, f"more than {most / 1e6:g} MB, this service's limit")
     return b"".join(parts)

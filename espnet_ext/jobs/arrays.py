@@ -16,7 +16,7 @@ KIND_OF_STAGE = {3: "cuda", 5: "cuda", 6: "decode"}
 PACKED_STAGES = (5, 6)
 JOB_NAMES = {
     **{1: "prepare", 3: "extract", 4: "sets"},
-    **{5: "train", 6: "infer", 7: "score"},
+    **{5: "train", 6: "infer", 7: "score", 8: "pack"},
 }
 
 # Tasks in the queue by the key of the step that they run.

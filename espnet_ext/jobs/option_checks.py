@@ -10,7 +10,7 @@ from espnet_ext.errors import UserError
 from espnet_ext.jobs.manifest import complete_manifest
 from espnet_ext.jobs.options import config_path
 from espnet_ext.jobs.recipe import Recipe
-from espnet_ext.jobs.stages import SKIPPED, STAGES
+from espnet_ext.jobs.stages import PACKING, SKIPPED, STAGES, UPLOAD
 
 # Where the generator puts the built-in corpora, beside each other.
 MINI_FOLDERS = {"iemocap": "IEMOCAP_full_release", "msp_podcast": "MSP-PODCAST-1.8"}
@@ -103,11 +103,16 @@ def _complete_part(args: argparse.Namespace) -> None:
 def chosen_stages(args: argparse.Namespace) -> list[int]:
     """List the stages that were asked for."""
     parts = [part for name, part in SKIPPED.items() if getattr(args, f"skip_{name}")]
+    skips = {PACKING: args.skip_packing, UPLOAD: args.skip_upload_hf}
     return [
         stage
         for stage in STAGES
-        if args.stage <= stage <= args.stop_stage
-        and not any(stage in part for part in parts)
+        if skips.get(stage) is False
+        or (
+            args.stage <= stage <= args.stop_stage
+            and not skips.get(stage)
+            and not any(stage in part for part in parts)
+        )
     ]
 
 
@@ -153,6 +158,40 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise UserError(f"--{name}: {why}")
     if args.table is None:
         _check_names(args)
+    if {PACKING, UPLOAD} & {*chosen_stages(args)}:
+        _check_packing(args)
+    elif args.pack_seeds:
+        raise UserError("--pack_seeds: nothing is packed; add --skip_packing false")
+
+
+def _check_packing(args: argparse.Namespace) -> None:
+    """Refuse what stages 8 and 9 would refuse after hours."""
+    if args.table is not None:
+        raise UserError(
+            "--table: stages 8 and 9 are for a recipe; pack a table with ser pack"
+        )
+    if args.mini_seed is None and not args.licence_ack:
+        raise UserError(
+            f"stages 8 and 9 hand out models trained on {args.corpus}. Read the "
+            "corpus' license terms: may they be, to whom, for what? If so, say "
+            "--licence_ack true"
+        )
+    if UPLOAD not in chosen_stages(args):
+        return
+    from espnet_ext.inference.upload import check_repo  # late: it brings numpy
+
+    check_repo(args.hf_repo or "")
+    packages = len(args.fold or [None]) * len(training_yamls(args))
+    if packages > 1:
+        raise UserError(
+            f"--hf_repo {args.hf_repo}: a repository holds one package, and there "
+            f"would be {packages}; choose one with --model and --fold"
+        )
+    if args.cmd_backend == "slurm":
+        raise UserError(
+            "--cmd_backend slurm: stage 9 uploads from this machine; say --stage 9 "
+            "--stop_stage 9 --cmd_backend local when the others are finished"
+        )
 
 
 def clip_lengths(args: argparse.Namespace) -> tuple[float, float] | None:

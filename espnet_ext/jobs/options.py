@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from espnet_ext.errors import UserError
-from espnet_ext.jobs.stages import MODELS, STAGES
+from espnet_ext.jobs.stages import MODELS, SCORING, STAGES
 from espnet_ext.utils.arguments import boolean
 
 # An option a line: NAME: KIND = DEFAULT, two blanks, its help. `...` takes several
@@ -24,7 +24,7 @@ from espnet_ext.utils.arguments import boolean
 OPTIONS = f"""
 which stages
   stage: int = 1  first stage
-  stop_stage: int = {max(STAGES)}  last stage
+  stop_stage: int = {SCORING}  last stage
   skip_data_prep: boolean = false  leave stages 1 to 4 out
   skip_train: boolean = false  leave stage 5 out
   skip_eval: boolean = false  leave stages 6 and 7 out
@@ -80,6 +80,16 @@ a corpus that fetches itself
   download: boolean = false  fetch --corpus emodb, ravdess, crema_d or meld into
       --corpus_root (downloads/CORPUS) if it is not there
   accept_license: boolean = false  whether its licence is accepted; asked for otherwise
+
+a model for others
+  skip_packing: boolean  leave stage 8 out, a package of each model [true, unless
+      --stop_stage is 8 or more]
+  skip_upload_hf: boolean  leave stage 9 out [true, unless --stop_stage is 9]
+  pack_seeds: int...  seeds whose trainings become one package, an ensemble [--seed
+      alone]
+  hf_repo: OWNER/NAME  where stage 9 uploads the package, on the Hugging Face Hub
+  licence_ack: boolean = false  whether the licenses of the corpora allow to hand out
+      the models
 
 how and where
   cmd_backend: NAME  local or slurm [as in cmd.sh]

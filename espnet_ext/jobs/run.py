@@ -30,7 +30,7 @@ from espnet_ext.jobs.option_checks import forced_stages
 from espnet_ext.jobs.overview import print_overview, standings
 from espnet_ext.jobs.recipe import config_files, train_step, training_config
 from espnet_ext.jobs.slurm_conf import read_slurm_conf
-from espnet_ext.jobs.stages import SCORING, STAGES
+from espnet_ext.jobs.stages import PACKING, SCORING, STAGES
 from espnet_ext.jobs.step import Step, is_done
 from espnet_ext.jobs.table import Table, print_standing, table_step
 from espnet_ext.jobs.work import Work, commands_of, default_nj
@@ -176,7 +176,7 @@ def run_stage(steps: Sequence[Step], args: argparse.Namespace) -> None:
     bound = memory_bound(args)
     need = memory_of(KIND_OF_STAGE.get(stage, "train"), args)
     steps = [replace(step, memory=need) for step in steps]
-    if stage in (5, 6):
+    if stage in (5, 6, PACKING):
         if args.ngpu:
             jobs = min(jobs, max(len(gpus), 1) * args.runs_per_job)
         run_steps(steps, jobs, gpus, memory=bound)

@@ -1,6 +1,6 @@
 """The stages of a recipe, the program of each, and the paper's models: names alone."""
 
-# Stage 2 is part of 1; 8 and 9 are reserved for packing and uploading a model.
+# Stage 2 is part of 1.
 STAGES = {
     1: "data preparation and audio check",
     3: "feature extraction",
@@ -8,8 +8,11 @@ STAGES = {
     5: "training",
     6: "inference",
     7: "scoring",
+    8: "packing",
+    9: "upload to the Hugging Face Hub",
 }
 SCORING = 7  # whose results are shown at the end; a table's own stage
+PACKING, UPLOAD = 8, 9  # left out unless asked for
 
 # What the --skip_* options leave out.
 SKIPPED = {"data_prep": range(1, 5), "train": range(5, 6), "eval": range(6, 8)}

@@ -3,7 +3,7 @@
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from espnet_ext.errors import UserError
@@ -16,6 +16,7 @@ from espnet_ext.jobs.option_checks import (
     training_yamls,
 )
 from espnet_ext.jobs.options import config_path, table_path
+from espnet_ext.jobs.packages import Packing, package_steps
 from espnet_ext.jobs.recipe import Mini, Recipe, build_plan, config_files
 from espnet_ext.jobs.slurm_conf import parse_command
 from espnet_ext.jobs.step import Step
@@ -29,13 +30,17 @@ class Work:
     recipes: Sequence[Recipe]  # one a fold; of a table those of its runs
     table: Table | None
     stages: Sequence[int]  # those that were asked for
+    packing: Packing = field(default_factory=Packing)
 
     def all_steps(self) -> list[Step]:
         """List the steps of all stages, in an order in which they can run."""
         if self.table is not None:
             return [*self.table.steps(), table_step(self.table)]
-        steps = unique(step for recipe in self.recipes for step in build_plan(recipe))
-        return sorted(steps, key=lambda step: step.stage)
+        steps = [step for recipe in self.recipes for step in build_plan(recipe)]
+        for recipe in self.recipes:  # packing only where it is asked for
+            packages = package_steps(recipe, self.packing)
+            steps += [step for step in packages if step.stage in self.stages]
+        return sorted(unique(steps), key=lambda step: step.stage)
 
     def steps(self) -> list[Step]:
         """List the steps of the stages that were asked for.
@@ -57,7 +62,8 @@ def plan_work(args: argparse.Namespace) -> Work:
         return Work(table.recipes, table, chosen_stages(args))
     recipe = recipe_of(args)
     recipes = [replace(recipe, fold=fold) for fold in args.fold or [None]]
-    return Work(recipes, None, chosen_stages(args))
+    packing = Packing(tuple(args.pack_seeds), args.hf_repo, args.licence_ack)
+    return Work(recipes, None, chosen_stages(args), packing)
 
 
 def recipe_of(args: argparse.Namespace) -> Recipe:

@@ -18,6 +18,9 @@ class UtterancePrediction:
         embeddings: E_D and E_C by branch, float32.
         attention: SAP weights (T,) by branch, float32. Where each attribute has a
             pooling of its own: their mean, and ``continuous_valence`` and so on.
+        probabilities_spread: (K,) standard deviation over the members of an ensemble,
+            None of a single model.
+        attributes_spread: (3,), likewise.
     """
 
     id: str
@@ -25,6 +28,8 @@ class UtterancePrediction:
     attributes: np.ndarray | None
     embeddings: dict[str, np.ndarray]
     attention: dict[str, np.ndarray]
+    probabilities_spread: np.ndarray | None = None
+    attributes_spread: np.ndarray | None = None
 
 
 def name_attention(branch: str, heads: np.ndarray) -> dict[str, np.ndarray]:

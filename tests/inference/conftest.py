@@ -29,8 +29,9 @@ class Recipe:
     folder: Path
     wavs: dict[str, Path]
 
-    def experiment(self, model="hierarchical_cd"):
-        return self.folder / "exp/mini_paper5/split_1" / f"{model}_seed0"
+    def experiment(self, model="hierarchical_cd", seed=0, split=1):
+        folder = self.folder / f"exp/mini_paper5/split_{split}"
+        return folder / f"{model}_seed{seed}"
 
 
 def voice(rng, seconds, rate=16000):
@@ -77,12 +78,13 @@ def recipe(tmp_path_factory):
         write_set(data, list(wavs), load_class_map(labels), sets / name)
     made = Recipe(folder, wavs)
     for model in MODELS:
-        _train(made, model, sets)
+        train(made, model)
     return made
 
 
-def _train(recipe, model, sets):
+def train(recipe, model, seed=0, split=1):
     """Write what a training leaves: config.yaml and parameters, drawn here."""
+    sets = recipe.folder / f"dump/iemocap/sets/paper5/split_{split}"
     files = [ROOT / f"conf/train_{model}.yaml", ROOT / "conf/mini.yaml"]
     defaults, _ = SERTask.get_parser().parse_known_args([])
     config = {**vars(defaults), **merge_configs(files)}
@@ -93,10 +95,10 @@ def _train(recipe, model, sets):
             path = (sets / part / name).relative_to(recipe.folder)
             triples.append([str(path), data_name, kind])
         config[f"{part}_data_path_and_name_and_type"] = triples
-    run = recipe.experiment(model)
-    config |= {"class_list": list(CLASSES), "output_dir": "exp"}
+    run = recipe.experiment(model, seed, split)
+    config |= {"class_list": list(CLASSES), "output_dir": "exp", "seed": seed}
     config["frontend_conf"] = {"input_size": 64, "num_layers": 3}
-    torch.manual_seed(5)
+    torch.manual_seed(5 + seed + 10 * (split - 1))
     built = SERTask.build_model(argparse.Namespace(**config))
     with torch.no_grad():  # answers that differ
         for parameter in built.decoder.parameters():

@@ -15,6 +15,8 @@ from espnet_ext.bin import ser as program
 from espnet_ext.errors import UserError
 from espnet_ext.inference.inputs import find_recordings
 from espnet_ext.inference.outputs import ResultWriter
+from inference.test_emotion import BAD
+from inference.test_package import edit, rewrite
 
 ATTRIBUTES = ("valence", "arousal", "dominance")
 
@@ -293,6 +295,81 @@ def test_timeline_embed_and_info(ser, recipe, wav, model, tmp_path, capsys):
     assert "A TOY" in capsys.readouterr().out
     assert run("info", *model, "--format", "json") == 0
     assert json.loads(capsys.readouterr().out)["scale"] == [1, 5]
+
+
+@pytest.fixture(scope="module")
+def bad_files(tmp_path_factory):
+    """The recordings of `test_emotion.BAD`, and 26 hours in 3 GB that take no disk."""
+    folder = tmp_path_factory.mktemp("bad")
+    for name, (make, _) in BAD.items():
+        make(folder / name)
+    (folder / "folder.wav").rmdir()  # one without recordings would end all
+    soundfile.write(folder / "huge.wav", np.zeros(16000), 16000)
+    head = bytearray((folder / "huge.wav").read_bytes()[:44])
+    head[4:8] = ((3 << 30) + 36).to_bytes(4, "little")
+    head[40:44] = (3 << 30).to_bytes(4, "little")
+    with open(folder / "huge.wav", "r+b") as stream:
+        stream.write(head)
+        stream.truncate((3 << 30) + 44)
+    return folder
+
+
+def test_every_bad_file_is_named_on_the_command_line(
+    bad_files, recipe, model, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    names = [n for n in BAD if n != "folder.wav"]
+    good = recipe.wavs["Ses01F_secret00"]
+    files = [bad_files / n for n in (*names, "huge.wav")]
+    arguments = (*model, "--format", "jsonl", *files, good)
+    start = time.monotonic()
+    assert run("predict", *arguments) == 1
+    assert time.monotonic() - start < 60  # huge.wav is refused by its header
+    out, err = capsys.readouterr()
+    errors = [line for line in err.splitlines() if line.startswith("error:")]
+    reasons = [BAD[n][1] for n in names] + ["1678 minutes; one answer covers 30"]
+    for file, error, reason in zip(files, errors, reasons, strict=True):
+        assert str(file) in error
+        assert reason in error
+    assert "Traceback" not in err
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert ["error" in row for row in rows] == [True] * len(files) + [False]
+    assert not list(tmp_path.iterdir())
+
+
+def test_silence_is_answered_with_a_warning(model, tmp_path, capsys):
+    soundfile.write(tmp_path / "s.wav", np.zeros(20000), 16000)
+    assert run("predict", *model, tmp_path / "s.wav") == 0
+    assert "! no speech" in capsys.readouterr().out
+    assert run("timeline", *model, tmp_path / "s.wav") == 0
+    assert "no_speech" in capsys.readouterr().out
+
+
+PACKAGES = {
+    "cut": (lambda m: None, "a cut one"),
+    "unknown": (edit("meta.yaml", lambda m: m.update(fils=1)), "fils is unknown"),
+    "slip": (lambda m: m.update({"../out.txt": b"x"}), "outside of its folder"),
+}
+
+
+@pytest.mark.parametrize("fault", PACKAGES)
+@pytest.mark.parametrize("command", ["predict", "info"])
+def test_bad_packages_end_with_2(
+    package, wav, tmp_path, monkeypatch, capsys, command, fault
+):
+    change, reason = PACKAGES[fault]
+    scratch = tmp_path / "in" / "scratch"
+    scratch.mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    bad = rewrite(package, tmp_path / "bad.zip", change)
+    if fault == "cut":
+        bad.write_bytes(bad.read_bytes()[:-5000])
+    assert run(command, "--model", bad, *([wav] if command == "predict" else [])) == 2
+    err = capsys.readouterr().err
+    assert reason in err
+    assert str(bad) in err
+    assert "Traceback" not in err
+    assert {p.name for p in tmp_path.rglob("*")} == {"in", "scratch", "bad.zip"}
 
 
 def test_pack_and_use(recipe, ser, wav, tmp_path, capsys):

@@ -197,6 +197,23 @@ def test_doubtful_answers_say_so(ser, recipe):
     assert ser(0.01 * voice(rng, 1.5), 16000).warnings == ()  # soft
 
 
+def test_what_is_no_speech_is_answered_all_the_same(ser):
+    """Music, noise and a clip played backwards: numbers, and nothing warns."""
+    time_ = np.arange(24000) / 16000
+    chord = sum(np.sin(2 * np.pi * f * time_) for f in (220, 277.2, 329.6))
+    music = 0.1 * chord * np.exp(-3 * (time_ % 0.5))
+    clip = voice(np.random.default_rng(2), 1.5)
+    noise = 0.1 * np.random.default_rng(3).standard_normal(24000)
+    for wave in (music, noise, clip[::-1].copy()):
+        answer = ser(wave, 16000)
+        assert answer.label in answer.scores
+        assert sum(answer.scores.values()) == pytest.approx(1)
+        assert answer.speech > 0.9
+        assert answer.warnings == ()
+        steps = ser.timeline(wave, 0.5, 0.5, 16000).steps
+        assert "no_speech" not in {step.label for step in steps}
+
+
 def test_threads_share_a_model(ser, recipe):
     wavs = [str(w) for w in recipe.wavs.values()] * 3
     expected = [a.scores for a in ser(wavs)]

@@ -20,7 +20,7 @@ from espnet_ext.inference import onnx_export
 from espnet_ext.inference.calibrate import apply_temperature
 from espnet_ext.inference.onnx_graph import TracedUpstream
 from espnet_ext.inference.onnx_model import OnnxSpeechEmotion
-from inference.conftest import _train, voice
+from inference.conftest import train, voice
 
 KINDS = ("baseline_c", "baseline_d", "hierarchical_dc", "multitask")
 ATTRIBUTES = ("valence", "arousal", "dominance")
@@ -73,7 +73,7 @@ def test_fifty_clips_get_the_numbers_of_torch(light, ser):
 @pytest.mark.parametrize("kind", KINDS)
 def test_fifty_clips_of_the_other_kinds(recipe, kind, tmp_path):
     if not recipe.experiment(kind).is_dir():
-        _train(recipe, kind, recipe.folder / "dump/iemocap/sets/paper5/split_1")
+        train(recipe, kind)
     onnx_export.export_model(recipe.experiment(kind), tmp_path / "graph")
     light = SpeechEmotion.from_pretrained(tmp_path / "graph")
     assert_same_answers(light, SpeechEmotion.from_pretrained(recipe.experiment(kind)))

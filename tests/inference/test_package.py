@@ -1,6 +1,8 @@
 import io
+import shutil
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +18,8 @@ from espnet_ext.inference.calibrate import (
     fit_temperature,
 )
 from espnet_ext.inference.card import model_card
-from espnet_ext.inference.info import Calibration
-from espnet_ext.inference.pack import pack_experiment
+from espnet_ext.inference.info import Calibration, _model_name
+from espnet_ext.inference.pack import _refuse_paths, pack_experiment
 from espnet_ext.mini.upstream import write_tiny_hubert
 
 
@@ -167,6 +169,71 @@ def test_a_model_of_raw_audio(recipe, ser, package, wav, tmp_path):
     write_tiny_hubert(tmp_path / "other", seed=1)
     other = SpeechEmotion.from_pretrained(run, upstream=tmp_path / "other")
     assert other(wav).scores != ser(wav).scores
+
+
+def test_the_same_training_gives_the_same_bytes(recipe, package, tmp_path):
+    pack_experiment(recipe.experiment(), tmp_path / "model.zip")
+    assert (tmp_path / "model.zip").read_bytes() == package.read_bytes()
+
+
+def inside(package, folder):
+    """All that is in a package, also in the archives that parameters are."""
+    with zipfile.ZipFile(package) as archive:
+        archive.extractall(folder)
+    names = [str(p.relative_to(folder)) for p in folder.rglob("*")]
+    contents = [p.read_bytes() for p in folder.rglob("*") if p.is_file()]
+    for path in folder.rglob("*.pth"):
+        with zipfile.ZipFile(path) as parameters:
+            names += parameters.namelist()
+            contents += [parameters.read(name) for name in parameters.namelist()]
+    return "\n".join(names).encode() + b"".join(contents)
+
+
+@pytest.mark.parametrize("others", [(), ("seed",)], ids=["one", "ensemble"])
+def test_a_licensed_corpus_leaves_no_id_and_no_path(
+    recipe, tmp_path, monkeypatch, others
+):
+    for module in ("info", "pack"):
+        path = f"espnet_ext.inference.{module}.is_builtin"
+        monkeypatch.setattr(path, lambda folder: False)
+    home = tmp_path / "zebedee" / "thesis"
+    members = [home / f"model{n}" for n in range(1 + len(others))]
+    data = recipe.folder
+    for member in members:
+        shutil.copytree(recipe.experiment(), member)
+        config = yaml.safe_load((member / "config.yaml").read_text())
+        config |= {"output_dir": str(home), "init_param": [str(home / "old.pth")]}
+        for part in ("train", "valid"):
+            key = f"{part}_data_path_and_name_and_type"
+            config[key] = [[str(data / p), n, k] for p, n, k in config[key]]
+        (member / "config.yaml").write_text(yaml.safe_dump(config))
+    (member / "train.log").write_text(f"reading {data}/Ses01F_secret00.wav")
+    monkeypatch.chdir(data)  # where downloads/hubert_tiny is
+    target = tmp_path / "m.zip"
+    pack_experiment(members[0], target, others=members[1:], licence_ack=True)
+    found = inside(target, tmp_path / "unpacked")
+    private = {
+        *("zebedee", "thesis", "recipe", "/tmp", "downloads", "dump", "old.pth"),
+        *(p for wav in recipe.wavs.values() for p in wav.parts if len(p) > 5),
+        *recipe.wavs,
+        *("spk0", "spk1", "spk2", "Session1", "utt2class", "train.log"),
+    }
+    assert [word for word in sorted(private) if word.encode() in found] == []
+
+
+def test_a_setting_that_names_a_file_is_refused():
+    config = {"seed": 1, "normalize_conf": {"stats_file": "/home/zebedee/stats.npz"}}
+    with pytest.raises(UserError, match=r"c\.yaml: normalize_conf: stats_file is a fi"):
+        _refuse_paths(config, Path("c.yaml"))
+
+
+def test_only_folders_of_a_recipe_name_a_model(tmp_path):
+    run = tmp_path / "home" / "zebedee" / "multitask_seed0"
+    run.mkdir(parents=True)
+    assert _model_name(run) == "multitask_seed0"
+    (run.parent / "conf").mkdir()
+    (run.parent / "conf" / "multitask_seed0.yaml").write_text("")
+    assert _model_name(run) == "home/zebedee/multitask_seed0"
 
 
 BAD = {

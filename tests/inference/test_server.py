@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -117,9 +118,9 @@ def test_about_the_service(service, ser):
     assert {"/predict", "/timeline", "/health", "/info"} <= set(schema["paths"])
 
 
-def wav_bytes(samples, rate=16000):
+def wav_bytes(samples, rate=16000, subtype="PCM_16"):
     stream = io.BytesIO()
-    soundfile.write(stream, samples, rate, format="WAV")
+    soundfile.write(stream, samples, rate, subtype, format="WAV")
     return stream.getvalue()
 
 
@@ -135,6 +136,15 @@ BAD = [
     ),
     ("no audio", b"hello" * 99, "audio/wav", 422, "no audio"),
     ("short", wav_bytes(np.ones(320)), "audio/wav", 422, "0.0200 s"),
+    ("no samples", wav_bytes(np.zeros(0)), "audio/wav", 422, "no samples"),
+    (
+        "not numbers",
+        wav_bytes(np.full(9000, np.nan), subtype="FLOAT"),
+        "audio/wav",
+        422,
+        "no numbers",
+    ),
+    ("cut off", wav_bytes(np.ones(9000) / 3)[:9000], "audio/wav", 422, "cut off"),
     ("a form without parts", b"x", "multipart/form-data; boundary=a", 400, "no form"),
     ("a form without edge", b"x", "multipart/form-data", 400, "no form"),
     ("no JSON", b"{", "application/json", 400, "no JSON"),
@@ -183,6 +193,38 @@ def test_a_huge_upload_is_refused_before_it_is_read(service):
     assert response.status == 413
     link.close()
     assert service.ask("GET", "/health")[0] == 200
+
+
+def test_a_stream_without_a_length_is_cut_off_at_the_limit(
+    service, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    sent = []
+
+    def endless():
+        for _ in range(3 << 10):  # 3 GB, if anybody reads them
+            sent.append(1)
+            yield bytes(1 << 20)
+
+    link = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+    headers = {"Content-Type": "audio/wav", "Transfer-Encoding": "chunked"}
+    with suppress(ConnectionError):  # the service has closed its end
+        link.request("POST", "/predict", endless(), headers, encode_chunked=True)
+    with suppress(ConnectionError):
+        assert link.getresponse().status == 413
+    link.close()
+    assert len(sent) < 100
+    assert not list(tmp_path.iterdir())
+    assert service.ask("GET", "/health")[0] == 200
+
+
+def test_silence_is_answered_with_a_warning(service):
+    content = wav_bytes(np.zeros(20000))
+    status, answer = service.ask("POST", "/predict", content, "audio/wav")
+    assert (status, answer["speech"]) == (200, 0)
+    assert "no speech" in answer["warnings"][0]
+    status, answer = service.ask("POST", "/timeline", content, "audio/wav")
+    assert [s["label"] for s in answer["segments"]] == ["no_speech"]
 
 
 def test_under_load_all_get_the_same_answer(service, ser, wav):

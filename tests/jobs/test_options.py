@@ -243,6 +243,17 @@ def test_places_of_a_table_add_up():
             ("--features=x",),
             "no conf/features/x.yaml; conf/features has egemaps, fbank, hubert_",
         ),
+        (("--skip_packing=false",), "--licence_ack true"),
+        (("--pack_seeds=0",), "--pack_seeds: nothing is packed"),
+        (("--table=1", "--stop_stage=8"), "--table: stages 8 and 9"),
+        (
+            ("--licence_ack=true", "--stop_stage=9", "--hf_repo=x"),
+            "--hf_repo x: a repository is OWNER/NAME",
+        ),
+        (
+            ("--licence_ack=true", "--stop_stage=9", "--hf_repo=a/b", "--fold=1"),
+            "--hf_repo a/b: a repository holds one package, and there would be 5",
+        ),
         (("--skip_train", "--force=5"), "--force 5: --stage 1 --stop_stage 7 leave"),
     ],
 )
@@ -261,6 +272,12 @@ def test_what_cannot_be_is_named_before_anything_is_done(tmp_path, words, said):
         (("--skip_data_prep", "true"), "567"),
         (("--skip_train", "--skip_eval"), "134"),
         (("--skip_train", "--skip_eval", "false"), "13467"),
+        (("--stage=8", "--stop_stage=8"), "8"),
+        (("--stage=8", "--stop_stage=9"), "89"),
+        (("--skip_packing", "false"), "1345678"),
+        (("--stage=9", "--stop_stage=9"), "9"),
+        (("--stage=7", "--stop_stage=9", "--skip_packing"), "79"),
+        (("--skip_packing=false", "--skip_upload_hf=false", "--stage=7"), "789"),
     ],
 )
 def test_stages_are_left_out_as_in_espnet(words, stages):

@@ -9,9 +9,11 @@ import yaml
 
 from espnet_ext.errors import UserError
 from espnet_ext.jobs.options import get_parser
+from espnet_ext.jobs.packages import Packing
 from espnet_ext.jobs.recipe import Mini, Recipe, build_plan
 from espnet_ext.jobs.stages import MODELS, STAGES
 from espnet_ext.jobs.step import Status, mark_done, status
+from espnet_ext.jobs.work import Work
 from espnet_ext.tasks.config import read_config
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -50,19 +52,29 @@ def unfinished(recipe):
     return [s.stage for s in build_plan(recipe) if status(s) is not Status.DONE]
 
 
-def test_every_stage_has_steps_in_order(recipe):
-    stages = [step.stage for step in build_plan(recipe)]
+def whole_plan(recipe, **packing):
+    steps = Work([recipe], None, list(STAGES), Packing(**packing)).all_steps()
+    assert [s.stage for s in steps if s.stage < 8] == [
+        s.stage for s in build_plan(recipe)
+    ]
+    return steps
+
+
+@pytest.mark.parametrize("seeds", [(), (0, 1)])
+def test_every_stage_has_steps_in_order(recipe, seeds):
+    plan = whole_plan(recipe, hf_repo="me/ser", seeds=seeds)
+    stages = [step.stage for step in plan]
     assert stages == sorted(stages)
     assert set(stages) == set(STAGES)
-    names = [step.name for step in build_plan(recipe)]
+    names = [step.name for step in plan]
     assert len(set(names)) == len(names)
-    outputs = [step.output for step in build_plan(recipe)]
+    outputs = [step.output for step in plan]
     assert len(set(outputs)) == len(outputs)
 
 
 def test_every_input_is_made_by_an_earlier_step_or_is_the_users(recipe):
     made = []
-    for step in build_plan(recipe):
+    for step in whole_plan(recipe, hf_repo="me/ser"):
         for item in step.inputs:
             by_user = item.path.is_relative_to(CONF)
             assert by_user or any(item.path.is_relative_to(m) for m in made), item
@@ -163,7 +175,7 @@ def test_ser_sh_shows_the_stages_of_the_plan(recipe):
     block = r"# Stage (\d): (.*)\n(?:#  .*\n)*?#   program  (.*)\n"
     blocks = re.findall(block, text)
     assert [int(number) for number, _, _ in blocks] == list(STAGES)
-    plan = build_plan(recipe)
+    plan = whole_plan(recipe, hf_repo="me/ser")
     for number, title, command in blocks:
         assert title.startswith(STAGES[int(number)])
         step = [s for s in plan if s.stage == int(number)][-1]
@@ -173,6 +185,43 @@ def test_ser_sh_shows_the_stages_of_the_plan(recipe):
     head = text.partition("# Stage 1")[0]
     for name, value in re.findall(r"--(\w+) (\d+|false|data|dump|exp)[ ,]", head):
         assert str(get_parser().get_default(name)).lower() == value
+
+
+def finish(steps):
+    for step in steps:
+        for name in step.products:
+            (step.output / name).parent.mkdir(parents=True, exist_ok=True)
+            (step.output / name).write_text(f"{name} of {step.name}")
+        mark_done(step)
+
+
+def test_a_finished_package_and_upload_are_not_repeated(recipe):
+    one = replace(recipe, models={"multitask": recipe.models["multitask"]})
+    finish(build_plan(one))
+    scores = one.runs / "results" / "scores.json"
+    packed, sent = whole_plan(one, hf_repo="me/ser")[-2:]
+    assert packed.args[1:4] == (str(one.run("multitask")), "--output", packed.args[3])
+    finish([packed, sent])
+    plan = whole_plan(one, hf_repo="me/ser")
+    assert all(status(step) is Status.DONE for step in plan)
+    other = whole_plan(one, hf_repo="me/other")
+    assert [s.stage for s in other if status(s) is not Status.DONE] == [9]
+    (packed.output / packed.products[0]).write_text("packed again")
+    packed_again = [s.stage for s in plan if status(s) is not Status.DONE]
+    assert packed_again == [8, 9]
+    finish([packed, sent])
+    scores.write_text("other scores")
+    assert status(packed) is Status.CHANGED
+    assert status(sent) is Status.DONE
+
+
+def test_seeds_become_one_package(recipe):
+    plan = whole_plan(recipe, seeds=(0, 2))
+    (packed,) = [s for s in plan if s.name.startswith("pack multitask_seed0+2 ")]
+    runs = [str(replace(recipe, seed=seed).run("multitask")) for seed in (0, 2)]
+    assert packed.args[:4] == ("pack", *runs, "--output")
+    assert packed.products == ("multitask_seed0+2.zip",)
+    assert not [s for s in plan if s.stage == 9]
 
 
 def test_classical_baseline_has_no_training_and_takes_no_overlay(recipe):
@@ -185,6 +234,8 @@ def test_classical_baseline_has_no_training_and_takes_no_overlay(recipe):
     assert yaml.safe_load(text) == read_config(CONF / "train_classical.yaml")
     assert str(path) in fitted[0].args
     assert len([s for s in plan if s.stage == 5]) == len(recipe.models)
+    both = whole_plan(replace(recipe, models=models))
+    assert len([s for s in both if s.stage == 8]) == len(recipe.models)
     words = plan[-1].args  # no training log and no attention of it
     assert [w for w in words if w.startswith("classical=")] == [
         f"classical={fitted[0].output / 'predictions.csv'}"

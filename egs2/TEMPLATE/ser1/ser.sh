@@ -7,6 +7,8 @@
 #   --skip_data_prep false leave stages 1 to 4 out
 #   --skip_train false     leave stage 5 out
 #   --skip_eval false      leave stages 6 and 7 out
+#   --skip_packing true    leave stage 8 out (unless --stop_stage is over 7)
+#   --skip_upload_hf true  leave stage 9 out (unless --stop_stage is over 8)
 #   --dry_run false        print the command of each step, run nothing
 #   --force STAGE ...      make stages again although they are finished
 #   --nj N                 processes at a time (the number of CPUs)
@@ -39,7 +41,14 @@
 #   reads    the predictions of all models
 #   program  ser_score --output --title --reference --wav_scp --resamples --predictions
 #   writes   exp/<features>_<labels>/<split>/results/RESULTS.md
-# Stages 8 and 9 are reserved for packing and uploading a model.
+# Stage 8: packing
+#   reads    the trained model, its predictions, the scores
+#   program  ser pack --output --licence_ack
+#   writes   .../<model>_seed<n>/package/<model>_seed<n>.zip
+# Stage 9: upload to the Hugging Face Hub
+#   reads    the package
+#   program  ser upload --hf_repo --output --licence_ack
+#   writes   the repository; .../<model>_seed<n>/package_upload/uploaded.json
 #
 # One process plans and runs them all, so that models train side by side and what is
 # finished is skipped: espnet_ext/jobs/recipe.py has a function a stage. cmd.sh and

@@ -62,7 +62,7 @@ def answer_all(
     """
     rows = []
     path = folder / "emotions.csv"
-    with ResultWriter("csv", path, ser.labels) as writer:
+    with ResultWriter("csv", path, ser.labels, len(ser.info.members)) as writer:
         for file in paths:
             source = Source(file.name, str(file))
             try:
