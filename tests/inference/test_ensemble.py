@@ -89,9 +89,10 @@ def test_answers_are_means_with_their_spread(alone, together, wav):
 
 def test_features_are_computed_once(together, wav, monkeypatch):
     calls = []
-    original = type(together)._states
+    network = type(together._network)
+    original = network._states
     monkeypatch.setattr(
-        type(together), "_states", lambda self, w: calls.append(1) or original(self, w)
+        network, "_states", lambda self, w: calls.append(1) or original(self, w)
     )
     together(wav)
     assert len(calls) == 1
