@@ -226,6 +226,18 @@ def test_places_of_a_table_add_up():
         (("--table=1", "--model", "x"), "--model: a table's YAML says that itself"),
         (("--seeds=2",), "--seeds: belongs to --table"),
         (
+            ("--train_config=conf/train.yaml", "--model=multitask"),
+            "--model and --train_config: a YAML is trained in place of a model",
+        ),
+        (
+            ("--train_config=conf/train.yaml", "--corpus_overlay=conf/mini.yaml"),
+            "--corpus_overlay and --train_config: it is for the YAMLs of --model",
+        ),
+        (("--fold_seed=3",), "--fold_seed: belongs to --manifest FILE"),
+        (("--shared_speakers",), "--shared_speakers: belongs to --manifest FILE"),
+        (("--columns", "who=speaker"), "--columns: belongs to --manifest FILE"),
+        (("--attribute_scale", "1", "5"), "--attribute_scale: belongs to --manifest"),
+        (
             ("--table=1", "--root=iemo=."),
             "no corpus is named 'iemo'; there are ",
         ),

@@ -16,7 +16,11 @@ _SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class ManifestOptions:
-    """How a manifest is read."""
+    """How a manifest is read.
+
+    Raises:
+        UserError: The ends of `attribute_scale` are not in order.
+    """
 
     columns: Mapping[str, str] = field(default_factory=dict)  # their names to ours
     root: Path | None = None  # of relative paths; None: the manifest's folder
@@ -27,6 +31,13 @@ class ManifestOptions:
     # Class of an emotion: None if it is dropped, UserError if it is not known. Without
     # it every emotion is a class.
     class_of: Callable[[str], str | None] | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self.attribute_scale or (0, 1)
+        if not low < high:
+            raise UserError(
+                f"attribute_scale {low:g} {high:g}: the lowest value comes first"
+            )
 
 
 class Faults:
