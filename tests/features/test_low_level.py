@@ -50,6 +50,7 @@ def test_store_and_frontends_give_kaldis_numbers(corpus, capsys, name, reference
     assert (store.num_layers, store.dim) == (1, dim)
     online, cached = OnlineUpstream(str(config)), CachedFeatures(dim)
     assert (online.output_size(), online.frame_shift) == (dim, 160)
+    assert online.config.upstream.least_frame_shift == 160
     for utterance in list(corpus.lengths)[:3]:
         wave = torch.from_numpy(
             soundfile.read(corpus.wav(utterance), dtype="float32")[0]
