@@ -174,6 +174,7 @@ def score_table(args: argparse.Namespace) -> None:
     runs = read_all_predictions(records)
     keys = [record.key for record in records]
     result = scores.score_table(spec, runs, keys, args.resamples, args.seed)
+    result = scores.without_empty_columns(result)
     logs = {record.key: record.train_log for record in records}
     report = TableReport(
         result=result,

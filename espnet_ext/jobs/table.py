@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from espnet_ext.classical import is_classical
 from espnet_ext.errors import UserError
 from espnet_ext.jobs.batch import unique
 from espnet_ext.jobs.recipe import (
     Recipe,
     build_plan,
+    classical_step,
     infer_step,
     train_step,
     training_config,
@@ -66,8 +68,11 @@ class Run:
         return self.recipe.run(self.model)
 
     def steps(self) -> tuple[Step, Step]:
-        """Training and inference."""
+        """Training and inference; the classical baseline is both in one."""
         config = training_config(self.recipe, self.model)
+        if is_classical(config):
+            step = classical_step(self.recipe, self.model, config)
+            return step, step
         return (
             train_step(self.recipe, self.model, config),
             infer_step(self.recipe, self.model, config),
@@ -256,7 +261,7 @@ def list_runs(runs: Mapping[str, Sequence[Step]]) -> str:
             [
                 *label.rsplit(maxsplit=2),
                 infer.output / infer.products[0] if there else "",
-                train.log if there else "",
+                train.log if there and train.keeps_partial_work else "",
                 train.files[0][0],
                 recorded_fingerprint(train.output) if there else "",
                 code if there else "",

@@ -16,6 +16,7 @@ from espnet_ext.jobs.option_checks import (
     training_yamls,
 )
 from espnet_ext.jobs.options import config_path, table_path
+from espnet_ext.jobs.over_folds import folds_step
 from espnet_ext.jobs.recipe import Mini, Recipe, build_plan, config_files
 from espnet_ext.jobs.slurm_conf import parse_command
 from espnet_ext.jobs.step import Step
@@ -35,6 +36,8 @@ class Work:
         if self.table is not None:
             return [*self.table.steps(), table_step(self.table)]
         steps = unique(step for recipe in self.recipes for step in build_plan(recipe))
+        if len(self.recipes) > 1:
+            steps.append(folds_step(self.recipes))
         return sorted(steps, key=lambda step: step.stage)
 
     def steps(self) -> list[Step]:
@@ -56,7 +59,8 @@ def plan_work(args: argparse.Namespace) -> Work:
         table = table_of(args)
         return Work(table.recipes, table, chosen_stages(args))
     recipe = recipe_of(args)
-    recipes = [replace(recipe, fold=fold) for fold in args.fold or [None]]
+    folds = dict.fromkeys(args.fold or [None])
+    recipes = [replace(recipe, fold=fold) for fold in folds]
     return Work(recipes, None, chosen_stages(args))
 
 

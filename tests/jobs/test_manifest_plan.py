@@ -166,9 +166,7 @@ def test_what_cannot_be_is_refused(folder, words, message):
         completed(folder, *words)
 
 
-@pytest.mark.parametrize(
-    "words", [("--scheme", "emodb_5fold"), ("--download", "true")]
-)
+@pytest.mark.parametrize("words", [("--scheme", "emodb_5fold"), ("--download", "true")])
 def test_what_a_manifest_leaves_without_effect_is_refused(folder, words):
     args = completed(folder, *words)
     with pytest.raises(UserError, match=f"{words[0]} and --manifest: "):

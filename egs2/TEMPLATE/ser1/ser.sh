@@ -38,7 +38,8 @@
 # Stage 7: scoring
 #   reads    the predictions of all models
 #   program  ser_score --output --title --reference --wav_scp --resamples --predictions
-#   writes   exp/<features>_<labels>/<split>/results/RESULTS.md
+#   writes   exp/<features>_<labels>/<split>/results/RESULTS.md; of several folds also
+#            their means, exp/tables/<features>_<labels>_<scheme>/RESULTS.md
 # Stages 8 and 9 are reserved for packing and uploading a model.
 #
 # One process plans and runs them all, so that models train side by side and what is
