@@ -129,7 +129,7 @@ def score_set(args: argparse.Namespace) -> None:
             for label in system.never_annotated():
                 print(
                     f"note: {name} predicts {label!r}, which no utterance is annotated "
-                    "with. Misspelt? prob_ columns or --reference declare the classes"
+                    "with. Misspelled? prob_ columns or --reference declare the classes"
                 )
     corpus = args.corpus or ANY_CORPUS
     systems = {name: select_corpus(s, corpus) for name, s in systems.items()}

@@ -3,7 +3,7 @@
 ``mfcc`` needs nothing but what the package needs anyway: 20 cepstra with first and
 second differences. ``egemaps`` is openSMILE's own set of 88 functionals (Eyben et al.
 2016, "The Geneva Minimalistic Acoustic Parameter Set"); its library is an extra with a
-licence of its own. ``store`` takes whatever a feature store holds.
+license of its own. ``store`` takes whatever a feature store holds.
 """
 
 from collections.abc import Iterable, Mapping

@@ -26,6 +26,8 @@ from espnet_ext.train.prediction import UtterancePrediction
 
 if TYPE_CHECKING:
     from espnet_ext.features.config import FeatureConfig
+    from espnet_ext.inference.network import Network
+    from espnet_ext.inference.onnx_model import OnnxNetwork
     from espnet_ext.ser.model import ESPnetSERModel
 
 LONGEST = 1800  # seconds of one answer: attention over more takes too long
@@ -63,6 +65,7 @@ class SpeechEmotion:
     """
 
     longest: int = LONGEST
+    _network: "Network | OnnxNetwork"
 
     def __init__(
         self,

@@ -205,9 +205,9 @@ async def _read_request(request: "Request", limits: Limits) -> Query:
 
 
 async def _read_body(request: "Request", most: int) -> bytes:
-    told = request.headers.get("content-length", "")
+    length = request.headers.get("content-length", "")
     parts: list[bytes] = []
-    size = int(told) if told.isdigit() else 0
+    size = int(length) if length.isdigit() else 0
     if size <= most:
         size = 0
         async for part in request.stream():

@@ -159,7 +159,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < bound:
             raise UserError(f"--{name} {value}: at least {bound} is needed")
-    names, why = _OF_TABLES, "belongs to --table (of a corpus: --corpus_root)"
+    names: Iterable[str] = _OF_TABLES
+    why = "belongs to --table (of a corpus: --corpus_root)"
     if args.table is not None:
         names, why = _NOT_OF_TABLES, "a table's YAML says that itself; leave it out"
     for name in names:

@@ -54,7 +54,7 @@ def table_content(recipes: Sequence[Recipe]) -> dict[str, Any]:
 
     first, folds = recipes[0], [recipe.fold for recipe in recipes]
     overlay = first.corpus_overlay
-    preset = {"configs": ".", "features": first.features.stem}
+    preset: dict[str, Any] = {"configs": ".", "features": first.features.stem}
     preset |= {"overlay": str(overlay)} if overlay else {}
     preset |= {"seconds": list(first.seconds)} if first.seconds else {}
     corpus = {"scheme": first.scheme, "folds": folds}

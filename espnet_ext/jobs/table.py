@@ -256,15 +256,16 @@ def list_runs(runs: Mapping[str, Sequence[Step]]) -> str:
     writer.writerow(RUNS_HEADER)
     for label, (train, infer) in runs.items():
         there = is_done(train) and is_done(infer)
+        trained = there and train.keeps_partial_work  # the classical baseline is not
         code = " ".join(recorded_code(step.output) for step in (train, infer))
         writer.writerow(
             [
                 *label.rsplit(maxsplit=2),
                 infer.output / infer.products[0] if there else "",
-                train.log if there and train.keeps_partial_work else "",
+                train.log if trained else "",
                 train.files[0][0],
                 recorded_fingerprint(train.output) if there else "",
-                code if there else "",
+                code if trained else "",  # its program is another anyway
             ]
         )
     return text.getvalue()

@@ -68,7 +68,7 @@ def test_store_and_frontends_give_kaldis_numbers(corpus, capsys, name, reference
         torch.testing.assert_close(feats, cached(stored, frames)[0])
 
 
-def test_egemaps_without_its_library_names_extra_and_licence(monkeypatch):
+def test_egemaps_without_its_library_names_extra_and_license(monkeypatch):
     monkeypatch.setitem(sys.modules, "opensmile", None)
     with pytest.raises(UserError, match=r"espnet_ext\[egemaps\].*not commercial"):
         load_upstream(load_feature_config(CONF / "egemaps.yaml"))

@@ -103,8 +103,8 @@ def test_one_place_has_one_spelling(tmp_path):
     recipe = ROOT / "egs2" / "mini" / "ser1"
     plain = run(recipe, "--dry_run", script=recipe / "run.sh")
     for options in (["--expdir", "exp"], [f"--expdir={recipe}/exp"]):
-        spelt = run(recipe, *options, "--dry_run", script=recipe / "run.sh")
-        assert commands(spelt) == commands(plain)
+        spelled = run(recipe, *options, "--dry_run", script=recipe / "run.sh")
+        assert commands(spelled) == commands(plain)
     front = run(ROOT, "--expdir=egs2/mini/ser1/exp", "--dry_run")
     assert commands(front) == commands(plain)
 

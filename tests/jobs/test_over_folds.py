@@ -95,6 +95,7 @@ def test_the_mean_over_folds_is_the_last_table(recipe, capsys):
     shown = capsys.readouterr().out
     assert "EmoDB, folds 1, 3 (mean of folds)" in shown
     assert "CCC" not in shown  # which nothing here predicts
+    assert "made by other code" not in shown  # training and classical fit
     mark_done(last)
     assert is_done(work.all_steps()[-1])
     assert not is_done(work_of(recipe, (1, 2, 3)).all_steps()[-1])

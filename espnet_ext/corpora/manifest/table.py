@@ -22,7 +22,9 @@ class ManifestOptions:
         UserError: The ends of `attribute_scale` are not in order.
     """
 
-    columns: Mapping[str, str] = field(default_factory=dict)  # their names to ours
+    columns: Mapping[str, str] = field(
+        default_factory=dict
+    )  # their names to those of `COLUMNS`
     root: Path | None = None  # of relative paths; None: the manifest's folder
     attribute_scale: tuple[float, float] | None = None  # lowest and highest possible
     seed: int = 0  # of what is drawn
