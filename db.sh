@@ -3,7 +3,7 @@
 #
 # Write the folder behind the name, or set the variable before you start, which wins.
 # "downloads" stands for the folder downloads/ of the recipe. Empty: you do not have it.
-# The licences of these corpora ask you to fetch them yourself; nothing here downloads.
+# The licenses of these corpora ask you to fetch them yourself; nothing here downloads.
 
 # IEMOCAP_full_release, with Session1 ... Session5 in it
 IEMOCAP=${IEMOCAP:-}

@@ -16,5 +16,5 @@
 # starts the recipe's own run.sh (egs2/<corpus>/ser1).
 set -euo pipefail
 . "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/path.sh" || exit 1
-# -P: what lies in the folder where you stand is no package of ours.
+# -P: what lies in the folder where you stand is no package of this project.
 exec python -P -m espnet_ext.jobs.front --paths_from "${PWD}" "$@"

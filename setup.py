@@ -39,8 +39,8 @@ EXTRAS = {
     # The synthesizer that speaks the built-in corpora, and nothing else: espeak-ng is
     # GPL-3.0 (this package is Apache-2.0), so it is never a requirement of the package.
     "mini": ["espeakng-loader"],
-    # openSMILE's descriptors (conf/features/egemaps.yaml). Its licence is audEERING's
-    # research licence: not free for commercial use, so never a requirement.
+    # openSMILE's descriptors (conf/features/egemaps.yaml). Its license is audEERING's
+    # research license: not free for commercial use, so never a requirement.
     "egemaps": ["opensmile"],
     # Databases of audEERING as corpora (corpora/manifest/formats/audformat_db.py).
     "audformat": ["audformat"],

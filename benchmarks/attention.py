@@ -1,4 +1,4 @@
-"""A layer of attention with relative positions on a CPU: ESPnet's and ours.
+"""A layer of attention with relative positions on a CPU: ESPnet's and in blocks.
 
 Forward and backward in training, with dropout, at the paper's width (64 units, 8
 heads), 32 rows. The two are interleaved; CPU time of one thread is compared, which
@@ -40,7 +40,7 @@ def main():
     torch.set_num_threads(1)
     theirs = RelPositionMultiHeadedAttention(HEADS, WIDTH, 0.1).train()
     ours = BlockAttention.of(theirs).train()
-    print("| frames | ESPnet's, s | ours, s | times as fast (least to most) |")
+    print("| frames | ESPnet's, s | in blocks, s | times as fast (least to most) |")
     print("|-|-|-|-|")
     for frames in args.frames:
         taken = {theirs: [], ours: []}

@@ -2,8 +2,9 @@
 
 Both train the same conformer as SERTask builds it (linear 1024 to 80, then 4 blocks of
 64 or 768 units) on the same batches of 32 utterances (log-normal, mean 4.5 s, 1 to
-20 s), sorted by length as ESPnet's samplers and ours do. One reads cached features, the
-other runs s3prl's forward first, as ESPnet's frozen S3prlFrontend does in every epoch.
+20 s), sorted by length as ESPnet's samplers and `train.sampler` do. One reads cached
+features, the other runs s3prl's forward first, as ESPnet's frozen S3prlFrontend does in
+every epoch.
 Batches from evenly spaced places of the sorted epoch are timed, and their mean is
 extrapolated.
 

@@ -137,7 +137,7 @@ def _make_runs(args, folder):
     torch.manual_seed(0)
     expert = make_s3prl(args.layers, folder)
     architecture, weights = canonical.from_fairseq(expert.model, "benchmark")
-    # s3prl's and ours share tensors, which ours may move and rearrange.
+    # s3prl's and the exact upstream share tensors, which the latter may rearrange.
     weights = {name: tensor.clone() for name, tensor in weights.items()}
     expert = expert.to(args.device)
 

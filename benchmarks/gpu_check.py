@@ -81,7 +81,7 @@ class Check:
 
 
 def make_upstream(check: Check, compute: str) -> ExactUpstream:
-    """A randomly initialised HuBERT-large, the same at each call."""
+    """A randomly initialized HuBERT-large, the same at each call."""
     size = {"hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096}
     layers = 24
     if check.small:

@@ -1,6 +1,6 @@
 """How long a large manifest takes to read, and how memory grows with its rows.
 
-Each row's recording is looked for (empty files stand for them). Time is told beside
+Each row's recording is looked for (empty files stand for them). Time is printed beside
 that of Python's csv reader on the same file, memory as growth of the process from a
 tenth of the rows to all of them, each in a process of its own.
 

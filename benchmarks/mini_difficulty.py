@@ -43,9 +43,9 @@ def _mel_filters(bands: int = 40, bins: int = 257, rate: int = 16000) -> np.ndar
     low, high = 2595 * np.log10(1 + np.array([50, rate / 2]) / 700)
     edges = 700 * (10 ** (np.linspace(low, high, bands + 2) / 2595) - 1)
     hertz = np.linspace(0, rate / 2, bins)[None, :]
-    left, centre, right = (edges[i : i + bands, None] for i in range(3))
-    rise = (hertz - left) / (centre - left)
-    fall = (right - hertz) / (right - centre)
+    left, center, right = (edges[i : i + bands, None] for i in range(3))
+    rise = (hertz - left) / (center - left)
+    fall = (right - hertz) / (right - center)
     return np.maximum(0, np.minimum(rise, fall))
 
 

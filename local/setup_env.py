@@ -7,7 +7,7 @@
     pip's own settings (index, mirror, certificate, proxy) as the environment variables
     that uv reads: uv does not look at pip's.
 
-Standard library only, and old Pythons can read it: the environments are not all ours.
+Standard library only, and old Pythons can read it: not all environments were made here.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@
 # .venv may be a link to a folder on a larger disk. It is built where it stays (a virtual
 # environment holds absolute paths). Its stamp is there first, says "unfinished" until the
 # last moment and goes last, so that what a kill -9 leaves is never taken for an
-# environment. Without a stamp it is not ours: used if it holds the requirements, and never
+# environment. Without a stamp somebody else made it: used if it holds the requirements, and never
 # deleted.
 #
 # Variables:
@@ -73,7 +73,7 @@ find_active() {
     return 1
 }
 
-# Said only before .venv is made: later it would be said at every start.
+# Printed only before .venv is made: later it would be printed at every start.
 explain_active() {
     local prefix
     for prefix in "${VIRTUAL_ENV:-}" "${CONDA_PREFIX:-}"; do
@@ -211,7 +211,7 @@ find_uv() {
 # ---- Make it
 
 child=      # the installer that is running
-building=   # not empty while .venv is ours to throw away
+building=   # not empty while .venv may be thrown away
 signal=     # the signal that ended us
 
 # In the background, because bash acts on a signal only between foreground commands.
@@ -243,7 +243,7 @@ on_exit() {
 }
 
 # Removes .venv, or all that is in it where it is a link to a folder. The stamp goes last:
-# killed half-way, the rest is still known to be ours and unfinished. (A bare `return`
+# killed half-way, the rest is still known to be unfinished. (A bare `return`
 # would, called from a trap, return the status of what the signal interrupted.)
 discard() {
     local try

@@ -37,7 +37,7 @@ check() {
 check "ruff check" python -m ruff check .
 check "ruff format" python -m ruff format --check .
 check "mypy" python -m mypy
-# pytest comes last so that its summary is what is seen; what failed before it is said first.
+# pytest comes last so that its summary is what is seen; what failed before it is printed first.
 if [ "${#failed[@]}" -gt 0 ]; then
     printf '== FAILED: %s (see above)\n' "${failed[@]}"
 fi

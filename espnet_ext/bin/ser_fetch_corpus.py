@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fetch a corpus whose licence allows it: resumed, checked and unpacked."""
+"""Fetch a corpus whose license allows it: resumed, checked and unpacked."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ def get_parser() -> "argparse.ArgumentParser":
         "--accept_license",
         type=boolean,
         default=False,
-        help="whether the corpus' licence is accepted; asked for otherwise",
+        help="whether the corpus' license is accepted; asked for otherwise",
     )
     return parser
 

@@ -129,7 +129,7 @@ def score_set(args: argparse.Namespace) -> None:
             for label in system.never_annotated():
                 print(
                     f"note: {name} predicts {label!r}, which no utterance is annotated "
-                    "with. Misspelt? prob_ columns or --reference declare the classes"
+                    "with. Misspelled? prob_ columns or --reference declare the classes"
                 )
     corpus = args.corpus or ANY_CORPUS
     systems = {name: select_corpus(s, corpus) for name, s in systems.items()}
@@ -174,6 +174,7 @@ def score_table(args: argparse.Namespace) -> None:
     runs = read_all_predictions(records)
     keys = [record.key for record in records]
     result = scores.score_table(spec, runs, keys, args.resamples, args.seed)
+    result = scores.without_empty_columns(result)
     logs = {record.key: record.train_log for record in records}
     report = TableReport(
         result=result,

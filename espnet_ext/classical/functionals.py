@@ -3,7 +3,7 @@
 ``mfcc`` needs nothing but what the package needs anyway: statistics of cepstra and
 pitch over loud and voiced frames (`features.functionals`). ``egemaps`` is openSMILE's
 own set of 88 functionals (Eyben et al. 2016, "The Geneva Minimalistic Acoustic
-Parameter Set"); its library is an extra with a licence of its own. ``store`` takes
+Parameter Set"); its library is an extra with a license of its own. ``store`` takes
 whatever a feature store holds.
 """
 

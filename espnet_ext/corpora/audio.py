@@ -254,8 +254,8 @@ def _count_frames(path: Path | str) -> int:
 
 
 def _lengths(promised: float, held: float) -> str:
-    told = f"its header tells {promised:.3f} s" if promised else "its end is missing"
-    return f"{told}, {held:.3f} s can be read"
+    what = f"its header tells {promised:.3f} s" if promised else "its end is missing"
+    return f"{what}, {held:.3f} s can be read"
 
 
 def _why_unreadable(path: Path | str, header: Header | None, error: Exception) -> str:

@@ -127,16 +127,16 @@ def shorter_than_labels(
     A copy that was cut off and got a new header shows in nothing else. That labels tell
     the length of a file is from no documentation, so nothing is left out for it.
     """
-    labelled = {id_: utterances[id_].labelled_seconds for id_ in reports}
+    labeled = {id_: utterances[id_].labeled_seconds for id_ in reports}
     short = [
-        f"!!!   {id_}: {report.seconds:.3f} s, its label tells {labelled[id_]:.3f} s"
+        f"!!!   {id_}: {report.seconds:.3f} s, its label tells {labeled[id_]:.3f} s"
         for id_, report in reports.items()
         if not report.fault
-        and report.seconds < labelled[id_] - max(0.25, 0.05 * labelled[id_])
+        and report.seconds < labeled[id_] - max(0.25, 0.05 * labeled[id_])
     ]
     if not short:
         return ""
-    known = sum(not math.isnan(seconds) for seconds in labelled.values())
+    known = sum(not math.isnan(seconds) for seconds in labeled.values())
     lines = [
         f"!!! WARNING: {len(short)} of {known} recordings are shorter than the "
         "times of their labels by a quarter of a second and 5 %; were they cut off?",

@@ -10,7 +10,7 @@ from espnet_ext.corpora.utterance import Utterance
 from espnet_ext.errors import UserError
 
 Counts = Mapping[tuple[str, ...], int]
-"""Number of labelled utterances by ``()`` (all), ``(split,)``, ``(emotion,)``,
+"""Number of labeled utterances by ``()`` (all), ``(split,)``, ``(emotion,)``,
 ``(split, emotion)`` and ``(split, gender)``.
 """
 

@@ -10,7 +10,7 @@ The label is the emotion that the actor was asked for. There are no attributes. 
 audio is in git-lfs: without ``git lfs pull`` the files are pointers, which the audio
 check tells.
 
-Licence ODbL 1.0. Reference: H. Cao et al., "CREMA-D: crowd-sourced emotional multimodal
+License ODbL 1.0. Reference: H. Cao et al., "CREMA-D: crowd-sourced emotional multimodal
 actors dataset", IEEE Transactions on Affective Computing 5(4), 2014.
 """
 

@@ -157,8 +157,8 @@ def write_data_files(folder: Path, data: DataDir) -> None:
     files["attributes"] = {u.id: " ".join(map(repr, u.attributes)) for u in records}
     if any(u.language != UNKNOWN for u in records):
         files["utt2lang"] = {u.id: u.language for u in records}
-    if not all(math.isnan(u.labelled_seconds) for u in records):
-        files["label_dur"] = {u.id: f"{u.labelled_seconds:.4f}" for u in records}
+    if not all(math.isnan(u.labeled_seconds) for u in records):
+        files["label_dur"] = {u.id: f"{u.labeled_seconds:.4f}" for u in records}
     speakers: dict[str, list[str]] = {}
     for u in records:
         speakers.setdefault(u.speaker, []).append(u.id)
@@ -193,7 +193,7 @@ def read_data_dir(path: Path | str) -> DataDir:
     if (path / "utt2lang").exists():
         columns["language"] = _column(path / "utt2lang", ids, sys.intern)
     if (path / "label_dur").exists():
-        columns["labelled_seconds"] = _column(path / "label_dur", ids, float)
+        columns["labeled_seconds"] = _column(path / "label_dur", ids, float)
     utterances = {
         row[0]: Utterance(**dict(zip(columns, row, strict=True)))
         for row in zip(*columns.values(), strict=True)

@@ -53,7 +53,7 @@ class Source:
     """Where a corpus is, and on which terms.
 
     Attributes:
-        license: Its licence, and what that asks for.
+        license: Its license, and what that asks for.
         page: Where people find it.
         archives: zip or tar files that are unpacked into the corpus' folder.
         git_lfs: Address of the files of a GitHub repository, ``OWNER/NAME/BRANCH``,
@@ -143,16 +143,16 @@ def accept_license(source: Source, accepted: bool) -> None:
     Raises:
         UserError: They do not, or nobody can be asked.
     """
-    print(f"Licence: {source.license}\n  {source.page}", flush=True)
+    print(f"License: {source.license}\n  {source.page}", flush=True)
     if accepted:
         return
     if not sys.stdin.isatty():
         raise UserError(
-            "the licence above must be accepted: read it, then add --accept_license "
+            "the license above must be accepted: read it, then add --accept_license "
             "true"
         )
     if input("Do you accept it? [yes/no] ").strip().lower() not in ("y", "yes"):
-        raise UserError("without accepting its licence, the corpus is not fetched")
+        raise UserError("without accepting its license, the corpus is not fetched")
 
 
 def download_corpus(source: Source, root: Path, attempts: int = 8) -> None:

@@ -8,7 +8,7 @@ The letter of the emotion is that of its German name: W anger (Wut), L boredom
 (Langeweile), E disgust (Ekel), A fear (Angst), F happy (Freude), T sad (Trauer),
 N neutral. There are no attributes.
 
-Licence CC BY 4.0. Reference: F. Burkhardt et al., "A database of German emotional
+License CC BY 4.0. Reference: F. Burkhardt et al., "A database of German emotional
 speech", Interspeech 2005.
 """
 

@@ -21,9 +21,9 @@ A label file (``->`` is a tab) has one block an utterance::
 
 The bracket is valence, arousal ("activation"), dominance in that order, the mean of the
 external raters, from 1 to 5. Seven brackets of the release lie outside (5.5 and 0.5);
-they are kept and told in the summary. The speaker is the session and the *last* letter
-of the id: the letter after the session's number is the side that wore motion capture in
-that dialog, and both people speak in every dialog.
+they are kept and counted in the summary. The speaker is the session and the *last*
+letter of the id: the letter after the session's number is the side that wore motion
+capture in that dialog, and both people speak in every dialog.
 
 Reference: C. Busso et al., "IEMOCAP: interactive emotional dyadic motion capture
 database", Language Resources and Evaluation 42(4), 2008.
@@ -66,7 +66,7 @@ _UTTERANCE = re.compile(r"(Ses0(\d)[FM]_\w+)_([FM])\d{3}")
 def read(root: Path) -> Reading:
     """Read every session under `root`.
 
-    A label whose audio is missing is left out and told. Audio without a label is an
+    A label whose audio is missing is left out and listed. Audio without a label is an
     error: in the release each recording has its line, so the label file is damaged.
 
     Raises:
@@ -135,7 +135,7 @@ def _read_dialog(
     audio = {name.lower(): wav for name, wav in list_files(wav_folder).items()}
     number = 0
     last_line_fits = True
-    labelled = set()
+    labeled = set()
     for number, text in read_lines(path, errors="replace"):
         last_line_fits = bool(_RATING_LINE.fullmatch(text)) or not text.strip()
         if not text.startswith("["):
@@ -145,9 +145,9 @@ def _read_dialog(
         utterance = _parse_label(text, dialog, session, where)
         # Its id names this dialog, so no other file can hold the same utterance.
         file = utterance.id.lower()
-        if file in labelled:
+        if file in labeled:
             raise UserError(f"{where}: {utterance.id} has a label line already")
-        labelled.add(file)
+        labeled.add(file)
         if file in audio:
             wav = str(audio[file])
             reading.utterances[utterance.id] = replace(utterance, wav=wav)
@@ -155,18 +155,18 @@ def _read_dialog(
             reading.left_out.append(
                 LeftOut(utterance.id, "label without audio", where, utterance)
             )
-    if not labelled:
+    if not labeled:
         raise UserError(f"{path}:{number}: no label lines; unpack the corpus again")
     if not last_line_fits and not ends_with_newline(path):
         raise UserError(
             f"{path}:{number}: the file ends inside a line, so it was cut off; unpack "
             "the corpus again"
         )
-    unlabelled = sorted(audio.keys() - labelled)
-    if unlabelled:
+    unlabeled = sorted(audio.keys() - labeled)
+    if unlabeled:
         raise UserError(
-            f"{path}:{number}: no label line for {len(unlabelled)} recordings of this "
-            f"dialog, the first is {audio[unlabelled[0]]}; the label file is "
+            f"{path}:{number}: no label line for {len(unlabeled)} recordings of this "
+            f"dialog, the first is {audio[unlabeled[0]]}; the label file is "
             "incomplete, unpack the corpus again"
         )
 
@@ -188,7 +188,7 @@ def _parse_label(text: str, dialog: str, session: int, where: str) -> Utterance:
     speaker, gender = f"Ses0{session}{turn[3]}", turn[3].lower()
     return Utterance(
         *(id_, "", NAME, speaker, gender, f"Session{session}", emotion),
-        labelled_seconds=float(end) - float(start),
+        labeled_seconds=float(end) - float(start),
     ).with_attributes(*map(float, attributes))
 
 

@@ -17,7 +17,7 @@ beside a video, it is taken; otherwise ffmpeg extracts the audio at preparation.
 is ``train_dia0_utt0``, for dialogs are counted anew in each part. The same actors speak
 in all parts. There are no attributes.
 
-Licence GPL-3.0. Reference: S. Poria et al., "MELD: a multimodal multi-party dataset for
+License GPL-3.0. Reference: S. Poria et al., "MELD: a multimodal multi-party dataset for
 emotion recognition in conversations", ACL 2019.
 """
 

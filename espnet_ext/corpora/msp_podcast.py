@@ -134,7 +134,7 @@ def read(root: Path) -> Reading:
     if not reading.utterances and not missing:
         raise UserError(f"{labels}:1: no labels in this file; unpack the corpus again")
     if audio:
-        _add_unlabelled(root, folder, dict(audio.values()), reading)
+        _add_unlabeled(root, folder, dict(audio.values()), reading)
     return reading
 
 
@@ -257,7 +257,7 @@ def _number(text: str, where: str) -> float:
         raise UserError(f"{where}: {text!r} is no number") from error
 
 
-def _add_unlabelled(
+def _add_unlabeled(
     root: Path, folder: Path, audio: dict[str, str], reading: Reading
 ) -> None:
     """Keep Test3, which has audio only, and list other audio without a label."""

@@ -39,8 +39,8 @@ def prepare(corpus: Corpus, root: Path, output: Path, options: PrepareOptions) -
     release = None
     if options.compare_counts:
         without_audio = (i.utterance for i in reading.left_out if i.utterance)
-        labelled = chain(reading.utterances.values(), without_audio)
-        release = summary.check_release(corpus, labelled)
+        labeled = chain(reading.utterances.values(), without_audio)
+        release = summary.check_release(corpus, labeled)
     audio_dir = options.audio_dir or output.with_name(f"{output.name}_audio")
     utterances, failed = extract_from_videos(reading.utterances, audio_dir)
     left_out = reading.left_out + failed

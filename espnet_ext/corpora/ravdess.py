@@ -9,7 +9,7 @@ emotion, intensity, statement, repetition and actor; odd actors are men. Song, w
 was unpacked beside the speech, is not read. 48 kHz, resampled on reading. There are no
 attributes.
 
-Licence CC BY-NC-SA 4.0. Reference: S. Livingstone and F. Russo, "The Ryerson
+License CC BY-NC-SA 4.0. Reference: S. Livingstone and F. Russo, "The Ryerson
 audio-visual database of emotional speech and song (RAVDESS)", PLoS ONE 13(5), 2018.
 """
 

@@ -119,13 +119,13 @@ def summarize(
 def _attribute(
     records: Sequence[Utterance], name: str, scales: Mapping[str, Scale]
 ) -> dict[str, Any]:
-    """Describe the labelled values of one attribute."""
+    """Describe the labeled values of one attribute."""
     found = {
         u.id: getattr(u, name) for u in records if not math.isnan(getattr(u, name))
     }
     if not found:
         return {"labelled": 0}
-    values = np.array(list(found.values()))  # (labelled,)
+    values = np.array(list(found.values()))  # (labeled,)
     anywhere = (-math.inf, math.inf)
     ends = {u.id: scales.get(u.corpus, anywhere) for u in records}
     return {
@@ -195,7 +195,7 @@ def _attribute_lines(summary: Mapping[str, Any]) -> list[str]:
             continue
         text = (
             f"{name}: mean {found['mean']:.3f}, from {found['lowest']:g} to "
-            f"{found['highest']:g}, {found['labelled']} labelled"
+            f"{found['highest']:g}, {found['labelled']} labeled"
         )
         if outside := found["outside_scale"]:
             text += f"; {len(outside)} outside the scale, kept: {_some(outside)}"

@@ -1,7 +1,7 @@
-"""Read label files so that every fault is told with its file and line.
+"""Read label files so that every fault is named with its file and line.
 
 Spreadsheets export tables with a byte order mark, with commas, semicolons or tabs
-between the cells, and with any kind of line end: all are read. UTF-16 is told.
+between the cells, and with any kind of line end: all are read. UTF-16 is an error.
 """
 
 import codecs

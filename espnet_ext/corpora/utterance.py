@@ -1,4 +1,4 @@
-"""One labelled recording, as its corpus tells it."""
+"""One labeled recording, as its corpus tells it."""
 
 import math
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ class Utterance:
     valence: float = math.nan  # on the corpus' own scale
     arousal: float = math.nan
     dominance: float = math.nan
-    labelled_seconds: float = math.nan  # the length that the labels tell
+    labeled_seconds: float = math.nan  # the length that the labels tell
     language: str = UNKNOWN  # as a manifest names it
 
     @property

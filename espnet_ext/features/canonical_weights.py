@@ -45,7 +45,7 @@ _SUPPORTED = {
 }
 
 _CONV = "feature_extractor.conv_layers."
-# A source's names become ours by these patterns, one after the other.
+# A source's names become this package's by these patterns, one after the other.
 _FAIRSEQ_NAMES = (
     (rf"^({_CONV}\d+)\.0\.", r"\1.conv."),
     (rf"^({_CONV}\d+)\.2\.(1\.)?", r"\1.layer_norm."),

@@ -24,6 +24,17 @@ class UpstreamConfig:
     name: str
     path: str | None = None
 
+    @property
+    def least_frame_shift(self) -> int:
+        """Samples from a frame to the next, at least: known without loading it.
+
+        HuBERT, wav2vec 2.0 and WavLM have 320; filter banks and others 160 or more.
+        """
+        exact = self.source in ("huggingface", "torchaudio") or "/" in self.name
+        families = ("hubert", "wav2vec2", "wavlm")
+        exact |= self.source == "s3prl" and self.name.startswith(families)
+        return 320 if exact else 160
+
 
 @dataclass(frozen=True)
 class FeatureConfig:

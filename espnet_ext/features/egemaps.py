@@ -4,8 +4,8 @@
 jitter, shimmer, formants (Eyben et al. 2016, "The Geneva Minimalistic Acoustic
 Parameter Set (GeMAPS) for voice research and affective computing").
 
-The library is an extra, ``pip install "espnet_ext[egemaps]"``. Its licence is
-audEERING's research licence, which does not allow commercial use, also not of features
+The library is an extra, ``pip install "espnet_ext[egemaps]"``. Its license is
+audEERING's research license, which does not allow commercial use, also not of features
 extracted with it.
 """
 
@@ -36,7 +36,7 @@ def load_opensmile(level: str) -> Any:
     except ImportError as error:
         raise UserError(
             f"eGeMAPS needs the package opensmile ({error}): pip install "
-            '"espnet_ext[egemaps]". Its licence allows research, not commercial use'
+            '"espnet_ext[egemaps]". Its license allows research, not commercial use'
         ) from error
     return opensmile.Smile(
         feature_set=opensmile.FeatureSet.eGeMAPSv02,

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from espnet_ext.errors import UserError
 from espnet_ext.features.config import (
+    FeatureConfig,
     load_feature_config,
     parse_feature_config,
     resolve_layers,
@@ -81,6 +82,15 @@ class CachedFeatures(AbsFrontend):
         return x, input_lengths
 
 
+def read_feature_config(
+    config: str | Mapping[str, Any], upstream: str | None = None
+) -> FeatureConfig:
+    """Read the config that `OnlineUpstream` has among its arguments."""
+    if isinstance(config, str):
+        return load_feature_config(config, upstream)
+    return parse_feature_config(config, "frontend_conf: config", upstream)
+
+
 class OnlineUpstream(AbsFrontend):
     """The frozen upstream on raw audio, with the numbers that a store would hold.
 
@@ -103,11 +113,7 @@ class OnlineUpstream(AbsFrontend):
         from espnet_ext.features.upstream import load_upstream
 
         super().__init__()
-        if isinstance(config, str):
-            self.config = load_feature_config(config, upstream)
-        else:
-            where = "frontend_conf: config"
-            self.config = parse_feature_config(config, where, upstream)
+        self.config = read_feature_config(config, upstream)
         loaded = load_upstream(self.config)
         if weights_hash is not None and loaded.weights != weights_hash:
             raise UserError(
@@ -119,6 +125,7 @@ class OnlineUpstream(AbsFrontend):
         self._upstream = (loaded,)
         self.layers = resolve_layers(self.config.layers, loaded.num_states)
         self.frame_shift = loaded.frame_shift
+        self.min_samples = loaded.min_samples
         self.reduce = CachedFeatures(loaded.dim, len(self.layers), layer_norm)
 
     def output_size(self) -> int:
@@ -137,10 +144,10 @@ class OnlineUpstream(AbsFrontend):
         """
         upstream = self._upstream[0].to(input.device)
         lengths = input_lengths.tolist()
-        if min(lengths) < upstream.min_samples:
+        if min(lengths) < self.min_samples:
             raise UserError(
                 f"a waveform has {min(lengths)} samples; the upstream needs "
-                f"{upstream.min_samples}: take the utterance out of the set"
+                f"{self.min_samples}: take the utterance out of the set"
             )
         waves = [x[:n].float() for x, n in zip(input, lengths, strict=True)]
         dtype = self.config.dtype

@@ -153,5 +153,6 @@ def _licenses(info: ModelInfo) -> str:
     return (
         "## License\n\nThe corpora have license terms of their own, which bind who "
         f"hands out or uses this model ({', '.join(info.corpora) or 'not known'}). Who "
-        "packed it has said that they allow it. The upstream has its own license too.\n"
+        "packed it has confirmed that they allow it. The upstream has its own license "
+        "too.\n"
     )

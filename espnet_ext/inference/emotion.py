@@ -27,9 +27,10 @@ from espnet_ext.train.prediction import UtterancePrediction
 
 if TYPE_CHECKING:
     from espnet_ext.features.config import FeatureConfig
+    from espnet_ext.inference.network import Network
+    from espnet_ext.inference.onnx_model import OnnxNetwork
     from espnet_ext.ser.model import ESPnetSERModel
 
-MIN_SAMPLES = 400  # one frame of the features
 LONGEST = 1800  # seconds of one answer: attention over more takes too long
 BATCH = 8  # windows of a timeline that are computed together
 
@@ -67,6 +68,7 @@ class SpeechEmotion:
     """
 
     longest: int = LONGEST
+    _network: "Network | OnnxNetwork"
 
     def __init__(
         self,
@@ -221,16 +223,16 @@ class SpeechEmotion:
             UserError: The recording cannot be used.
         """
         # Seconds are compared before they are rounded: NaN has no whole number.
-        if not MIN_SAMPLES / RATE <= hop <= window <= self.longest:
+        least = self._network.min_samples / RATE
+        if not least <= hop <= window <= self.longest:
             raise UserError(
-                f"window {window:g} s and hop {hop:g} s: 0.025 <= hop <= window "
+                f"window {window:g} s and hop {hop:g} s: {least:g} <= hop <= window "
                 f"<= {self.longest}"
             )
         size, step = round(window * RATE), round(hop * RATE)
         with open_source(audio, sampling_rate) as source:
             levels, total = _measure(source.blocks())
-            if total < MIN_SAMPLES:
-                raise UserError(_too_short(source.name, total))
+            self._check_length(source.name, total)
             plan = Windows(total, size, step, is_speech(levels))
             answers = self._predict_windows(plan.cut(source.blocks()))
             return make_timeline(source.name, plan, answers, self.labels, self.scale)
@@ -273,12 +275,20 @@ class SpeechEmotion:
         wave = source.load(start, end)  # (n,)
         if len(wave) > self.longest * RATE:
             raise UserError(_too_long(source.name, len(wave) / RATE, self.longest))
-        if len(wave) < MIN_SAMPLES:
-            raise UserError(_too_short(source.name, len(wave)))
+        self._check_length(source.name, len(wave))
         (prediction,) = self._predict([wave])
         notes = self._network.notes
         result = _make_result(source.name, wave, prediction, self.info, notes)
         return result if embeddings else replace(result, embeddings=None)
+
+    def _check_length(self, name: str, samples: int) -> None:
+        """Raise UserError if a recording is shorter than a frame of the features."""
+        least = self._network.min_samples
+        if samples < least:
+            raise UserError(
+                f"{name}: {samples / RATE:.4f} s of sound; at least "
+                f"{least / RATE:.3f} s are needed"
+            )
 
     def _predict_windows(
         self, windows: Iterator[tuple[int, np.ndarray]]
@@ -381,13 +391,6 @@ def _calibrated(answer: UtterancePrediction, temperature: float) -> UtterancePre
 
 def _is_numbers(values: Sequence[Any]) -> bool:
     return bool(values) and all(isinstance(v, int | float) for v in values[:10])
-
-
-def _too_short(name: str, samples: int) -> str:
-    return (
-        f"{name}: {samples / RATE:.4f} s of sound; at least "
-        f"{MIN_SAMPLES / RATE:.3f} s are needed"
-    )
 
 
 def _too_long(name: str, seconds: float, longest: int) -> str:

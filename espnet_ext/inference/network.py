@@ -83,6 +83,11 @@ class Network:
         """What the upstream computes."""
         return self._online.config
 
+    @property
+    def min_samples(self) -> int:
+        """Samples that the upstream needs for a frame."""
+        return self._online.min_samples
+
     def predict(self, waves: Sequence[np.ndarray]) -> list[UtterancePrediction]:
         """Predict waveforms (n,), 16 kHz, together."""
         names = [str(i) for i in range(len(waves))]

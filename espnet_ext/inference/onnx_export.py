@@ -20,8 +20,13 @@ import numpy as np
 from espnet_ext.corpora.audio import RATE
 from espnet_ext.errors import UserError
 from espnet_ext.inference.card import model_card
-from espnet_ext.inference.emotion import MIN_SAMPLES, SpeechEmotion
-from espnet_ext.inference.onnx_model import LONGEST, WAVE, OnnxSpeechEmotion
+from espnet_ext.inference.emotion import SpeechEmotion
+from espnet_ext.inference.onnx_model import (
+    LONGEST,
+    MIN_SAMPLES,
+    WAVE,
+    OnnxSpeechEmotion,
+)
 from espnet_ext.inference.pack import CARD, INFO, require_licence, without_paths
 from espnet_ext.inference.package import META, model_files
 from espnet_ext.utils.atomic import atomic_dir, atomic_file

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 WAVE = "wave"  # the graph's input
 ATTENTION, EMBEDDING = "attention_", "embedding_"  # outputs, a branch's name behind
+MIN_SAMPLES = 400  # one frame of the upstreams that can be exported
 LONGEST = 300  # seconds of one answer: the graph computes a recording as a whole
 
 
@@ -63,6 +64,7 @@ class OnnxNetwork:
     """What computes in `OnnxSpeechEmotion`, as `network.Network` does with torch."""
 
     notes: tuple[str, ...] = ()
+    min_samples = MIN_SAMPLES
 
     def __init__(self, path: str, device: str) -> None:
         self.device = device

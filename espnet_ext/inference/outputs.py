@@ -118,7 +118,7 @@ class ResultWriter:
 
     def _for_people(self, row: Mapping[str, Any]) -> str:
         if row.get("error"):
-            return ""  # it is said on standard error
+            return ""  # standard error has it
         label, scores = row["label"], row["scores"]
         spread = row.get("spread") or {}
         width, best = 6, f"{scores[label]:.3f}" if scores else ""

@@ -212,9 +212,9 @@ async def _read_request(request: "Request", limits: Limits) -> Query:
 
 
 async def _read_body(request: "Request", most: int) -> bytes:
-    declared = request.headers.get("content-length", "")
-    size = int(declared) if declared.isdigit() else 0
+    length = request.headers.get("content-length", "")
     parts: list[bytes] = []
+    size = int(length) if length.isdigit() else 0
     if size <= most + _SPARE:
         size = 0
         async for part in request.stream():

@@ -1,7 +1,7 @@
 """Which code made what: a digest of the source that a step's program consists of.
 
 An edit of the code makes nothing again by itself: most edits change no number, and
-trainings cost days. But what was made by other code is told, and ``--force`` makes it
+trainings cost days. But what was made by other code is named, and ``--force`` makes it
 again.
 """
 

@@ -27,7 +27,7 @@ from espnet_ext.jobs import child as child_process
 from espnet_ext.jobs.guard import guard
 from espnet_ext.jobs.lock import acquire
 from espnet_ext.jobs.machine import format_size, hidden_gpus
-from espnet_ext.jobs.progress import EpochProgress
+from espnet_ext.jobs.progress import EpochProgress, write_line
 from espnet_ext.jobs.step import Status, Step, set_aside, status
 
 LOG_TAIL = 15
@@ -189,7 +189,7 @@ def _start(step: Step, slot: int, gpus: Sequence[str], patience: float) -> Child
                 os._exit(1)
     os.close(writer)
     log = open(step.log, "ab")  # noqa: SIM115 (closed in _finish)
-    progress = EpochProgress(step.name, step.epochs) if step.epochs else None
+    progress = EpochProgress(step.name, step.epochs, slot) if step.epochs else None
     return Child(step, pid, reader, log, slot, progress)
 
 
@@ -213,11 +213,13 @@ def _finish(child: Child) -> str:
     child.log.close()
     _, wait_status, used = os.wait4(child.pid, 0)
     code = os.waitstatus_to_exitcode(wait_status)
+    if child.progress is not None:
+        child.progress.bar.close()
     seconds = time.monotonic() - child.started
     memory = format_size(used.ru_maxrss * 1024)  # the largest process at its largest
     name = child.step.name
     if code == 0:
-        print(f"  {name}: done in {seconds:.0f} s, {memory} of memory", flush=True)
+        write_line(f"  {name}: done in {seconds:.0f} s, {memory} of memory")
         return ""
     how = f"failed (status {code})"
     if code > 128:  # see `guard`
@@ -229,7 +231,7 @@ def _finish(child: Child) -> str:
         how = f"was killed, maybe out of memory (it had {memory}): {advice}"
     if code > 128:
         append_to_log(child.step, f"error: {name} {how}")
-    print(f"  {name}: after {seconds:.0f} s {how}", flush=True)
+    write_line(f"  {name}: after {seconds:.0f} s {how}")
     return how
 
 

@@ -29,19 +29,16 @@ def complete_manifest(args: argparse.Namespace) -> None:
     if not args.manifest.exists():
         raise UserError(f"--manifest {args.manifest}: there is no such file")
     name = args.corpus = args.corpus or args.manifest.stem
-    if args.attribute_scale and args.attribute_scale[0] >= args.attribute_scale[1]:
-        raise UserError("--attribute_scale: the lowest value comes first")
     default = "labels" not in args.given
     labels = args.datadir / f"{name}.yaml"
     labels = labels if default else config_path("labels", args.labels)
-    scale = args.attribute_scale and tuple(args.attribute_scale)
     found = read_manifest(
         args.manifest,
         name,
         ManifestOptions(
             columns=parse_columns(args.columns),
             root=args.corpus_root and Path(args.corpus_root),
-            attribute_scale=scale,
+            attribute_scale=args.attribute_scale and tuple(args.attribute_scale),
             seed=args.fold_seed,
             shared_speakers=args.shared_speakers,
             check_files=False,  # stage 1 looks for them

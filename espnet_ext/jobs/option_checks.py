@@ -23,6 +23,15 @@ _NOT_OF_TABLES = (
     *("min_seconds", "max_seconds", "print_config"),
 )
 _OF_TABLES = ("preset", "seeds", "root", "home")
+# Only how a manifest is read depends on them.
+_OF_MANIFESTS = ("columns", "attribute_scale", "shared_speakers", "fold_seed")
+# Of these pairs the first would have no effect.
+_NOT_TOGETHER = (
+    ("model", "train_config", "a YAML is trained in place of a model; leave one out"),
+    ("corpus_overlay", "train_config", "it is for the YAMLs of --model; use --overlay"),
+    ("scheme", "manifest", "a manifest has its own split; leave --scheme out"),
+    ("download", "manifest", "nothing is fetched for it; leave --download out"),
+)
 
 _SMALLEST = {
     **dict.fromkeys(("ngpu", "seed", "fold_seed", "mini_seed", "max_restarts"), 0),
@@ -40,6 +49,11 @@ def complete(args: argparse.Namespace, places: Mapping[str, str]) -> None:
         UserError: Options contradict each other.
     """
     real = args.part is None and args.mini_seed is None
+    if args.manifest is not None and not real:
+        raise UserError(
+            f"--manifest {args.manifest}: this recipe generates its corpora; start "
+            "egs2/manifest/ser1/run.sh"
+        )
     if args.root and args.table is not None and not real:
         corpus, folder = next(iter(args.root.items()))
         raise UserError(
@@ -150,12 +164,22 @@ def check_arguments(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < bound:
             raise UserError(f"--{name} {value}: at least {bound} is needed")
-    names, why = _OF_TABLES, "belongs to --table (of a corpus: --corpus_root)"
+    names: Iterable[str] = _OF_TABLES
+    why = "belongs to --table (of a corpus: --corpus_root)"
     if args.table is not None:
         names, why = _NOT_OF_TABLES, "a table's YAML says that itself; leave it out"
     for name in names:
         if name in args.given:
             raise UserError(f"--{name}: {why}")
+    for name in _OF_MANIFESTS if args.manifest is None else ():
+        if name in args.given:
+            raise UserError(
+                f"--{name}: belongs to --manifest FILE; known corpora have their own "
+                "labels, and splits, of which --scheme chooses one"
+            )
+    for first, second, why in _NOT_TOGETHER:
+        if first in args.given and getattr(args, second):
+            raise UserError(f"--{first} and --{second}: {why}")
     if args.table is None:
         _check_names(args)
     if {PACKING, UPLOAD} & {*chosen_stages(args)}:

@@ -79,7 +79,7 @@ a corpus of your own
 a corpus that fetches itself
   download: boolean = false  fetch --corpus emodb, ravdess, crema_d or meld into
       --corpus_root (downloads/CORPUS) if it is not there
-  accept_license: boolean = false  whether its licence is accepted; asked for otherwise
+  accept_license: boolean = false  whether its license is accepted; asked for otherwise
 
 a model for others
   skip_packing: boolean  leave stage 8 out, a package of each model [true, unless

@@ -45,7 +45,7 @@ def standings(
     ):
         if not task.waited_in_vain:
             shown |= {step_key(step): task for step in task.steps}
-    records: dict[str, TaskRecord] = {}  # what the task that ran a step last has said
+    records: dict[str, TaskRecord] = {}  # of the task that ran a step last
     for path in sorted(root.glob(f"*-*/{STEPS_FILE}")):
         batch = read_batch(path.parent)
         for number, members in batch.tasks.items():

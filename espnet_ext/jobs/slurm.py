@@ -128,7 +128,7 @@ def queue(patience: float = 10.0) -> dict[TaskId, QueuedTask]:
 
 
 def parse_queue(text: str) -> dict[TaskId, QueuedTask]:
-    """Read squeue's lines; jobs that are not ours are left out."""
+    """Read squeue's lines; jobs of other programs are left out."""
     tasks = {}
     for line in text.splitlines():
         fields = line.split("|", maxsplit=5)

@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from espnet_ext.classical import is_classical
 from espnet_ext.errors import UserError
 from espnet_ext.jobs.batch import unique
 from espnet_ext.jobs.recipe import (
     Recipe,
     build_plan,
+    classical_step,
     infer_step,
     train_step,
     training_config,
@@ -66,8 +68,11 @@ class Run:
         return self.recipe.run(self.model)
 
     def steps(self) -> tuple[Step, Step]:
-        """Training and inference."""
+        """Training and inference; the classical baseline is both in one."""
         config = training_config(self.recipe, self.model)
+        if is_classical(config):
+            step = classical_step(self.recipe, self.model, config)
+            return step, step
         return (
             train_step(self.recipe, self.model, config),
             infer_step(self.recipe, self.model, config),
@@ -251,15 +256,16 @@ def list_runs(runs: Mapping[str, Sequence[Step]]) -> str:
     writer.writerow(RUNS_HEADER)
     for label, (train, infer) in runs.items():
         there = is_done(train) and is_done(infer)
+        trained = there and train.keeps_partial_work  # the classical baseline is not
         code = " ".join(recorded_code(step.output) for step in (train, infer))
         writer.writerow(
             [
                 *label.rsplit(maxsplit=2),
                 infer.output / infer.products[0] if there else "",
-                train.log if there else "",
+                train.log if trained else "",
                 train.files[0][0],
                 recorded_fingerprint(train.output) if there else "",
-                code if there else "",
+                code if trained else "",  # its program is another anyway
             ]
         )
     return text.getvalue()

@@ -17,6 +17,7 @@ from espnet_ext.jobs.option_checks import (
 )
 from espnet_ext.jobs.options import config_path, table_path
 from espnet_ext.jobs.packages import Packing, package_steps
+from espnet_ext.jobs.over_folds import folds_step
 from espnet_ext.jobs.recipe import Mini, Recipe, build_plan, config_files
 from espnet_ext.jobs.slurm_conf import parse_command
 from espnet_ext.jobs.step import Step
@@ -36,7 +37,9 @@ class Work:
         """List the steps of all stages, in an order in which they can run."""
         if self.table is not None:
             return [*self.table.steps(), table_step(self.table)]
-        steps = [step for recipe in self.recipes for step in build_plan(recipe)]
+        steps = unique(step for recipe in self.recipes for step in build_plan(recipe))
+        if len(self.recipes) > 1:
+            steps.append(folds_step(self.recipes))
         for recipe in self.recipes:  # packing only where it is asked for
             packages = package_steps(recipe, self.packing)
             steps += [step for step in packages if step.stage in self.stages]
@@ -61,7 +64,8 @@ def plan_work(args: argparse.Namespace) -> Work:
         table = table_of(args)
         return Work(table.recipes, table, chosen_stages(args))
     recipe = recipe_of(args)
-    recipes = [replace(recipe, fold=fold) for fold in args.fold or [None]]
+    folds = dict.fromkeys(args.fold or [None])
+    recipes = [replace(recipe, fold=fold) for fold in folds]
     packing = Packing(tuple(args.pack_seeds), args.hf_repo, args.licence_ack)
     return Work(recipes, None, chosen_stages(args), packing)
 

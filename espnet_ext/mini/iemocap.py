@@ -260,11 +260,11 @@ def _block(take: Take, start: float, end: float) -> str:
     ]
     for rating in take.ratings:
         if rating.rater.startswith("C-"):
-            said = "; ".join(_WORDS[e] for e in rating.emotions) + ";"
+            text = "; ".join(_WORDS[e] for e in rating.emotions) + ";"
         else:
             v_, a_, d_ = ("" if score is None else score for score in rating.vad)
-            said = f"val {v_}; act {a_}; dom  {d_};"
-        lines.append(f"{rating.rater}:\t{said}\t({rating.remark})")
+            text = f"val {v_}; act {a_}; dom  {d_};"
+        lines.append(f"{rating.rater}:\t{text}\t({rating.remark})")
     return "\n".join(lines) + "\n\n"
 
 

@@ -240,7 +240,7 @@ def _write_labels(folder: Path, segments: list[Segment]) -> None:
 
 
 def _write_lists(root: Path, segments: list[Segment]) -> None:
-    """Write Partitions.txt, Speaker_ids.txt, readme.txt and the licence note."""
+    """Write Partitions.txt, Speaker_ids.txt, readme.txt and the license note."""
     partitions = ["Partitions of release 1.8"]
     partitions += [f"{s.podcast.split}; {s.name}" for s in segments]
     write_text(root / "Partitions.txt", "\n".join(partitions) + "\n")

@@ -3,9 +3,9 @@
 espeak-ng is loaded with ctypes from the ``espeakng-loader`` wheel (an extra of this
 package: the synthesizer is GPL-3.0 and only the generator of the built-in corpora
 calls it). It keeps state between utterances (its random numbers, the phase of its
-pitch wobble), so a waveform depends on everything said before. `synthesize` therefore
+pitch wobble), so a waveform depends on all speech before it. `synthesize` therefore
 starts a fresh process for each list of requests and says them in order after a call
-of ``espeak_ng_SetRandSeed``. The process also keeps the GPL library out of ours.
+of ``espeak_ng_SetRandSeed``. The process also keeps the GPL library out of this one.
 """
 
 import ctypes

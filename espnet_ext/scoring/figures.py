@@ -97,9 +97,9 @@ def _prediction_figures(systems: Mapping[str, Predictions]) -> Figures:
     if not systems:
         return {}
     some = next(iter(systems.values()))
-    labelled = bool((some.true_class >= 0).any())
+    labeled = bool((some.true_class >= 0).any())
     rated = not any(np.isnan(some.true[dim]).all() for dim in ("valence", "arousal"))
-    pickers = {n: s for n, s in systems.items() if s.predicts_classes and labelled}
+    pickers = {n: s for n, s in systems.items() if s.predicts_classes and labeled}
     sure = {n: s for n, s in pickers.items() if s.probabilities is not None}
     raters = {n: s for n, s in systems.items() if s.predicts_attributes and rated}
     plane = "Annotated and predicted valence-arousal plane"

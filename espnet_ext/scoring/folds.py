@@ -92,7 +92,7 @@ def _check_truth(
         utterance = first.ids[int(np.argmax(differs))]
         raise UserError(
             f"{other.path}: {utterance}: its annotated {column} differs from that in "
-            f"{first.path} or a file between: score systems of one labelling together"
+            f"{first.path} or a file between: score systems of one labeling together"
         )
 
 

@@ -1,7 +1,6 @@
 """Several models on one test set: a table of one fold and one seed, without a paper."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from espnet_ext.corpora.utterance import UNKNOWN
@@ -11,15 +10,18 @@ from espnet_ext.scoring.metrics import CLASS_METRICS, METRIC_NAMES
 from espnet_ext.scoring.names import model_name
 from espnet_ext.scoring.predictions import Predictions
 from espnet_ext.scoring.runs import RunKey, RunRecord
-from espnet_ext.scoring.scores import score_table
-from espnet_ext.scoring.spec import Column, CorpusSpec, Pair, Row, TableSpec
+from espnet_ext.scoring.scores import score_table, without_empty_columns
+from espnet_ext.scoring.spec import (
+    TESTED,
+    Column,
+    CorpusSpec,
+    Pair,
+    Row,
+    TableSpec,
+    default_pairs,
+)
 from espnet_ext.scoring.trainings import read_environment, training_times
 from espnet_ext.scoring.words import TableReport
-
-# What is tested for each pair.
-TESTED = ("ccc", "accuracy", "uar", "macro_f1")
-_HIERARCHICAL = ("hierarchical_dc", "hierarchical_cd")
-_REFERENCES = ("baseline_c", "baseline_d", "multitask")
 
 
 def score_set(
@@ -60,12 +62,10 @@ def score_set(
     keys = {name: RunKey(name, 0, 0) for name in systems}
     runs = {keys[name]: system for name, system in systems.items()}
     result = score_table(spec, runs, list(runs), resamples, seed)
-    predicted = {column for cells in result.cells.values() for column in cells}
-    shown = tuple(column for column in spec.columns if column in predicted)
     logs = train_logs or {}
     some = next(iter(align(systems).values()))
     return TableReport(
-        result=replace(result, spec=replace(spec, columns=shown)),
+        result=without_empty_columns(result),
         claims=(),
         records=[
             RunRecord(
@@ -80,13 +80,3 @@ def score_set(
         environment=read_environment(logs.values()),
         corpora_of_set=tuple(sorted(set(some.corpus) - {UNKNOWN})),
     )
-
-
-def default_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """The paper's comparisons: each hierarchical model with what it must beat."""
-    return [
-        (first, second)
-        for first in _HIERARCHICAL
-        for second in _REFERENCES
-        if first in names and second in names
-    ]

@@ -216,10 +216,9 @@ def plot_calibration(systems: Mapping[str, Predictions]) -> Figure:
         assert system.probabilities is not None
         assert system.pred_class is not None
         known = np.flatnonzero(system.true_class >= 0)
-        said = system.pred_class[known]
-        found = calibration(
-            said == system.true_class[known], system.probabilities[known, said]
-        )
+        predicted = system.pred_class[known]
+        right = predicted == system.true_class[known]
+        found = calibration(right, system.probabilities[known, predicted])
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle="--")
         x, y = found.confidence, found.accuracy
         axes.plot(x, y, "o-", color=BLUE, lw=1.4, clip_on=False)

@@ -165,12 +165,14 @@ class Scored:
             if not systems or not len(local):
                 continue
             rows = fold.rows[local]
-            said = np.stack([classes_of(system)[local] for system in systems])  # (M, n)
+            answers = np.stack([classes_of(s)[local] for s in systems])  # (M, n)
             # Means over classes within classes, for a class of one row stays in;
             # accuracy over all rows, for the shares of the classes are part of it.
             kind = "classes" if within else "accuracy"
             blocks = self._resamples(basis, kind, data.true_class >= 0, rows)
-            scores = bootstrap.class_distribution(data.true_class[rows], said, blocks)
+            scores = bootstrap.class_distribution(
+                data.true_class[rows], answers, blocks
+            )
             _, of_class = np.unique(data.class_strata[rows], return_counts=True)
             scores = without_interval(scores, of_class.tolist(), len(rows))
             drawn |= {

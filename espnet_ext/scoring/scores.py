@@ -157,6 +157,14 @@ def score_table(
     return _with_holm(result)
 
 
+def without_empty_columns(result: TableResult) -> TableResult:
+    """Leave out the columns that no row has a score in, nor the paper a value."""
+    found = {column for cells in result.cells.values() for column in cells}
+    found |= {column for row in result.spec.rows.values() for column in row.paper}
+    shown = tuple(column for column in result.spec.columns if column in found)
+    return replace(result, spec=replace(result.spec, columns=shown))
+
+
 def _with_holm(result: TableResult) -> TableResult:
     """Correct the p values of all comparisons and of all claims of no gain."""
     bounds = {}

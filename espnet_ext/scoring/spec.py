@@ -139,6 +139,22 @@ class TableSpec:
         return f"{self.rows[pair.first].name} − {self.rows[pair.second].name}"
 
 
+# What is tested of two models where no table says it.
+TESTED = ("ccc", "accuracy", "uar", "macro_f1")
+_HIERARCHICAL = ("hierarchical_dc", "hierarchical_cd")
+_REFERENCES = ("baseline_c", "baseline_d", "multitask")
+
+
+def default_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """The paper's comparisons: each hierarchical model with what it must beat."""
+    return [
+        (first, second)
+        for first in _HIERARCHICAL
+        for second in _REFERENCES
+        if first in names and second in names
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class _PairKeys:
     rows: tuple[str, ...]

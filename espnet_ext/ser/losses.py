@@ -5,7 +5,7 @@ row out of that loss. A loss without rows is zero and still hangs on the graph, 
 every parameter always has a gradient (distributed training needs one).
 
 Everything is computed in at least float32, whatever autocast says, and in masked sums:
-to take out the labelled rows would make the host wait for the GPU in every step.
+to take out the labeled rows would make the host wait for the GPU in every step.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def concordance(
     """
     if known is None:
         known = torch.ones_like(predictions, dtype=torch.bool)
-    p, t, covariance, shift = _centred(predictions, targets, known)
+    p, t, covariance, shift = _centered(predictions, targets, known)
     spread = _mean(p.square(), known) + _mean(t.square(), known) + shift
     defined = spread > _NEGLIGIBLE
     # where() twice: a division by zero would be nan in the gradient even if masked.
@@ -58,7 +58,7 @@ def _released_ccc_loss(predictions: Tensor, targets: Tensor, known: Tensor) -> T
     the fraction, and a single row falls back to the squared error, of which a batch
     takes the mean over attributes, not the sum.
     """
-    p, t, covariance, shift = _centred(predictions, targets, known)
+    p, t, covariance, shift = _centered(predictions, targets, known)
     count = known.sum(0)
     variances = (p.square() + t.square()).sum(0) / (count - 1).clamp(1)
     loss = 1 - 2 * covariance / (variances + shift + 1e-8)
@@ -70,7 +70,7 @@ def _mean(values: Tensor, known: Tensor) -> Tensor:
     return values.sum(0) / known.sum(0).clamp(1)
 
 
-def _centred(
+def _centered(
     predictions: Tensor, targets: Tensor, known: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return both minus their means (N, ...), covariance and squared shift (...)."""
@@ -82,12 +82,12 @@ def _centred(
 def attribute_losses(
     predictions: Tensor, targets: Tensor, kind: str = "ccc"
 ) -> tuple[Tensor, Tensor]:
-    """Loss, one of `CONTINUOUS`, of each attribute over the rows where it is labelled.
+    """Loss, one of `CONTINUOUS`, of each attribute over the rows where it is labeled.
 
     Predictions and targets are (N, 3) valence, arousal, dominance, nan where missing.
 
     Returns:
-        Losses (3,) and numbers of labelled rows (3,). A concordance of fewer than two
+        Losses (3,) and numbers of labeled rows (3,). A concordance of fewer than two
         rows says nothing and is a zero loss.
     """
     known = ~targets.isnan()  # (N, 3)
@@ -115,7 +115,7 @@ def class_loss(
     classes (K,) and smoothing are torch's.
 
     Returns:
-        Scalar loss and the number of labelled rows.
+        Scalar loss and the number of labeled rows.
     """
     known = classes != MISSING_CLASS  # (N,)
     weight = logits.new_ones(logits.size(1)) if weight is None else weight.to(logits)
@@ -134,7 +134,7 @@ def class_loss(
 
 @dataclass(frozen=True, slots=True)
 class LossParts:
-    """The total (eq. 3); its detached parts by name, nan where no row is labelled."""
+    """The total (eq. 3); its detached parts by name, nan where no row is labeled."""
 
     total: Tensor
     stats: dict[str, Tensor]

@@ -80,9 +80,9 @@ class ESPnetSERModel(AbsESPnetModel):
             correct = (logits.argmax(dim=-1) == classes).sum()
             stats["acc"] = correct / (classes != MISSING_CLASS).sum()
         # Without a single label in the data there is nothing to report in any batch.
-        unlabelled = ["acc", "loss_emotion"] if emotion is None else []
-        unlabelled += [f"loss_{n}" for n in ATTRIBUTES] if attributes is None else []
-        stats = {name: v for name, v in stats.items() if name not in unlabelled}
+        unlabeled = ["acc", "loss_emotion"] if emotion is None else []
+        unlabeled += [f"loss_{n}" for n in ATTRIBUTES] if attributes is None else []
+        stats = {name: v for name, v in stats.items() if name not in unlabeled}
         # Made where the loss is: to move a number there would wait for the GPU.
         weight = torch.full((1,), len(targets), device=targets.device)
         return force_gatherable((parts.total, stats, weight), targets.device)

@@ -15,15 +15,13 @@ from torch import Tensor
 
 from espnet_ext.corpora.audio import RATE
 from espnet_ext.errors import UserError
+from espnet_ext.features.frontend import read_feature_config
 from espnet_ext.features.joint_store import open_store
 from espnet_ext.features.loader import NAME as FEATURES_TYPE
 from espnet_ext.features.resident import ResidentFeatures, Room, hold
 from espnet_ext.ser.losses import MISSING_CLASS
 from espnet_ext.train.sampler import BatchRule, far_longer
 from espnet_ext.utils.tensors import as_tensor
-
-# What counts as a frame of audio in --max_batch_frames: 20 ms.
-SAMPLES_PER_FRAME = 320
 
 
 def find_data(triples: Sequence[Sequence[str]], name: str) -> tuple[str, str]:
@@ -127,6 +125,15 @@ def hold_features(
     return None
 
 
+def samples_per_frame(args: argparse.Namespace) -> int:
+    """Return what counts as a frame of audio: the least that its upstream may take."""
+    if args.frontend != "online":
+        raise UserError(f"frontend {args.frontend}: audio needs the frontend online")
+    conf = args.frontend_conf
+    config = read_feature_config(conf["config"], conf.get("upstream"))
+    return config.upstream.least_frame_shift
+
+
 def batch_rule(
     args: argparse.Namespace, options: IteratorOptions, world_size: int
 ) -> BatchRule:
@@ -136,7 +143,7 @@ def batch_rule(
     """
     floor = max(args.min_batch_size, world_size) if options.train else world_size
     _, kind = find_data(options.data_path_and_name_and_type, "speech")
-    unit = 1 if kind == FEATURES_TYPE else SAMPLES_PER_FRAME
+    unit = 1 if kind == FEATURES_TYPE else samples_per_frame(args)
     limit = args.max_batch_frames * unit
     if options.batch_type == "length":
         limit = max(limit, options.batch_bins)

@@ -60,9 +60,9 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--max_batch_frames",
         type=int,
         default=30_000,
-        help="Most rows x longest row of a batch, in frames of the features, 20 ms "
-        "of audio: bounds the memory and is stronger than --min_batch_size; a larger "
-        "--batch_bins counts in its place. With --iterator_type task",
+        help="Most rows x longest row of a batch, in frames of the features (of audio: "
+        "of its upstream): bounds the memory and is stronger than --min_batch_size; a "
+        "larger --batch_bins counts in its place. With --iterator_type task",
     )
     group.add_argument(
         "--resident",

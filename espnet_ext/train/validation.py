@@ -106,7 +106,7 @@ def summarize(
         The scores of `scoring.metrics`, accuracy by ESPnet's name ``acc``, over all
         rows, and of each of several `corpora` as ``<corpus>_<metric>``; and ``mean``,
         the mean over corpora of ``ccc`` and ``acc``, each where there are labels for it
-        (selection of mismatched models). A metric without a labelled row is left out;
+        (selection of mismatched models). A metric without a labeled row is left out;
         none is ever nan.
     """
     metrics = _scores(predictions)

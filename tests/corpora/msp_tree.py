@@ -21,7 +21,7 @@ HEADER = [
 
 @dataclass
 class Row:
-    """One labelled file."""
+    """One labeled file."""
 
     file: str
     emotion: str = "N"

@@ -226,7 +226,7 @@ def test_files_in_git_lfs_are_checked_by_their_pointers(server, tmp_path, monkey
 
 
 @pytest.mark.parametrize("corpus", download.SOURCES)
-def test_a_licence_must_be_accepted(corpus, tmp_path, capsys, monkeypatch):
+def test_a_license_must_be_accepted(corpus, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     with pytest.raises(SystemExit):
         ser_fetch_corpus.main(["--corpus", corpus, "--output", str(tmp_path / "c")])

@@ -259,6 +259,11 @@ def test_attributes_need_their_scale(tmp_path):
         read(write_csv(tmp_path / "my.csv", rows))
 
 
+def test_a_scale_begins_with_its_lowest_value():
+    with pytest.raises(UserError, match="scale 7 1: the lowest value comes first"):
+        ManifestOptions(attribute_scale=(7, 1))
+
+
 def test_missing_files_are_left_out_by_line_and_all_of_them_are_an_error(tmp_path):
     rows = speech_rows()
     path = write_csv(tmp_path / "my.csv", rows)

@@ -279,7 +279,7 @@ def release_1_8() -> dict[str, Utterance]:
     return utterances_of(parts)
 
 
-def test_release_1_8_is_recognised_and_gives_the_papers_sizes():
+def test_release_1_8_is_recognized_and_gives_the_papers_sizes():
     data = release_1_8()
     assert len(data) == 73042
     check = check_release(msp_podcast.CORPUS, data.values())

@@ -50,6 +50,7 @@ def test_store_and_frontends_give_kaldis_numbers(corpus, capsys, name, reference
     assert (store.num_layers, store.dim) == (1, dim)
     online, cached = OnlineUpstream(str(config)), CachedFeatures(dim)
     assert (online.output_size(), online.frame_shift) == (dim, 160)
+    assert online.config.upstream.least_frame_shift == 160
     for utterance in list(corpus.lengths)[:3]:
         wave = torch.from_numpy(
             soundfile.read(corpus.wav(utterance), dtype="float32")[0]
@@ -67,7 +68,7 @@ def test_store_and_frontends_give_kaldis_numbers(corpus, capsys, name, reference
         torch.testing.assert_close(feats, cached(stored, frames)[0])
 
 
-def test_egemaps_without_its_library_names_extra_and_licence(monkeypatch):
+def test_egemaps_without_its_library_names_extra_and_license(monkeypatch):
     monkeypatch.setitem(sys.modules, "opensmile", None)
     with pytest.raises(UserError, match=r"espnet_ext\[egemaps\].*not commercial"):
         load_upstream(load_feature_config(CONF / "egemaps.yaml"))

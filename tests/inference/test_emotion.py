@@ -182,6 +182,22 @@ def test_bad_values_are_explained(ser, audio, rate, reason):
         ser(audio, sampling_rate=rate)
 
 
+@pytest.mark.parametrize("samples", [500, 799])
+def test_a_clip_too_short_for_its_upstream_is_named(
+    ser, tmp_path, monkeypatch, samples
+):
+    """S3prl's upstreams and eGeMAPS need more than HuBERT's 400 samples."""
+    online = ser._network._online
+    for part in (online, online._upstream[0]):
+        monkeypatch.setattr(part, "min_samples", 800, raising=False)
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, np.ones(samples) / 9, 16000)
+    message = rf"clip\.wav: {samples / 16000:.4f} s of sound; at least 0\.050 s are"
+    for answer in (ser, ser.timeline):
+        with pytest.raises(UserError, match=message):
+            answer(path)
+
+
 def test_doubtful_answers_say_so(ser, recipe):
     rng = np.random.default_rng(0)
     silent = ser(np.zeros(20000, np.float32), 16000)

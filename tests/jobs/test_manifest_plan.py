@@ -157,13 +157,25 @@ def test_steps_depend_on_the_manifest_and_not_on_its_folder(folder, monkeypatch)
         (("--manifest", "none.csv"), "there is no such file"),
         (("--table", "1"), "a table names its corpora itself"),
         (("--corpus", "emodb"), "has a reader of its own"),
-        (("--attribute_scale", "7", "1"), "the lowest value comes first"),
+        (("--attribute_scale", "7", "1"), "scale 7 1: the lowest value comes first"),
         (("--corpus", "my speech"), "name of the file"),
     ],
 )
 def test_what_cannot_be_is_refused(folder, words, message):
     with pytest.raises(UserError, match=message):
         completed(folder, *words)
+
+
+@pytest.mark.parametrize("words", [("--scheme", "emodb_5fold"), ("--download", "true")])
+def test_what_a_manifest_leaves_without_effect_is_refused(folder, words):
+    args = completed(folder, *words)
+    with pytest.raises(UserError, match=f"{words[0]} and --manifest: "):
+        check_arguments(args)
+
+
+def test_a_generated_corpus_is_no_manifest(folder):
+    with pytest.raises(UserError, match=r"speech\.jsonl: this recipe generates"):
+        completed(folder, "--part", "iemocap")
 
 
 def test_the_front_door_takes_the_recipe_of_manifests(folder, monkeypatch):

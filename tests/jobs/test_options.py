@@ -103,8 +103,8 @@ def test_one_place_has_one_spelling(tmp_path):
     recipe = ROOT / "egs2" / "mini" / "ser1"
     plain = run(recipe, "--dry_run", script=recipe / "run.sh")
     for options in (["--expdir", "exp"], [f"--expdir={recipe}/exp"]):
-        spelt = run(recipe, *options, "--dry_run", script=recipe / "run.sh")
-        assert commands(spelt) == commands(plain)
+        spelled = run(recipe, *options, "--dry_run", script=recipe / "run.sh")
+        assert commands(spelled) == commands(plain)
     front = run(ROOT, "--expdir=egs2/mini/ser1/exp", "--dry_run")
     assert commands(front) == commands(plain)
 
@@ -225,6 +225,18 @@ def test_places_of_a_table_add_up():
         (("--table=1", "--fold=1"), "--fold: a table's YAML says that itself"),
         (("--table=1", "--model", "x"), "--model: a table's YAML says that itself"),
         (("--seeds=2",), "--seeds: belongs to --table"),
+        (
+            ("--train_config=conf/train.yaml", "--model=multitask"),
+            "--model and --train_config: a YAML is trained in place of a model",
+        ),
+        (
+            ("--train_config=conf/train.yaml", "--corpus_overlay=conf/mini.yaml"),
+            "--corpus_overlay and --train_config: it is for the YAMLs of --model",
+        ),
+        (("--fold_seed=3",), "--fold_seed: belongs to --manifest FILE"),
+        (("--shared_speakers",), "--shared_speakers: belongs to --manifest FILE"),
+        (("--columns", "who=speaker"), "--columns: belongs to --manifest FILE"),
+        (("--attribute_scale", "1", "5"), "--attribute_scale: belongs to --manifest"),
         (
             ("--table=1", "--root=iemo=."),
             "no corpus is named 'iemo'; there are ",

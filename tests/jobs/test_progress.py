@@ -1,8 +1,12 @@
 """Progress is read off the lines that ESPnet's trainer really writes."""
 
+import io
+import re
+import threading
+
 import pytest
 
-from espnet_ext.jobs.progress import EpochProgress, read_epochs
+from espnet_ext.jobs.progress import EpochProgress, read_epochs, write_line
 from espnet_ext.train.schedule import describe_misfit
 
 # from a training by espnet 202611
@@ -49,3 +53,30 @@ def test_lines_have_the_validation_scores(chunk, capsys):
     assert capsys.readouterr().err == (
         "  train x: 1/4 epochs, valid ccc 0.004, valid acc 0.219\n"
     )
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_has_a_bar_a_training(monkeypatch, capsys):
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    threads = threading.active_count()
+    shown = [EpochProgress(f"train {n}", 1000, n) for n in range(2)]
+    shown[1].feed(LOG)
+    assert re.search(r"train 1:  25%.* 1/4 .*valid ccc 0.004, valid acc", last(screen))
+    shown[0].feed(LOG[:99].replace(b" 1/4epoch", b" 3/4epoch"))  # it was resumed
+    assert re.search(r"train 0:  50%.* 2/4 ", last(screen))
+    write_line("a line")
+    assert capsys.readouterr().out == "a line\n"
+    assert " epochs" not in screen.getvalue()
+    assert threading.active_count() == threads  # the driver forks
+    for one in shown:
+        one.bar.close()
+
+
+def last(screen):
+    """What was drawn last, without the moves of the cursor."""
+    return re.split(r"[\r\n\x1b]", screen.getvalue().rstrip("\r\n\x1b[A"))[-1]

@@ -22,10 +22,10 @@ from sklearn.metrics import balanced_accuracy_score
 
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.folds import align
-from espnet_ext.scoring.one_set import default_pairs, score_set
+from espnet_ext.scoring.one_set import score_set
 from espnet_ext.scoring.pages import fill
 from espnet_ext.scoring.predictions import read_predictions
-from espnet_ext.scoring.spec import Column
+from espnet_ext.scoring.spec import Column, default_pairs
 from espnet_ext.scoring.trainings import read_environment
 from espnet_ext.scoring.writers import latex, set_csv, set_json, terminal
 

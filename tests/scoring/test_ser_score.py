@@ -182,7 +182,7 @@ def test_corpus_option(inputs, capsys):
 
 
 def test_a_class_that_is_never_annotated_is_told(tmp_path, capsys):
-    """Without prob_ columns or a reference nobody can know that it is misspelt."""
+    """Without prob_ columns or a reference nobody can know that it is misspelled."""
     rows = ["u1,neu,neut", "u2,ang,ang", "u3,neu,neu"]
     path = tmp_path / "theirs.csv"
     path.write_text("\n".join(["utterance,emotion,emotion_pred", *rows]) + "\n")

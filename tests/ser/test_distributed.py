@@ -67,7 +67,7 @@ def make_batches(case):
         elif case == "a kind a rank":
             data["emotion"][1::2] = -1
             data["attributes"][0::2] = NAN
-        elif case == "one labelled row":
+        elif case == "one labeled row":
             data["attributes"][1:] = NAN
         batches.append(data)
     return batches
@@ -95,7 +95,7 @@ def train_rank(rank, part, case, folder):
 
 @pytest.mark.parametrize("part", ["whole", "decoder"])
 @pytest.mark.parametrize(
-    "case", ["even", "label-less rank", "a kind a rank", "one labelled row"]
+    "case", ["even", "label-less rank", "a kind a rank", "one labeled row"]
 )
 def test_two_ranks_are_one_process(part, case, tmp_path):
     train(make_model(part), make_batches(case), tmp_path / "one.pth")

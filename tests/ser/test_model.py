@@ -123,9 +123,9 @@ def test_layer_norm_makes_training_independent_of_rows_without_a_label():
         data["emotion"][5:] = -1
         data["attributes"][5:] = NAN
         everything = gradients(model, data)
-        labelled = gradients(model, take(data, slice(0, 5)))
+        labeled = gradients(model, take(data, slice(0, 5)))
         same = all(
-            torch.allclose(everything[n], labelled[n], rtol=1e-4, atol=1e-7)
+            torch.allclose(everything[n], labeled[n], rtol=1e-4, atol=1e-7)
             for n in everything
         )
         assert same == equal

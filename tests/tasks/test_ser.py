@@ -149,7 +149,7 @@ def test_seeds_share_no_random_stream(corpus, tmp_path):
         )
         for seed in (0, 1, 2):
             train(corpus, tmp_path / str(seed), **small(max_epoch=3), seed=seed)
-    assert len(seen) == 3 * 4  # the initialisation and three epochs
+    assert len(seen) == 3 * 4  # the initialization and three epochs
     assert len(set(seen)) == len(seen)
 
 

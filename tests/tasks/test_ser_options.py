@@ -1,5 +1,6 @@
 """Options of a training: what is refused, what is written down."""
 
+import argparse
 import io
 import re
 import subprocess
@@ -22,6 +23,7 @@ from training_runs import infer_args, statistics, train
 from espnet_ext.bin.ser_infer import main as infer
 from espnet_ext.bin.ser_train import main as ser_train
 from espnet_ext.errors import UserError
+from espnet_ext.tasks.data import batch_rule
 from espnet_ext.tasks.ser import SERTask
 
 
@@ -55,6 +57,36 @@ def test_clips_far_longer_than_the_rest_are_named(tmp_path, caplog, shift):
     assert "[train]" in text
     assert "u007 (62 s)" in text
     assert "--max_seconds" in text
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "frames"),  # a second
+    [
+        ("kaldi", "mfcc", 100),
+        ("s3prl", "fbank", 100),
+        ("s3prl", "hubert_large_ll60k", 50),
+        ("huggingface", "facebook/hubert-base-ls960", 50),
+        ("torchaudio", "WAVLM_LARGE", 50),
+    ],
+)
+def test_batches_of_audio_are_bounded_in_frames_of_their_upstream(source, name, frames):
+    config = {"upstream": {"source": source, "name": name}}
+    args = argparse.Namespace(
+        frontend="online",
+        frontend_conf={"config": config, "layer_norm": True},
+        max_batch_frames=3000,
+        min_batch_size=1,
+    )
+    options = argparse.Namespace(
+        train=True,
+        data_path_and_name_and_type=[("wav.scp", "speech", "sound")],
+        batch_type="length",
+        batch_bins=1,
+    )
+    assert batch_rule(args, options, 1).limit_frames == 3000 * 16000 / frames
+    args.frontend = "cached"
+    with pytest.raises(UserError, match="audio needs the frontend online"):
+        batch_rule(args, options, 1)
 
 
 @pytest.mark.parametrize(

@@ -70,9 +70,9 @@ def make_features(records, layers=2, dim=DIM, seed=0, frames=(8, 20), noise=0.3)
     features = {}
     for utt, record in records.items():
         values = np.array([record.valence, record.arousal, record.dominance])
-        centre = of_class[record.emotion] + (values - 3) @ of_attribute
+        center = of_class[record.emotion] + (values - 3) @ of_attribute
         shape = (int(rng.integers(*frames)), layers, dim)
-        features[utt] = centre + noise * rng.normal(size=shape)
+        features[utt] = center + noise * rng.normal(size=shape)
     return features
 
 

@@ -40,7 +40,8 @@
 # Stage 7: scoring
 #   reads    the predictions of all models
 #   program  ser_score --output --title --reference --wav_scp --resamples --predictions
-#   writes   exp/<features>_<labels>/<split>/results/RESULTS.md
+#   writes   exp/<features>_<labels>/<split>/results/RESULTS.md; of several folds also
+#            their means, exp/tables/<features>_<labels>_<scheme>/RESULTS.md
 # Stage 8: packing
 #   reads    the trained model, its predictions, the scores
 #   program  ser pack --output --licence_ack

@@ -63,9 +63,9 @@ _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 def match_columns(
     names: Sequence[str], renamed: Mapping[str, str], where: str
 ) -> dict[str, str]:
-    """Say which of a table's columns is which of ours: our name to theirs.
+    """Say which of a table's columns is which of `COLUMNS`: its name to theirs.
 
-    `renamed` (theirs to ours, from ``--columns``) wins over every alias.
+    `renamed` (their names first, from ``--columns``) wins over every alias.
 
     Raises:
         UserError: A renamed column is not there, two columns mean the same thing, or

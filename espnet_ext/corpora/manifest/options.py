@@ -5,7 +5,6 @@ import argparse
 from espnet_ext.corpora.manifest.corpus import classes_of
 from espnet_ext.corpora.manifest.rows import parse_columns
 from espnet_ext.corpora.manifest.table import ManifestOptions
-from espnet_ext.errors import UserError
 
 
 def manifest_options(args: argparse.Namespace) -> ManifestOptions:
@@ -14,21 +13,13 @@ def manifest_options(args: argparse.Namespace) -> ManifestOptions:
     Raises:
         UserError: Names the option that cannot be.
     """
-    scale = None
-    if args.attribute_scale is not None:
-        low, high = args.attribute_scale
-        if not low < high:
-            raise UserError(
-                f"--attribute_scale {low:g} {high:g}: the lowest value comes first"
-            )
-        scale = (low, high)
     class_of = None
     if args.labels is not None:
         class_of = classes_of(args.labels, args.corpus)
     return ManifestOptions(
         columns=parse_columns(args.columns),
         root=args.root,
-        attribute_scale=scale,
+        attribute_scale=args.attribute_scale and tuple(args.attribute_scale),
         seed=args.seed,
         shared_speakers=args.shared_speakers,
         class_of=class_of,

@@ -2,7 +2,7 @@
 
 A csv, tsv or jsonl file (or a folder that `formats` reads) becomes a `Corpus` at run
 time. `columns` says which columns there are and what else they may be called;
-only the path is required. What is wrong is told by line, all of it at once.
+only the path is required. What is wrong is named by line, all of it at once.
 """
 
 import math
@@ -331,5 +331,5 @@ def _check_spellings(labels: Iterable[str], table: Table) -> None:
             places = {
                 u.emotion: table.where(i) for i, u in enumerate(table.records.values())
             }
-            told = " and ".join(f"{n} ({places[n]})" for n in same)
-            raise UserError(f"one emotion in several spellings: {told}; use one")
+            spellings = " and ".join(f"{n} ({places[n]})" for n in same)
+            raise UserError(f"one emotion in several spellings: {spellings}; use one")

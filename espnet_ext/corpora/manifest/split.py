@@ -63,8 +63,8 @@ def _number_folds(table: Table, parts: Iterable[str], notes: list[str]) -> int:
         )
     numbered = {name: fold_name(i) for i, name in enumerate(names, start=1)}
     if any(n.removeprefix("fold ") != v[4:] for n, v in numbered.items()):
-        told = (f"{i} is {n[5:]}" for i, n in enumerate(names, start=1))
-        notes.append(f"folds: {', '.join(told)}")
+        numbers = (f"{i} is {n[5:]}" for i, n in enumerate(names, start=1))
+        notes.append(f"folds: {', '.join(numbers)}")
     _relabel(table, {**{part: part for part in parts}, **numbered})
     return len(names)
 
@@ -89,9 +89,9 @@ def _draw(table: Table, options: ManifestOptions, notes: list[str]) -> int:
         )
     strangers = list(groups).count(UNKNOWN)
     if known < 3:
-        told = f"only {known} speakers are" if known else "no speakers are"
+        given = f"only {known} speakers are" if known else "no speakers are"
         notes.append(
-            f"!!! WARNING: the {folds} folds are drawn AT RANDOM, for {told} given: "
+            f"!!! WARNING: the {folds} folds are drawn AT RANDOM, for {given} given: "
             "the same voices are trained on and tested, and scores are far better "
             "than on new speakers. Add a column speaker, split or fold"
         )
@@ -142,23 +142,23 @@ def _check_speakers(
 ) -> None:
     """See that no speaker is in two parts of a given split."""
     first: dict[str, tuple[str, int]] = {}
-    told: set[tuple[str, str]] = set()
+    shared: set[tuple[str, str]] = set()
     for index, utterance in enumerate(table.records.values()):
         speaker, part = utterance.speaker, utterance.split
         if speaker == UNKNOWN:
             continue
         other, place = first.setdefault(speaker, (part, index))
-        if other == part or (speaker, part) in told:
+        if other == part or (speaker, part) in shared:
             continue
-        told.add((speaker, part))
+        shared.add((speaker, part))
         if not options.shared_speakers:
             faults.add(
                 table.where(index),
                 f"speaker {speaker} is in {part} and in {other} "
                 f"({table.where(place)}); if that is meant: --shared_speakers true",
             )
-    if told and options.shared_speakers:
-        names = sorted({speaker for speaker, _ in told})
+    if shared and options.shared_speakers:
+        names = sorted({speaker for speaker, _ in shared})
         notes.append(
             f"!!! WARNING: {len(names)} speakers are in several parts of the given "
             f"split: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"

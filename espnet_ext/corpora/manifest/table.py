@@ -16,9 +16,15 @@ _SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class ManifestOptions:
-    """How a manifest is read."""
+    """How a manifest is read.
 
-    columns: Mapping[str, str] = field(default_factory=dict)  # their names to ours
+    Raises:
+        UserError: The ends of `attribute_scale` are not in order.
+    """
+
+    columns: Mapping[str, str] = field(
+        default_factory=dict
+    )  # their names to those of `COLUMNS`
     root: Path | None = None  # of relative paths; None: the manifest's folder
     attribute_scale: tuple[float, float] | None = None  # lowest and highest possible
     seed: int = 0  # of what is drawn
@@ -27,6 +33,13 @@ class ManifestOptions:
     # Class of an emotion: None if it is dropped, UserError if it is not known. Without
     # it every emotion is a class.
     class_of: Callable[[str], str | None] | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self.attribute_scale or (0, 1)
+        if not low < high:
+            raise UserError(
+                f"attribute_scale {low:g} {high:g}: the lowest value comes first"
+            )
 
 
 class Faults:

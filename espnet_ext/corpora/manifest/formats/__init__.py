@@ -17,7 +17,7 @@ def open_folder(path: Path, columns: Mapping[str, str]) -> Rows:
     ``db.yaml``            an audformat database (`audformat_db`)
     ====================== =========================================================
 
-    `columns` (theirs to ours) is for formats whose columns have names.
+    `columns` (their names first) is for formats whose columns have names.
 
     Raises:
         UserError: It is none of these.

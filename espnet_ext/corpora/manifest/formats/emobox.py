@@ -10,7 +10,7 @@ Its folder (``data/emodb`` there) has for each fold what is trained on and teste
 
 Speakers are in its train and test parts both in aesdd, ased, asvpesd, cremad, emns,
 emovdb, emozionalmente, enterface, meld, mesd, oreau, pavoque, shemo, tess, turevdb and
-urdu (as of its release of 2024); that is allowed here, and said.
+urdu (as of its release of 2024); that is allowed here, with a warning.
 
 Paths are relative to where its programs are started (``--root``), two folders above.
 Where it has one fold, its parts are the split, and validation is drawn from training if
