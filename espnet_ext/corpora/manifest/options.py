@@ -31,5 +31,6 @@ def manifest_options(args: argparse.Namespace) -> ManifestOptions:
         attribute_scale=scale,
         seed=args.seed,
         shared_speakers=args.shared_speakers,
+        test_only=args.test_only,
         class_of=class_of,
     )
