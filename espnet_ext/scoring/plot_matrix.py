@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from espnet_ext.scoring.plots import FAINT, panels
+from espnet_ext.scoring.plots import FAINT, VERMILION, panels
 from espnet_ext.scoring.text import printed
 
 
@@ -42,7 +42,7 @@ def plot_matrix(rows: Sequence[str], drawn: Sequence[MatrixPanel]) -> Figure:
     for place, (axes, panel) in enumerate(zip(all_axes, drawn, strict=True)):
         _draw_matrix(axes, panel)
         axes.set_yticks(range(len(rows)), rows if place % 3 == 0 else [""] * len(rows))
-    frame = Patch(facecolor="none", edgecolor="black", linewidth=1.6)
+    frame = Patch(facecolor="none", edgecolor=VERMILION, linewidth=2)
     text = "trained on other utterances of the corpus"
     figure.legend(
         [frame], [text], loc="outside lower center", frameon=False, fontsize=9
@@ -74,7 +74,7 @@ def _draw_matrix(axes: Axes, panel: MatrixPanel) -> None:
         )
         if panel.seen[row][column]:
             corner, side = (column - 0.46, row - 0.44), (0.92, 0.88)
-            frame = Rectangle(corner, *side, fill=False, edgecolor="black", lw=1.6)
+            frame = Rectangle(corner, *side, fill=False, edgecolor=VERMILION, lw=2)
             axes.add_patch(frame)
     for edge in np.arange(1, len(scores)) - 0.5:
         axes.axhline(edge, color="white", linewidth=3)
