@@ -380,8 +380,8 @@ def _check_values(keys: _TableKeys, path: Path) -> None:
         where = f"{path}: rows: {name}"
         if not row.config:
             raise UserError(f"{where}: config is missing")
-        for key, found in (("train", row.train), ("test", row.test)):
-            for corpus_key in found:
+        for key, named in (("train", [*row.train]), ("test", [*row.test])):
+            for corpus_key in named:
                 _among(corpus_key, keys.corpora, f"{where}: {key}", "corpus")
         trained = {c: row.train.get(c, "none" if row.train else "both") for c in folds}
         if {*trained.values()} == {"none"}:
