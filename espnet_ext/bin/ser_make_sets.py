@@ -30,7 +30,8 @@ def get_parser() -> argparse.ArgumentParser:
     add("--labels", type=Path, required=True, help="class map, conf/labels/NAME.yaml")
     add("--scheme", nargs="+", required=True, help="split scheme of each corpus")
     add("--output", type=Path, required=True, help="folder to write; replaced as one")
-    add("--fold", type=int, default=1, help="counted from 1")
+    text = "counted from 1; of several --data one for all, or one for each"
+    add("--fold", type=int, nargs="+", default=[1], help=text)
     add("--seed", type=int, default=0, help="of the schemes that draw at random")
     add(
         "--train_labels",
@@ -82,7 +83,10 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
     options = sets.SetOptions(
         schemes=args.scheme,
-        split=SplitOptions(args.fold, args.seed, args.subset_train, args.subset_valid),
+        split=SplitOptions(
+            args.fold[0], args.seed, args.subset_train, args.subset_valid
+        ),
+        folds=args.fold if len(args.fold) > 1 else (),
         subset_like=args.subset_like,
         train_labels=sets.parse_train_labels(args.train_labels),
         min_seconds=args.min_seconds,

@@ -112,6 +112,12 @@ def add_manifest_options(parser: argparse.ArgumentParser) -> None:
         default=False,
         help="whether a speaker may be in two parts of the given split",
     )
+    group.add_argument(
+        "--test_only",
+        type=boolean,
+        default=False,
+        help="whether all of it is tested and none trained on, whatever its split says",
+    )
 
 
 def corpus_of(args: argparse.Namespace) -> tuple[Corpus, Path]:

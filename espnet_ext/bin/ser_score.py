@@ -43,6 +43,8 @@ def get_parser() -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("a table's runs").add_argument
     add("--table", type=Path, metavar="YAML", help="conf/tables/NAME.yaml")
+    text = "those of its corpora that there are; without it, all"
+    add("--corpora", nargs="+", metavar="NAME", help=text)
     text = "list of the runs, runs.csv; or the JSON that `./run.sh --table` writes: "
     text += "its steps that are finished when this starts"
     add("--runs", type=Path, metavar="FILE", help=text)
@@ -160,12 +162,16 @@ def score_table(args: argparse.Namespace) -> None:
     """Score the runs of a table."""
     from espnet_ext.scoring import scores
     from espnet_ext.scoring.claims import judge_claims
-    from espnet_ext.scoring.runs import read_all_predictions, read_runs
+    from espnet_ext.scoring.runs import (
+        count_training_labels,
+        read_all_predictions,
+        read_runs,
+    )
     from espnet_ext.scoring.spec import load_table
     from espnet_ext.scoring.trainings import read_environment, training_times
     from espnet_ext.scoring.words import TableReport
 
-    spec = load_table(args.table)
+    spec = load_table(args.table, args.corpora)
     listed: Path = args.runs
     missing: list[str] = []
     if args.runs.suffix == ".json":
@@ -182,6 +188,7 @@ def score_table(args: argparse.Namespace) -> None:
         records=records,
         times=training_times(logs),
         environment=read_environment(filter(None, logs.values())),
+        trained_labels=count_training_labels(records) if spec.metrics else {},
     )
     figures = None
     if args.plots:

@@ -2,7 +2,7 @@
 
 from espnet_ext.corpora import crema_d, emodb, iemocap, meld, msp_podcast, ravdess
 from espnet_ext.corpora.corpus import Corpus
-from espnet_ext.corpora.splits import Scheme
+from espnet_ext.corpora.splits import TEST_ALL, WHOLE, Scheme
 from espnet_ext.errors import UserError
 
 _MODULES = (iemocap, msp_podcast, crema_d, ravdess, emodb, meld)
@@ -35,5 +35,7 @@ def get_scheme(name: str) -> tuple[str, Scheme]:
     for corpus in CORPORA.values():
         if name in corpus.schemes:
             return corpus.name, corpus.schemes[name]
+        if name == f"{corpus.name}_{WHOLE}":
+            return corpus.name, TEST_ALL
     known = ", ".join(name for corpus in CORPORA.values() for name in corpus.schemes)
     raise UserError(f"no split scheme is named {name!r}; there are {known}")

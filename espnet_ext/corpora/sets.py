@@ -18,7 +18,14 @@ from espnet_ext.corpora.datadir import DataDir, combine, replaced_dir, write_dat
 from espnet_ext.corpora.labels import ClassMap
 from espnet_ext.corpora.manifest.folds import own_scheme
 from espnet_ext.corpora.registry import CORPORA, get_scheme
-from espnet_ext.corpora.splits import Scheme, SplitOptions, make_split, shared_speakers
+from espnet_ext.corpora.splits import (
+    TEST_ALL,
+    WHOLE,
+    Scheme,
+    SplitOptions,
+    make_split,
+    shared_speakers,
+)
 from espnet_ext.corpora.textio import write_text
 from espnet_ext.corpora.utterance import UNKNOWN, Utterance
 from espnet_ext.errors import UserError
@@ -106,6 +113,7 @@ class SetOptions:
 
     schemes: Sequence[str]  # names, one for each corpus
     split: SplitOptions = field(default_factory=SplitOptions)
+    folds: Sequence[int] = ()  # one for each scheme; none: `split.fold` for all
     subset_like: str | None = None  # corpus whose sizes replace those in `split`
     # What train and valid show of a corpus [both]; one with none is only tested.
     train_labels: Mapping[str, str] = field(default_factory=dict)
@@ -135,9 +143,14 @@ def make_sets(
     members: dict[str, list[DataDir]] = {"train": [], "valid": [], "test": []}
     for corpus, data in kept.items():
         sizes = _subset_sizes(corpus, kept, schemes, options)
+        sizes = replace(sizes, fold=_fold_of(corpus, schemes, options))
         split = make_split(schemes[corpus], data.utterances, sizes).parts()
         data = change_attributes(data, corpus, options)
         labels = options.train_labels.get(corpus, "both")
+        if schemes[corpus].tested_only and labels != "none":
+            raise UserError(
+                f"--train_labels: {corpus} is tested as a whole: write none"
+            )
         for part, ids in split.items():
             if part == "test":
                 members[part].append(data.select(ids))
@@ -164,12 +177,18 @@ def _subset_sizes(
     like, whole = options.subset_like, schemes[corpus].whole
     if like is None:
         return options.split
-    wanted = make_split(schemes[like], kept[like].utterances, options.split)
+    split = replace(options.split, fold=_fold_of(like, schemes, options))
+    wanted = make_split(schemes[like], kept[like].utterances, split)
     train, valid = len(wanted.train), len(wanted.valid)
     if whole is not None:
         full = whole(kept[corpus].utterances, options.split)
         train, valid = min(train, len(full.train)), min(valid, len(full.valid))
     return replace(options.split, subset_train=train, subset_valid=valid)
+
+
+def _fold_of(corpus: str, schemes: Mapping[str, Scheme], options: SetOptions) -> int:
+    folds = options.folds
+    return folds[[*schemes].index(corpus)] if folds else options.split.fold
 
 
 def _match_schemes(
@@ -179,8 +198,11 @@ def _match_schemes(
     manifests = {next(iter(d.utterances.values())).corpus: d for d in reversed(corpora)}
     given: dict[str, Scheme] = {}
     for name in options.schemes:
+        own = name.removesuffix(f"_{WHOLE}")
         if name in manifests.keys() - CORPORA.keys():  # a manifest's has its name
             corpus, scheme = name, own_scheme(manifests[name].utterances)
+        elif own in manifests.keys() - CORPORA.keys():
+            corpus, scheme = own, TEST_ALL
         else:
             corpus, scheme = get_scheme(name)
         if corpus in given:
@@ -208,8 +230,15 @@ def _match_schemes(
             raise UserError(f"{option} names {corpus}, of which there is no --data")
     if options.legacy_va_order and not schemes.keys() & set(_SWAPPED):
         raise UserError(f"--legacy_va_order: there is no data of {', '.join(_SWAPPED)}")
+    if options.folds and len(options.folds) != len(given):
+        raise UserError(
+            f"--fold: {len(options.folds)} folds for {len(given)} schemes; give one "
+            "for each, or one for all"
+        )
+    if list(given) != list(schemes) and options.folds:
+        raise UserError("--fold: give the schemes in the order of --data")
     folds = max(scheme.folds for scheme in schemes.values())
-    if options.split.fold > folds:
+    if not options.folds and options.split.fold > folds:
         raise UserError(
             f"--fold {options.split.fold}: the largest fold of these schemes is {folds}"
         )

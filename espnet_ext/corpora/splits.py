@@ -50,6 +50,18 @@ class Scheme:
     unseen_test_speakers: bool = True
     # Of a scheme that draws a subset: the function that it draws from.
     whole: Callable[[Utterances, SplitOptions], Split] | None = None
+    tested_only: bool = False  # whether there is nothing to train and validate on
+
+
+WHOLE = "whole"
+"""A corpus' scheme of this name, or ``<corpus>_whole``, tests all of it."""
+
+TEST_ALL = Scheme(
+    lambda utterances, options: Split((), (), tuple(sorted(utterances))),
+    folds=1,
+    description="all of the corpus is tested, none of it trained on",
+    tested_only=True,
+)
 
 
 def published_parts(train: str, valid: str, test: str, description: str) -> Scheme:
@@ -91,7 +103,7 @@ def make_split(scheme: Scheme, utterances: Utterances, options: SplitOptions) ->
     split = scheme.split(utterances, options)
     seen: dict[str, str] = {}
     for part, ids in split.parts().items():
-        if not ids:
+        if not ids and not (scheme.tested_only and part != "test"):
             raise UserError(
                 f"the {part} set is empty: the data directory lacks the utterances "
                 "that this scheme takes for it (or the class map drops them all)"

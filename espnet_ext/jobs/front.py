@@ -40,12 +40,16 @@ def choose_recipe(args: argparse.Namespace) -> str:
     path = table_path(args.table, ROOT / "conf")
     if not path.is_file():
         raise UserError(f"--table {args.table}: there is no {path}")
-    from espnet_ext.utils.yaml_files import read_yaml  # late: only a table needs it
+    # Late: only a table needs them.
+    from espnet_ext.scoring.spec import ANY_RECIPE
+    from espnet_ext.utils.yaml_files import read_yaml
 
-    own = read_yaml(path).get("recipe")
-    if not isinstance(own, str):
-        raise UserError(f"{path}: `recipe: NAME` is missing")
-    if args.root:
+    table = read_yaml(path)
+    own, corpora = table.get("recipe", ANY_RECIPE), table.get("corpora")
+    if not (isinstance(own, str) and isinstance(corpora, dict)):
+        raise UserError(f"{path}: corpora is missing, or recipe is no name")
+    manifests = [c for c in corpora.values() if "manifest" in (c or ())]
+    if args.root or manifests:  # which no built-in corpus is
         return own
     print(
         f"On the built-in corpora. On yours, where db.sh says: --corpus {own}",

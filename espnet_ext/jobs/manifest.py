@@ -67,19 +67,20 @@ def complete_manifest(args: argparse.Namespace) -> None:
         "continuous": found.attribute_scale is not None,
     }
     for path in args.train_config or [Path(f"conf/train_{m}.yaml") for m in args.model]:
-        _check_labels(path, labelled)
+        if kind := missing_target(path, labelled):
+            raise UserError(f"{path}: the manifest has no {kind}, its target")
 
 
-def _check_labels(path: Path, labelled: Mapping[str, bool]) -> None:
-    """Raise UserError if nothing that a model predicts has labels."""
+def missing_target(path: Path, labelled: Mapping[str, bool]) -> str:
+    """Name what a model predicts, if none of it has labels; else nothing."""
     from espnet_ext.tasks.config import read_config
 
     # Missing files are named later, with those that there are.
     config = read_config(path) if path.is_file() else {}
     branches = (config.get("decoder_conf") or {}).get("branches") or list(labelled)
-    if not any(labelled.get(branch, True) for branch in branches):
-        kind = "emotion" if "discrete" in branches else "valence, arousal or dominance"
-        raise UserError(f"{path}: the manifest has no {kind}, its target")
+    if any(labelled.get(branch, True) for branch in branches):
+        return ""
+    return "emotion" if "discrete" in branches else "valence, arousal or dominance"
 
 
 def manifest_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from espnet_ext.errors import UserError
 from espnet_ext.jobs.manifest import complete_manifest
-from espnet_ext.jobs.options import config_path
+from espnet_ext.jobs.options import config_path, table_path
 from espnet_ext.jobs.recipe import Recipe
 from espnet_ext.jobs.stages import PACKING, SKIPPED, STAGES, UPLOAD
+from espnet_ext.utils.yaml_files import read_yaml
 
 # Where the generator puts the built-in corpora, beside each other.
 MINI_FOLDERS = {"iemocap": "IEMOCAP_full_release", "msp_podcast": "MSP-PODCAST-1.8"}
@@ -67,8 +68,10 @@ def complete(args: argparse.Namespace, places: Mapping[str, str]) -> None:
     elif real:
         from espnet_ext.corpora.registry import CORPORA, get_corpus  # late, for --help
 
+        manifests = _corpora_of_table(args)
         for corpus, folder in args.root.items():
-            get_corpus(corpus)
+            if corpus not in manifests:
+                get_corpus(corpus)
             if not folder.is_dir():
                 raise UserError(f"--root {corpus}={folder}: no such folder")
         known = {c: Path(places[c.upper()]) for c in CORPORA if places.get(c.upper())}
@@ -80,6 +83,12 @@ def complete(args: argparse.Namespace, places: Mapping[str, str]) -> None:
             _download(args)
         args.root = known | args.root
     args.fold = args.fold or []
+
+
+def _corpora_of_table(args: argparse.Namespace) -> Iterable[str]:
+    """List the corpora that the table names: manifests have a name there alone."""
+    path = table_path(args.table, Path("conf")) if args.table else Path()
+    return (read_yaml(path).get("corpora") or ()) if path.is_file() else ()
 
 
 def _download(args: argparse.Namespace) -> None:

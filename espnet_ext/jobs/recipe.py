@@ -70,6 +70,7 @@ class Recipe:
     subset_like: str | None = None  # corpus whose sets have the sizes of a subset's
     setsdir: Path | None = None  # where sets go, if not into `dumpdir`
     seconds: tuple[float, float] | None = None  # shortest, longest clip but in test
+    unit_attributes: bool = False  # map each corpus' scale to [0, 1]
     manifest: Path | None = None  # the corpus as a file; None: a known corpus
     # How the manifest is read: options of ``ser_prepare``.
     manifest_options: Mapping[str, Any] = field(default_factory=dict)
@@ -89,6 +90,8 @@ class Recipe:
             names.append(f"{part.scheme}{fold}" + (f"_{labels}" if labels else ""))
         if self.seconds is not None:
             names[-1] += "_{:g}-{:g}s".format(*self.seconds)
+        if self.unit_attributes:
+            names[-1] += "_unit"
         return "+".join(names)
 
     @property
@@ -250,6 +253,10 @@ def sets_step(recipe: Recipe) -> Step:
         }
     if recipe.seconds is not None:
         settings["seconds"] = recipe.seconds
+    if recipe.unit_attributes:
+        settings["attribute_scale"] = "unit"
+    folds = [part.fold for part in parts if part.fold is not None]
+    several = len(folds) > 1  # a fold for each; a scheme without folds ignores its 1
     names = (
         *("wav.scp", "utt2class", "attributes", "classes", "speech_shape"),
         "features.digest",
@@ -264,11 +271,12 @@ def sets_step(recipe: Recipe) -> Step:
             scheme=[part.scheme for part in parts],
             output=recipe.sets,
             store=[part.store for part in parts],
-            fold=next((p.fold for p in parts if p.fold is not None), None),
+            fold=[p.fold or 1 for p in parts] if several else next(iter(folds), None),
             train_labels=labels,
             subset_like=recipe.subset_like,
             min_seconds=shortest,
             max_seconds=longest,
+            attribute_scale="unit" if recipe.unit_attributes else None,
         ),
         output=recipe.sets,
         products=(

@@ -15,6 +15,8 @@ from pathlib import Path
 from espnet_ext.classical import is_classical
 from espnet_ext.errors import UserError
 from espnet_ext.jobs.batch import unique
+from espnet_ext.jobs.manifest import missing_target
+from espnet_ext.jobs.options import config_path, is_config_file
 from espnet_ext.jobs.recipe import (
     Recipe,
     build_plan,
@@ -35,21 +37,13 @@ from espnet_ext.jobs.step import (
     recorded_code,
     recorded_fingerprint,
 )
+from espnet_ext.jobs.table_corpora import Place, Source, find_sources
 from espnet_ext.scoring.spec import TableSpec, load_table
 
 RUNS_HEADER = (
     *("row", "fold", "seed", "predictions", "train_log"),
-    *("config", "training", "code"),
+    *("config", "training", "code", "train_set"),
 )
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where one corpus of a table is, and where its data and features go."""
-
-    root: Path
-    datadir: Path
-    dumpdir: Path
 
 
 @dataclass(frozen=True)
@@ -67,12 +61,11 @@ class Run:
         """Where it is trained."""
         return self.recipe.run(self.model)
 
-    def steps(self) -> tuple[Step, Step]:
-        """Training and inference; the classical baseline is both in one."""
+    def steps(self) -> tuple[Step, ...]:
+        """Training and inference; of the classical baseline one step for both."""
         config = training_config(self.recipe, self.model)
         if is_classical(config):
-            step = classical_step(self.recipe, self.model, config)
-            return step, step
+            return (classical_step(self.recipe, self.model, config),)
         return (
             train_step(self.recipe, self.model, config),
             infer_step(self.recipe, self.model, config),
@@ -146,23 +139,24 @@ def plan_table(
         raise UserError(
             f"{path}: no preset {preset!r}; there are {', '.join(spec.presets)}"
         )
-    for corpus in spec.corpora:
-        if corpus not in places:
-            raise UserError(
-                f"{path} needs {corpus}: give --root {corpus}=DIR, or set its place in "
-                "db.sh"
-            )
+    if spec.any_corpora:
+        spec = _with_places(path, spec, places)
     chosen = spec.presets[preset]
     base = replace(
         base,
         features=features or Path("conf", "features", f"{chosen.features}.yaml"),
-        labels=Path("conf", "labels", f"{spec.labels}.yaml"),
+        labels=_labels_path(path, spec.labels),
         corpus_overlay=None if chosen.overlay is None else Path(chosen.overlay),
         seconds=chosen.seconds,
         models={},
     )
+    sources = find_sources(path, spec, base, places)
+    scales = {source.scale for source in sources.values()} - {None}
+    differ = spec.attribute_scale is None and len(scales) > 1
+    base = replace(base, unit_attributes=differ or spec.attribute_scale == "unit")
+    _check_targets(path, spec, chosen.configs, sources)
     runs = tuple(
-        _run(spec, preset, base, places, row, fold, seed)
+        _run(spec, preset, base, sources, row, fold, seed)
         for seed in range(spec.seeds if seeds is None else seeds)
         for fold in spec.folds
         for row in spec.rows
@@ -178,11 +172,50 @@ def plan_table(
     return Table(path, spec, preset, base.expdir, base.resamples, runs)
 
 
+def _with_places(path: Path, spec: TableSpec, places: Mapping[str, Place]) -> TableSpec:
+    """Leave out the corpora of which no place is known, where the table allows it."""
+    there = [c for c, own in spec.corpora.items() if own.manifest or c in places]
+    if len(there) < 2:
+        one = f", and there is only {there[0]}" if there else ""
+        raise UserError(
+            f"{path} needs two of its corpora ({', '.join(spec.corpora)}){one}: give "
+            "--root CORPUS=DIR CORPUS=DIR, or set their places in db.sh"
+        )
+    return load_table(path, there)
+
+
+def _labels_path(path: Path, labels: str) -> Path:
+    """Find a class map by its name, or by its path from the table's folder."""
+    if is_config_file(labels):
+        return path.parent / labels
+    return config_path("labels", labels)
+
+
+def _check_targets(
+    path: Path, spec: TableSpec, configs: str, sources: Mapping[str, Source]
+) -> None:
+    """Refuse a row whose model predicts only what its corpora have no labels of."""
+    for key, row in spec.rows.items():
+        shown = spec.trained_on(key)
+        labelled = {
+            kind: any(has[c] for c in shown if shown[c] in (kind, "both"))
+            for kind, has in (
+                ("discrete", {c: s.classes for c, s in sources.items()}),
+                ("continuous", {c: s.scale is not None for c, s in sources.items()}),
+            )
+        }
+        if kind := missing_target(Path(configs, row.config), labelled):
+            raise UserError(
+                f"{path}: rows: {key}: {row.config} predicts what none of its training "
+                f"corpora has or shows: {kind}"
+            )
+
+
 def _run(
     spec: TableSpec,
     preset: str,
     base: Recipe,
-    places: Mapping[str, Place],
+    sources: Mapping[str, Source],
     row: str,
     fold: int,
     seed: int,
@@ -191,22 +224,12 @@ def _run(
     model = config.stem.removeprefix("train_")
     if preset != "paper":  # beside the paper preset's, not in their place
         model = f"{preset}_{model}"
+    base = replace(base, seed=seed)
     first, *others = [  # each as the corpus' own recipe would have it
-        replace(
-            base,
-            corpus=corpus,
-            corpus_root=places[corpus].root,
-            scheme=described.scheme,
-            fold=fold if described.folds else None,
-            seed=seed,
-            datadir=places[corpus].datadir,
-            dumpdir=places[corpus].dumpdir,
-        )
+        sources[corpus].recipe(base, corpus, fold if described.folds else None)
         for corpus, described in spec.corpora.items()
     ]
-    labels = {
-        corpus: spec.rows[row].train.get(corpus, "both") for corpus in spec.corpora
-    }
+    labels = spec.trained_on(row)
     likes = [c.subset_like for c in spec.corpora.values() if c.subset_like]
     recipe = replace(
         first,
@@ -230,6 +253,7 @@ def table_step(table: Table) -> Step:
         module="espnet_ext.bin.ser_score",
         args=command_line(
             table=table.path,
+            corpora=list(table.spec.corpora) if table.spec.any_corpora else None,
             runs=runs_file,
             output=table.output,
             resamples=table.resamples,
@@ -249,15 +273,17 @@ def list_runs(runs: Mapping[str, Sequence[Step]]) -> str:
     """List runs for ``ser_score``; paths are blank of those that are not finished.
 
     Args:
-        runs: Training and inference, by ``row fold seed``.
+        runs: The steps of each, by ``row fold seed``; the last one predicts.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(RUNS_HEADER)
-    for label, (train, infer) in runs.items():
-        there = is_done(train) and is_done(infer)
-        trained = there and train.keeps_partial_work  # the classical baseline is not
-        code = " ".join(recorded_code(step.output) for step in (train, infer))
+    for label, steps in runs.items():
+        train, infer = steps[0], steps[-1]
+        there = all(map(is_done, steps))
+        # The classical baseline has no training, and is another program anyway.
+        trained = there and len(steps) > 1
+        code = " ".join(recorded_code(step.output) for step in steps)
         writer.writerow(
             [
                 *label.rsplit(maxsplit=2),
@@ -265,7 +291,8 @@ def list_runs(runs: Mapping[str, Sequence[Step]]) -> str:
                 train.log if trained else "",
                 train.files[0][0],
                 recorded_fingerprint(train.output) if there else "",
-                code if trained else "",  # its program is another anyway
+                code if trained else "",
+                train.inputs[0].path if train.inputs else "",
             ]
         )
     return text.getvalue()
@@ -276,7 +303,7 @@ def print_standing(table: Table) -> None:
     spec = table.spec
     steps = [step for step in table.steps() if step.stage < 5]
     finished = {
-        (run.row, run.fold, run.seed): is_done(run.steps()[1]) for run in table.runs
+        (run.row, run.fold, run.seed): is_done(run.steps()[-1]) for run in table.runs
     }
     seeds = sorted({run.seed for run in table.runs})
     count = f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"

@@ -16,12 +16,13 @@ from espnet_ext.jobs.option_checks import (
     training_yamls,
 )
 from espnet_ext.jobs.options import config_path, table_path
-from espnet_ext.jobs.packages import Packing, package_steps
 from espnet_ext.jobs.over_folds import folds_step
+from espnet_ext.jobs.packages import Packing, package_steps
 from espnet_ext.jobs.recipe import Mini, Recipe, build_plan, config_files
 from espnet_ext.jobs.slurm_conf import parse_command
 from espnet_ext.jobs.step import Step
-from espnet_ext.jobs.table import Place, Table, plan_table, table_step
+from espnet_ext.jobs.table import Table, plan_table, table_step
+from espnet_ext.jobs.table_corpora import Place
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,10 @@ from espnet_ext.corpora.datadir import read_wav_scp
 from espnet_ext.scoring import plots
 from espnet_ext.scoring.attention import choose_examples, plot_attention
 from espnet_ext.scoring.folds import pooled_predictions
+from espnet_ext.scoring.matrix import heads, is_trained_on
+from espnet_ext.scoring.metrics import METRIC_NAMES
 from espnet_ext.scoring.names import corpus_name, model_name
+from espnet_ext.scoring.plot_matrix import MatrixPanel, plot_matrix
 from espnet_ext.scoring.plot_plane import plot_valence_arousal
 from espnet_ext.scoring.plots import ScorePanel
 from espnet_ext.scoring.predictions import Predictions
@@ -59,7 +62,10 @@ def table_figures(
     folds together, a figure for each corpus; training curves are of all runs.
     """
     spec = result.spec
-    figures = {"table": ("The table, with 95 % intervals", _plot_scores(result))}
+    figures = {}
+    if spec.metrics:
+        figures["matrix"] = ("Trained on down, tested on across", _plot_matrix(result))
+    figures["table"] = ("The table, with 95 % intervals", _plot_scores(result))
     for corpus in spec.corpora:
         systems = pooled_predictions(spec, runs, corpus)
         suffix = f"_{corpus}" if len(spec.corpora) > 1 else ""
@@ -90,6 +96,26 @@ def _plot_scores(result: TableResult) -> Figure:
         comparable = not any(result.incomparable(corpus) for corpus in spec.corpora)
         legend = spec.source if comparable else f"{spec.source} (not comparable)"
     return plots.plot_scores([row.name for row in spec.rows.values()], panels, legend)
+
+
+def _plot_matrix(result: TableResult) -> Figure:
+    spec, panels = result.spec, []
+    for metric in spec.metrics:
+        if named := heads(result, metric):
+            cells = [[result.cells[row].get(c) for c in named] for row in spec.rows]
+            panels.append(
+                MatrixPanel(
+                    title=METRIC_NAMES[metric],
+                    columns=list(named.values()),
+                    scores=[[c.mean.estimate if c else None for c in r] for r in cells],
+                    seen=[
+                        [is_trained_on(spec, row, column.corpus) for column in named]
+                        for row in spec.rows
+                    ],
+                    chance=[result.chance.get(column) for column in named],
+                )
+            )
+    return plot_matrix([row.name for row in spec.rows.values()], panels)
 
 
 def _prediction_figures(systems: Mapping[str, Predictions]) -> Figures:

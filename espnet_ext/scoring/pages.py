@@ -2,16 +2,17 @@
 
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from espnet_ext.scoring import words
+from espnet_ext.scoring import matrix, words
 from espnet_ext.scoring.bootstrap import Comparison
 from espnet_ext.scoring.claims import LEGEND
 from espnet_ext.scoring.comparisons import TableComparison
+from espnet_ext.scoring.metrics import METRIC_NAMES
 from espnet_ext.scoring.scores import Cell
 from espnet_ext.scoring.spec import Column
 from espnet_ext.scoring.text import duration, ends, p_text, printed, signed, with_ends
@@ -64,6 +65,8 @@ def sections_of(report: TableReport) -> list[Section]:
     result = report.result
     title = "Mean of folds" if report.several_folds else "Scores"
     sections = [Section(title, "", _score_grid(report), words.how_to_read(report))]
+    if result.spec.metrics:
+        sections = _matrix_sections(report)
     if report.several_folds:
         text = (
             "The predictions of all folds put together and scored once: other numbers "
@@ -110,11 +113,34 @@ def sections_of(report: TableReport) -> list[Section]:
     return [*sections, Section("Runs", "", _run_grid(report), folded=True)]
 
 
-def _score_grid(report: TableReport) -> list[dict[str, str]]:
-    """The table itself: each cell's score, interval, spread over seeds and paper."""
+def _matrix_sections(report: TableReport) -> list[Section]:
+    """A section a metric: what was trained on down, what was tested on across."""
+    result = report.result
+    sections = []
+    for metric in result.spec.metrics:
+        if heads := matrix.heads(result, metric):
+            name = METRIC_NAMES[metric] + ", mean of folds" * report.several_folds
+            title = f"{name}: trained on (rows), tested on (columns)"
+            sections.append(Section(title, "", _score_grid(report, heads)))
+    legend = f"{matrix.LEGEND} {words.how_to_read(report)}"
+    sections[-1] = replace(sections[-1], legend=legend)
+    notes = matrix.label_notes(result, report.trained_labels)
+    grid = matrix.label_grid(result)
+    return [*sections, Section("Classes that are tested", "", grid, lines=notes)]
+
+
+def _score_grid(
+    report: TableReport, heads: Mapping[Column, str] | None = None
+) -> list[dict[str, str]]:
+    """The table itself: each cell's score, interval, spread over seeds and paper.
+
+    `heads` are the columns of one matrix; without them, all columns.
+    """
+    spec = report.result.spec
 
     def lines(row: str, column: Column, cell: Cell | None) -> Iterable[str]:
-        yield printed(cell.mean.estimate) if cell else ""
+        seen = heads is not None and matrix.is_trained_on(spec, row, column.corpus)
+        yield printed(cell.mean.estimate) + f" {matrix.SEEN}" * seen if cell else ""
         if cell is not None:
             few = f" ({cell.runs} of {cell.expected} runs)"
             yield ends(cell.mean) + few * (cell.runs != cell.expected)
@@ -122,16 +148,19 @@ def _score_grid(report: TableReport) -> list[dict[str, str]]:
                 yield f"± {cell.seed_deviation:.3f} over seeds"
         yield from words.paper_lines(report, row, column)
 
-    return _columns_grid(report, lines)
+    return _columns_grid(report, lines, heads)
 
 
 def _columns_grid(
-    report: TableReport, lines: Callable[[str, Column, Cell | None], Iterable[str]]
+    report: TableReport,
+    lines: Callable[[str, Column, Cell | None], Iterable[str]],
+    heads: Mapping[Column, str] | None = None,
 ) -> list[dict[str, str]]:
     spec, result = report.result.spec, report.result
-    names = {column: spec.column_name(column) for column in spec.columns}
+    names = heads or {column: spec.column_name(column) for column in spec.columns}
+    first = "trained on" if heads else "model"
     rows = [
-        {"model": row.name}
+        {first: row.name}
         | {
             name: "\n".join(lines(key, column, result.cells[key].get(column)))
             for column, name in names.items()
@@ -139,7 +168,7 @@ def _columns_grid(
         for key, row in spec.rows.items()
     ]
     chance = {name: printed(result.chance.get(c)) for c, name in names.items()}
-    return [*rows, {"model": "chance"} | chance]
+    return [*rows, {first: "chance"} | chance]
 
 
 def _fold_grid(report: TableReport) -> list[dict[str, str]]:

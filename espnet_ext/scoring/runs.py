@@ -5,6 +5,8 @@ started. README.md has its columns.
 """
 
 import csv
+import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,9 @@ from espnet_ext.scoring.predictions import Predictions, read_predictions
 from espnet_ext.scoring.spec import TableSpec
 
 _NEEDED = ("row", "fold", "seed", "predictions")
+# Beside the classes: utterances with attributes.
+RATED = "valence, arousal and dominance"
+_OPTIONAL = ("config", "training", "code", "train_set")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,6 +40,7 @@ class RunRecord:
     config: str = ""
     training: str = ""  # fingerprint of its training
     code: str = ""  # digest of the code that made it
+    train_set: str = ""  # its folder
 
 
 def read_runs(path: Path | str, spec: TableSpec) -> list[RunRecord]:
@@ -76,11 +82,26 @@ def read_runs(path: Path | str, spec: TableSpec) -> list[RunRecord]:
                 key,
                 Path(predictions) if predictions else None,
                 Path(log) if log else None,
-                *(line.get(name) or "" for name in ("config", "training", "code")),
+                *(line.get(name) or "" for name in _OPTIONAL),
             )
     if not records:
         raise UserError(f"{path}: no run in it")
     return list(records.values())
+
+
+def count_training_labels(records: Sequence[RunRecord]) -> dict[str, Counter[str]]:
+    """Count each row's training utterances of each class and with `RATED`.
+
+    Over all folds, as far as ``split.json`` beside the training sets is there.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for record in records:
+        path = Path(record.train_set).parent / "split.json"
+        if record.train_set and path.is_file():
+            found = json.loads(path.read_text(encoding="utf-8"))["train"]
+            count = counts.setdefault(record.key.row, Counter())
+            count.update({**found["classes"], RATED: found["with_attributes"]})
+    return counts
 
 
 def read_all_predictions(records: Sequence[RunRecord]) -> dict[RunKey, Predictions]:

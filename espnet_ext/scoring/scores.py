@@ -125,7 +125,7 @@ def score_table(
         data = gather(corpus, spec, runs)
         number = None if corpus == ANY_CORPUS else place
         scored = Scored(data, Sampling(resamples, seed, number))
-        for row in spec.rows:
+        for row in (row for row in spec.rows if spec.is_tested(row, corpus)):
             wanted = sum(key.row == row for key in expected)
             cells[row] |= _cells(scored, row, wanted)
         for metric, value in chance_scores(data).items():

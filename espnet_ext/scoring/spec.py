@@ -9,9 +9,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
+from espnet_ext.corpora.splits import WHOLE
 from espnet_ext.errors import UserError
 from espnet_ext.scoring.names import corpus_name
 from espnet_ext.utils.yaml_files import build, read_yaml, unknown_key
+
+# The recipe that has a place for every corpus, known or a manifest.
+ANY_RECIPE = "manifest"
 
 # Labels of a corpus that training may show.
 LabelMode = Literal["both", "continuous", "discrete", "none"]
@@ -28,16 +32,36 @@ class Column:
         return f"{self.corpus}.{self.metric}"
 
 
+# Rows of a cross-corpus table: each corpus alone, all but one, or all of them.
+TrainedOn = Literal["each", "leave_one_out", "all"]
+
+
 @dataclass(frozen=True, slots=True)
 class CorpusSpec:
     """A corpus of the table."""
 
-    scheme: str  # how it is split
+    scheme: str = ""  # how it is split; empty: its first; `whole`: all of it is tested
     folds: tuple[int, ...] = ()  # that are trained and tested, if the scheme has any
+    fold: int | None = None  # the only one, where not all corpora go fold by fold [1]
     subset_like: str | None = None  # corpus whose sets tell the size of a subset's
     # Utterances over all folds: with another number the paper is no yardstick.
     paper_test_size: int | None = None
     release: str | None = None  # that the paper used
+    manifest: str | None = None  # file, from the table's folder; None: a known corpus
+    # How the manifest is read, as the options of run.sh say.
+    root: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)  # theirs to ours
+    attribute_scale: tuple[float, float] | None = None
+    shared_speakers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cross:
+    """Rows that follow from the corpora of the table."""
+
+    config: str  # a training YAML
+    train: tuple[TrainedOn, ...] = ("each",)
+    labels: LabelMode = "both"  # that training shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +81,9 @@ class Row:
 
     name: str
     config: str = ""
-    # Corpus -> labels that training shows; ``both`` for those not named.
+    # Corpus -> labels that training shows, ``none`` of those not named; empty: all.
     train: Mapping[str, LabelMode] = field(default_factory=dict)
+    test: tuple[str, ...] = ()  # corpora whose scores are shown; empty: all
     paper: Mapping[Column, float] = field(default_factory=dict)
     # What a value that the paper misprints should be by its own figures.
     corrected: Mapping[Column, float] = field(default_factory=dict)
@@ -120,6 +145,19 @@ class TableSpec:
     labels: str = ""  # class map
     seeds: int = 1
     presets: Mapping[str, Preset] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()  # of a matrix: trained on (rows), tested on (columns)
+    # None: [0, 1] where the corpora's own scales differ.
+    attribute_scale: Literal["own", "unit"] | None = None
+    any_corpora: bool = False  # whether it can be made of some of its corpora
+
+    def trained_on(self, row: str) -> dict[str, LabelMode]:
+        """Labels of each corpus that training a row shows."""
+        given = self.rows[row].train
+        return {c: given.get(c, "none") if given else "both" for c in self.corpora}
+
+    def is_tested(self, row: str, corpus: str) -> bool:
+        """Whether a row is scored on a corpus."""
+        return corpus in (self.rows[row].test or self.corpora)
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -166,12 +204,15 @@ class _TableKeys:
     """The YAML file as it is written, before names are looked up."""
 
     title: str
-    recipe: str
     labels: str
     corpora: dict[str, CorpusSpec]
     presets: dict[str, Preset]
-    columns: tuple[str, ...]
-    rows: dict[str, Row]
+    recipe: str = ANY_RECIPE
+    columns: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    rows: dict[str, Row] = field(default_factory=dict)
+    cross: Cross | None = None
+    attribute_scale: Literal["own", "unit"] | None = None
     source: str = "paper"
     seeds: int = 1
     comparisons: tuple[_PairKeys, ...] = ()
@@ -179,8 +220,12 @@ class _TableKeys:
     notes: tuple[str, ...] = ()
 
 
-def load_table(path: Path | str) -> TableSpec:
+def load_table(path: Path | str, corpora: Sequence[str] | None = None) -> TableSpec:
     """Read a table's YAML.
+
+    Args:
+        path: The YAML.
+        corpora: Those of its corpora that the table is made of; None for all.
 
     Raises:
         UserError: Names the file and the key at fault.
@@ -191,7 +236,17 @@ def load_table(path: Path | str) -> TableSpec:
     if not path.is_file():
         raise UserError(f"{path}: there is no such table")
     keys = build(_TableKeys, read_yaml(path), str(path))
+    name, any_corpora = path.stem, bool(keys.cross and keys.metrics and not keys.rows)
+    if corpora is not None and list(corpora) != list(keys.corpora):
+        for corpus in corpora:
+            _among(corpus, keys.corpora, f"{path}: corpora", "corpus")
+        chosen = {c: keys.corpora[c] for c in corpora}
+        keys, name = replace(keys, corpora=chosen), f"{name}_{'+'.join(chosen)}"
+    if keys.cross is not None:
+        keys = replace(keys, rows=_cross_rows(keys, keys.cross, path) | keys.rows)
     _check_values(keys, path)
+    for metric in keys.metrics:
+        _among(metric, METRIC_NAMES, f"{path}: metrics", "metric")
 
     def column(text: str, where: str) -> Column:
         corpus, _, metric = text.partition(".")
@@ -203,9 +258,14 @@ def load_table(path: Path | str) -> TableSpec:
         names = [str(row) for row in rows] if isinstance(rows, list | tuple) else []
         if len(names) != 2 or names[0] == names[1]:
             raise UserError(f"{where}: expected two rows, got {rows!r}")
+        found = column(text, where)
         for name in names:
             _among(name, keys.rows, where, "row")
-        return Pair(names[0], names[1], column(text, where))
+            tested = keys.rows[name].test or keys.corpora
+            _among(
+                found.corpus, tested, f"{where}: {name} is not tested there", "corpus"
+            )
+        return Pair(names[0], names[1], found)
 
     def claim(value: Mapping[str, Any], where: str) -> Claim:
         types = {"says": str, "if": list, "significant": bool}
@@ -241,8 +301,10 @@ def load_table(path: Path | str) -> TableSpec:
         for number, item in enumerate(keys.comparisons, 1)
         for text in item.columns
     ]
+    columns = keys.columns or [f"{c}.{m}" for m in keys.metrics for c in keys.corpora]
     looked_up = {
-        "columns": tuple(column(text, f"{path}: columns") for text in keys.columns),
+        "columns": tuple(column(text, f"{path}: columns") for text in columns),
+        "any_corpora": any_corpora,
         "rows": {
             name: replace(
                 row,
@@ -254,8 +316,35 @@ def load_table(path: Path | str) -> TableSpec:
         "claims": claims,
         "comparisons": _with_claims(asked, claims),
     }
-    written = {f.name: getattr(keys, f.name) for f in fields(keys)}
-    return TableSpec(name=path.stem, **{**written, **looked_up})
+    written = {f.name: getattr(keys, f.name) for f in fields(keys) if f.name != "cross"}
+    return TableSpec(name=name, **{**written, **looked_up})
+
+
+def _cross_rows(keys: _TableKeys, cross: Cross, path: Path) -> dict[str, Row]:
+    """Make the rows that `cross` asks for; of two that train on the same, the first."""
+    trainable = [c for c, spec in keys.corpora.items() if spec.scheme != WHOLE]
+    rows: dict[str, Row] = {}
+
+    def add(key: str, name: str, corpora: Sequence[str]) -> None:
+        train: dict[str, LabelMode] = dict.fromkeys(corpora, cross.labels)
+        if corpora and train not in [row.train for row in rows.values()]:
+            rows[key] = Row(name, cross.config, train)
+
+    for kind in cross.train:
+        for corpus in trainable if kind != "all" else ():
+            name = corpus_name(corpus)
+            if kind == "each":
+                add(corpus, name, [corpus])
+            else:
+                others = [other for other in trainable if other != corpus]
+                add(f"without_{corpus}", f"all but {name}", others)
+        if kind == "all":
+            add("all", "all", trainable)
+    if twice := rows.keys() & keys.rows.keys():
+        raise UserError(
+            f"{path}: rows: {min(twice)}: cross makes a row of this name; take another"
+        )
+    return rows
 
 
 def _with_claims(asked: Sequence[Pair], claims: Iterable[Claim]) -> tuple[Pair, ...]:
@@ -276,9 +365,14 @@ def _among(value: str, known: Iterable[str], where: str, what: str) -> None:
 
 def _check_values(keys: _TableKeys, path: Path) -> None:
     """Check what the types of the keys do not say."""
-    for name in ("title", "recipe", "labels", "corpora", "presets", "columns", "rows"):
+    for name in ("title", "recipe", "labels", "corpora", "presets", "rows"):
         if not getattr(keys, name):
             raise UserError(f"{path}: {name} is empty")
+    if bool(keys.columns) == bool(keys.metrics):
+        raise UserError(
+            f"{path}: give either columns (CORPUS.METRIC), or metrics of a matrix of "
+            "corpora"
+        )
     numbers = {"seeds": [keys.seeds]}
     for name, corpus in keys.corpora.items():
         numbers[f"corpora: {name}: folds"] = [*corpus.folds]
@@ -287,12 +381,56 @@ def _check_values(keys: _TableKeys, path: Path) -> None:
     for where, found in numbers.items():
         if any(number < 1 for number in found):
             raise UserError(f"{path}: {where}: expected whole numbers above 0")
-    if sum(bool(corpus.folds) for corpus in keys.corpora.values()) > 1:
+    for name, corpus in keys.corpora.items():
+        _check_corpus(corpus, f"{path}: corpora: {name}")
+    folds = {name: corpus.folds for name, corpus in keys.corpora.items()}
+    if len({*folds.values()} - {()}) > 1 or (
+        () in folds.values() and any(len(numbers) > 1 for numbers in folds.values())
+    ):
+        listed = ", ".join(f"{name} {list(found)}" for name, found in folds.items())
         raise UserError(
-            f"{path}: corpora: only one corpus can be gone through fold by fold"
+            f"{path}: corpora: several folds are gone through by all corpora together: "
+            f"give all the same folds, or each one `fold` (folds: {listed})"
         )
     for name, row in keys.rows.items():
+        where = f"{path}: rows: {name}"
         if not row.config:
-            raise UserError(f"{path}: rows: {name}: config is missing")
-        for corpus_key in row.train:
-            _among(corpus_key, keys.corpora, f"{path}: rows: {name}: train", "corpus")
+            raise UserError(f"{where}: config is missing")
+        for key, named in (("train", [*row.train]), ("test", [*row.test])):
+            for corpus_key in named:
+                _among(corpus_key, keys.corpora, f"{where}: {key}", "corpus")
+        trained = {c: row.train.get(c, "none" if row.train else "both") for c in folds}
+        if {*trained.values()} == {"none"}:
+            raise UserError(f"{where}: train: no corpus is trained on")
+        for corpus_key, labels in trained.items():
+            if labels != "none" and keys.corpora[corpus_key].scheme == WHOLE:
+                raise UserError(
+                    f"{where}: train: {corpus_key} has `scheme: {WHOLE}`: all of it is "
+                    "tested, none of it trained on"
+                )
+
+
+def _check_corpus(corpus: CorpusSpec, where: str) -> None:
+    """Check the keys of one corpus against each other."""
+    numbers = bool(corpus.folds) + (corpus.fold is not None)
+    if numbers > 1 or (numbers and corpus.scheme == WHOLE):
+        reason = "give either folds or fold" if numbers > 1 else "there are no folds"
+        raise UserError(f"{where}: {reason}")
+    if corpus.fold is not None and corpus.fold < 1:
+        raise UserError(f"{where}: fold: expected a whole number above 0")
+    if corpus.manifest is None:
+        for key in ("root", "columns", "attribute_scale", "shared_speakers"):
+            if getattr(corpus, key):
+                raise UserError(
+                    f"{where}: {key} is of a manifest; add `manifest: FILE`"
+                )
+    elif corpus.scheme not in ("", WHOLE):
+        raise UserError(
+            f"{where}: scheme: a manifest has its own split; leave it out, or write "
+            f"{WHOLE} to test all of it"
+        )
+    if (
+        corpus.attribute_scale
+        and not corpus.attribute_scale[0] < corpus.attribute_scale[1]
+    ):
+        raise UserError(f"{where}: attribute_scale: the lowest value comes first")

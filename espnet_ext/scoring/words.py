@@ -1,7 +1,7 @@
 """The sentences of a table's files, the same in all of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from espnet_ext.scoring import verdicts
 from espnet_ext.scoring.claims import ClaimResult, ConditionResult
@@ -28,6 +28,8 @@ class TableReport:
     times: Mapping[RunKey, TrainingTime]  # of the finished trainings
     environment: Environment
     corpora_of_set: tuple[str, ...] = ()  # only of models on one test set
+    # Row -> class or `RATED` -> training utterances, where that is known.
+    trained_labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def one_set(self) -> bool:

@@ -12,6 +12,7 @@ from espnet_ext.scoring import words
 from espnet_ext.scoring.bootstrap import Interval
 from espnet_ext.scoring.claims import ClaimResult
 from espnet_ext.scoring.folds import ANY_CORPUS
+from espnet_ext.scoring.matrix import SEEN, heads, is_trained_on, matrix_rows
 from espnet_ext.scoring.metrics import METRIC_NAMES
 from espnet_ext.scoring.pages import fill, pair_grid
 from espnet_ext.scoring.runs import RunRecord
@@ -58,6 +59,8 @@ def write_report(
             "table.tex": latex(report),
             "comparisons.tex": comparisons_latex(report),
         }
+        if report.result.spec.metrics:
+            texts["matrix.csv"] = _csv(matrix_rows(report.result))
     # Last: whatever it links to is there.
     texts["RESULTS.md"] = fill("results.md.j2", report, images)
     output.mkdir(parents=True, exist_ok=True)
@@ -385,39 +388,21 @@ def _tabular(
 
 
 def terminal(report: TableReport) -> str:
-    """The table for a terminal: score, interval, and the paper's value."""
+    """The table for a terminal, or its matrices one below the other."""
     result, spec = report.result, report.result.spec
-    heads = [spec.column_name(column) for column in spec.columns]
-    width = max(15, *(len(head) + 2 for head in heads))
-    label = max(len(name) for name in ("chance", *(r.name for r in spec.rows.values())))
-
-    def line(name: str, cells: Iterable[str]) -> str:
-        text = name.ljust(label + 2) + "".join(cell.ljust(width) for cell in cells)
-        return text.rstrip()
-
-    rule = "-" * (label + width * len(heads))
     title = spec.title + " (mean of folds)" * report.several_folds
-    lines = [title, line("", heads), rule]
-    for row, described in spec.rows.items():
-        cells = [result.cells[row].get(column) for column in spec.columns]
-        intervals = [ends(cell.mean) if cell else "" for cell in cells]
-        paper = [
-            f"{spec.source} {described.paper[column]:.3f}"
-            + words.INCOMPARABLE * bool(result.incomparable(column.corpus))
-            if column in described.paper
-            else ""
-            for column in spec.columns
-        ]
-        lines += [
-            line(
-                described.name, (printed(c.mean.estimate if c else None) for c in cells)
-            ),
-            line("", (text.replace("0.", ".") for text in intervals)),
-            *([line("", paper)] if any(paper) else []),
-        ]
-    chance = [printed(result.chance.get(column)) for column in spec.columns]
+    lines = [title]
+    for metric in spec.metrics:
+        name = f"{METRIC_NAMES[metric]}: trained on (rows), tested on (columns)"
+        if named := heads(result, metric):
+            lines += ["", name, *_terminal_grid(report, named)]
+    if not spec.metrics:
+        named = {column: spec.column_name(column) for column in spec.columns}
+        lines += _terminal_grid(report, named)
     tested = f"{words.describe_set(report)}; " if report.one_set else ""
-    lines += [rule, line("chance", chance), f"{tested}[95 % bootstrap interval]"]
+    lines.append(f"{tested}[95 % bootstrap interval]")
+    if spec.metrics:
+        lines[-1] += f"; {SEEN}: trained on other utterances of this corpus"
     if report.claims:
         lines += ["", f"What the {spec.source} claims, on this data:"]
         lines += [f"{c.words:28} {c.claim.says}" for c in report.claims]
@@ -425,3 +410,38 @@ def terminal(report: TableReport) -> str:
     if report.one_set:
         notes = [*words.limits_of_sets(report), *notes]
     return "\n".join([*lines, *(f"note: {text}" for text in notes)])
+
+
+def _terminal_grid(report: TableReport, named: Mapping[Column, str]) -> list[str]:
+    """Scores, intervals and the paper's values in some columns."""
+    result, spec = report.result, report.result.spec
+    width = max(15, *(len(head) + 2 for head in named.values()))
+    label = max(len(name) for name in ("chance", *(r.name for r in spec.rows.values())))
+
+    def line(name: str, cells: Iterable[str]) -> str:
+        text = name.ljust(label + 2) + "".join(cell.ljust(width) for cell in cells)
+        return text.rstrip()
+
+    def score(row: str, column: Column, cell: Cell | None) -> str:
+        seen = spec.metrics and cell and is_trained_on(spec, row, column.corpus)
+        return printed(cell.mean.estimate if cell else None) + f" {SEEN}" * bool(seen)
+
+    rule = "-" * (label + width * len(named))
+    lines = [line("", named.values()), rule]
+    for row, described in spec.rows.items():
+        cells = {column: result.cells[row].get(column) for column in named}
+        intervals = [ends(cell.mean) if cell else "" for cell in cells.values()]
+        paper = [
+            f"{spec.source} {described.paper[column]:.3f}"
+            + words.INCOMPARABLE * bool(result.incomparable(column.corpus))
+            if column in described.paper
+            else ""
+            for column in named
+        ]
+        lines += [
+            line(described.name, (score(row, *item) for item in cells.items())),
+            line("", (text.replace("0.", ".") for text in intervals)),
+            *([line("", paper)] if any(paper) else []),
+        ]
+    chance = [printed(result.chance.get(column)) for column in named]
+    return [*lines, rule, line("chance", chance)]

@@ -503,3 +503,15 @@ def test_paths_are_meant_from_the_manifest_or_from_the_root(tmp_path):
     assert f"{tmp_path}/s0_sad.wav" in wavs
     wavs = {u.wav for u in read(path, root=Path("/data")).reading.utterances.values()}
     assert "/data/s0_sad.wav" in wavs
+
+
+def test_what_is_only_tested_needs_no_other_part_and_no_speakers(tmp_path):
+    rows = [{"path": f"{e}.wav", "emotion": e} for e in ("angry", "sad")]
+    path = write_csv(tmp_path / "my.csv", [{**row, "split": "test"} for row in rows])
+    with pytest.raises(UserError, match="cannot train and validate"):
+        read(path)
+    for given in (path, write_csv(tmp_path / "bare.csv", rows)):
+        found = read(given, test_only=True)
+        assert found.folds == 0
+        assert found.reading.notes == []
+        assert {u.split for u in found.reading.utterances.values()} == {"test"}

@@ -310,3 +310,37 @@ def test_a_subset_takes_all_where_there_are_fewer(data):
     kept = sets.keep_classes(both[1], class_map).utterances.values()
     assert len(drawn) == sum(u.split == "train" for u in kept)
     assert len(drawn) < len(made["train"].utterances) / 2
+
+
+BOTH = ("iemocap", "msp_podcast")
+
+
+def test_each_corpus_may_have_its_own_fold_or_be_tested_whole(data, tmp_path):
+    options = ("--scheme", "iemocap_5fold", "msp_podcast_whole", "--fold", "2", "1")
+    shown = ("--train_labels", "msp_podcast=none")
+    made = make(data, tmp_path / "sets", *options, *shown, corpora=BOTH)
+    alone = make(data, tmp_path / "one", "--scheme", "iemocap_5fold", "--fold", "2")
+    whole = read_data_dir(data / "msp_podcast")
+    kept = sets.keep_classes(whole, load_class_map(PAPER5)).utterances
+    assert set(made["test"].utterances) == {
+        *(f"iemocap-{i}" for i in alone["test"].utterances),
+        *(f"msp_podcast-{i}" for i in kept),
+    }
+    for part in ("train", "valid"):
+        assert set(made[part].utterances) == {
+            f"iemocap-{i}" for i in alone[part].utterances
+        }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--fold", "1", "1"), "msp_podcast is tested as a whole: write none"),
+        (("--fold", "1", "1", "1"), "--fold: 3 folds for 2 schemes"),
+        (("--fold", "6", "1"), "has folds 1 to 5"),
+    ],
+)
+def test_folds_that_do_not_fit_are_named(data, tmp_path, capsys, options, message):
+    schemes = ("--scheme", "iemocap_5fold", "msp_podcast_whole")
+    said = fails(capsys, data, tmp_path / "x", *schemes, *options, corpora=BOTH)
+    assert message in said

@@ -22,5 +22,6 @@ def manifest_options(args: argparse.Namespace) -> ManifestOptions:
         attribute_scale=args.attribute_scale and tuple(args.attribute_scale),
         seed=args.seed,
         shared_speakers=args.shared_speakers,
+        test_only=args.test_only,
         class_of=class_of,
     )

@@ -32,6 +32,9 @@ def split_table(
 ) -> int:
     """Fill in ``split`` of all records; return the number of folds, 0 for parts."""
     parts = {u.split for u in table.records.values()}
+    if options.test_only:
+        _relabel(table, dict.fromkeys(parts, "test"))
+        return 0
     in_folds = any(part.startswith("fold ") for part in parts)
     if not given:
         folds = _draw(table, options, notes)

@@ -29,6 +29,7 @@ class ManifestOptions:
     attribute_scale: tuple[float, float] | None = None  # lowest and highest possible
     seed: int = 0  # of what is drawn
     shared_speakers: bool = False  # whether two parts of a given split may share them
+    test_only: bool = False  # whether all of it is tested, whatever its split says
     check_files: bool = True  # whether to look for every recording
     # Class of an emotion: None if it is dropped, UserError if it is not known. Without
     # it every emotion is a class.
