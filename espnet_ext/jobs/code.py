@@ -20,6 +20,8 @@ _IMPORT = re.compile(
     r"^\s*(?:from|import)\s+(espnet_ext[\w.]*)(?:\s+import\s+(\([^)]*\)|[^\n]*))?",
     re.MULTILINE,
 )
+# Of classes that are imported by name: "espnet_ext.a.b:C"
+_NAMED = re.compile(r'"(espnet_ext[\w.]*):\w+"')
 # How steps are run decides no number.
 _LEFT_OUT = "espnet_ext.jobs"
 
@@ -49,9 +51,9 @@ def code_digest(module: str, root: Path = ROOT) -> str:
 
 @functools.cache
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:
-    """Digest a file, and list what its imports name, late ones too."""
+    """Digest a file, and list the modules that it names, in late imports too."""
     text = path.read_text(encoding="utf-8")
-    names = []
+    names = _NAMED.findall(text)
     for module, members in _IMPORT.findall(text):
         names.append(module)
         names += [f"{module}.{member}" for member in re.findall(r"\w+", members)]

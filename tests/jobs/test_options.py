@@ -253,7 +253,7 @@ def test_places_of_a_table_add_up():
         ),
         (
             ("--features=x",),
-            "no conf/features/x.yaml; conf/features has egemaps, fbank, hubert_",
+            "no conf/features/x.yaml; conf/features has egemaps, fbank, functionals,",
         ),
         (("--skip_packing=false",), "--licence_ack true"),
         (("--pack_seeds=0",), "--pack_seeds: nothing is packed"),

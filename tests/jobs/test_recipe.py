@@ -150,9 +150,12 @@ def test_one_model_is_shown_beside_those_finished_before(recipe):
     assert build_plan(both)[-1].settings["models"] == ["baseline_c"]
 
 
-def test_the_overlay_changes_schedule_and_batch_only(recipe):
+def test_the_overlay_changes_schedule_batch_and_depth_only(recipe):
     overlay = yaml.safe_load((CONF / "mini.yaml").read_text())
+    assert set(overlay["encoder_conf"]) == {"num_blocks"}
+    assert set(overlay["optim_conf"]) == {"fused"}
     assert set(overlay) <= {
+        *("encoder_conf", "optim_conf"),
         *("max_epoch", "patience", "scheduler_conf", "keep_nbest_models"),
         *("batch_bins", "min_batch_size", "batch_norm_batches"),
     }
