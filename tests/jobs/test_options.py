@@ -255,7 +255,10 @@ def test_places_of_a_table_add_up():
             ("--features=x",),
             "no conf/features/x.yaml; conf/features has egemaps, fbank, functionals,",
         ),
-        (("--skip_packing=false",), "--licence_ack true"),
+        (
+            ("--corpus=iemocap", "--corpus_root=.", "--skip_packing=false"),
+            "--licence_ack true",
+        ),
         (("--pack_seeds=0",), "--pack_seeds: nothing is packed"),
         (("--table=1", "--stop_stage=8"), "--table: stages 8 and 9"),
         (
