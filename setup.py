@@ -49,7 +49,7 @@ EXTRAS = {
     # ser demo, the page
     "demo": ["gradio"],
     # ser export writes one ONNX graph; running it needs "onnx" alone, and no torch.
-    "export": ["onnx", "onnxscript", "onnxruntime"],
+    "export": ["onnx", "onnx-ir", "onnxscript", "onnxruntime"],
     "onnx": ["onnxruntime"],
     "dev": [
         "fastapi",
@@ -58,6 +58,7 @@ EXTRAS = {
         "python-multipart",
         "gradio",
         "onnx",
+        "onnx-ir",
         "onnxscript",
         "onnxruntime",
         "playwright",

@@ -84,7 +84,7 @@ def test_cmd_backends(machine):
     assert slurm.stdout.startswith("slurm: slurm.pl --")
     unknown = machine.bash("set -eu; . ./cmd.sh; echo on", cmd_backend="pbs")
     assert (unknown.returncode, unknown.stdout) == (1, "")
-    assert "cmd_backend=pbs is not known; use local, slurm" in unknown.stderr
+    assert "cmd_backend=pbs is not known; use local or slurm" in unknown.stderr
 
 
 def test_corpora_are_empty_unless_set(machine):
