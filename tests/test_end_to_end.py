@@ -234,7 +234,7 @@ def test_kills_at_random_moments_lose_nothing(finished, tmp_path):
         (("--corpus", "iemocap", "--corpus_root", "nowhere"), "nowhere: no such fold"),
         (("--corpus", "emodb"), "where is emodb? Write its folder into db.sh"),
         (("--corpus", "nonesuch"), "there is no such recipe"),
-        (("--stage", "9"), "stages go from 1 to 7"),
+        (("--stage", "9"), "stages go from 1 to 9"),
         (("--ngpu=-1",), "--ngpu -1: at least 0 is needed"),
         (("--resamples", "0"), "--resamples 0: at least 1 is needed"),
         (("--mini_scale", "nan"), "--mini_scale nan: a factor above 0 is needed"),

@@ -167,6 +167,10 @@ def _read_piece(path: str, start: float, end: float, dtype: str) -> Sound:
         if subtype != "PCM_16":
             dtype = "float32"
         first = round(start * rate)
+        if end <= start:
+            none = np.zeros((0, stream.channels), dtype)
+            return Sound(none, rate, subtype, "the piece ends before it begins")
+        whole = len(stream) / rate if stream.seekable() else math.inf
         _skip(stream, first)
         wanted = _BLOCK if math.isinf(end) else round(end * rate) - first
         blocks: list[np.ndarray] = []
@@ -180,7 +184,8 @@ def _read_piece(path: str, start: float, end: float, dtype: str) -> Sound:
     # Times of labels are rounded: a hundredth of a second may be missing.
     if math.isfinite(end) and wanted - len(samples) > max(1, rate // 100):
         fault = "the piece ends after its recording"
-        detail = f"{start:g} to {end:g} s of {start + len(samples) / rate:.3f} s"
+        found = min(start + len(samples) / rate, whole)
+        detail = f"{start:g} to {end:g} s of {found:.3f} s"
     else:
         fault = _fault_of(samples, subtype)
     return Sound(samples, rate, subtype, fault, detail)

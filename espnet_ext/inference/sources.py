@@ -57,13 +57,15 @@ class Source:
                 return self.wave
             with self._named_errors():
                 return load_waveform(str(self.path))
-        begin = 0 if start is None else round(start * RATE)
-        stop = None if end is None else round(end * RATE)
-        if begin < 0 or (stop is not None and stop <= begin):
+        first, last = 0 if start is None else start, math.inf if end is None else end
+        # Infinity and NaN, which have no whole number, are refused with the rest.
+        if not (0 <= first < last and (end is None or last < math.inf)):
             raise UserError(
                 f"{self.name}: start {start} and end {end} hold no time; give seconds "
                 "with 0 <= start < end"
             )
+        begin = round(first * RATE)
+        stop = None if end is None else round(last * RATE)
         with self._named_errors():
             blocks = _between(self.blocks(), begin, stop)
             return np.concatenate([block.copy() for block in blocks])

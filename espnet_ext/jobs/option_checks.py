@@ -154,7 +154,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     bounds = f"--stage {args.stage} --stop_stage {args.stop_stage}"
     if not 1 <= args.stage <= args.stop_stage <= max(STAGES):
         raise UserError(
-            f"{bounds}: stages go from 1 to {max(STAGES)}, the first not after the last"
+            f"{bounds}: stages go from 1 to {max(STAGES)}, the first not after the "
+            "last (7 if --stop_stage is not given)"
         )
     left_out = forced_stages(args) - set(chosen_stages(args))
     if left_out:

@@ -6,7 +6,7 @@ import pytest
 from espnet_ext.corpora.labels import load_class_map
 from espnet_ext.corpora.manifest.columns import COLUMNS, PARTS
 from espnet_ext.corpora.manifest.corpus import classes_of
-from espnet_ext.corpora.manifest.folds import own_scheme
+from espnet_ext.corpora.manifest.folds import draw_folds, own_scheme
 from espnet_ext.corpora.manifest.reader import ManifestOptions, read_manifest
 from espnet_ext.corpora.manifest.rows import parse_columns
 from espnet_ext.corpora.splits import SplitOptions, make_split
@@ -362,6 +362,12 @@ def test_without_speakers_the_folds_are_random_and_that_is_said_loudly(tmp_path)
     assert any("!!! WARNING" in n and "AT RANDOM" in n for n in found.reading.notes)
     named = read(write_csv(tmp_path / "named.csv", speech_rows(20)))
     assert not any("AT RANDOM" in n for n in named.reading.notes)
+
+
+def test_folds_of_a_handful_with_a_class_each():
+    people = ["a", "b", "c", "d", "e", "f"]
+    folds = draw_folds(people, people, 5, seed=0)
+    assert set(folds) == {1, 2, 3, 4, 5}
 
 
 def test_given_folds(tmp_path):

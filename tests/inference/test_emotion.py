@@ -96,6 +96,22 @@ def test_files_of_other_kinds(ser, tmp_path, suffix, rate, channels):
     assert list(streamed.values()) == pytest.approx(list(answer.scores.values()), 1e-3)
 
 
+@pytest.mark.parametrize("part", [{"start": np.nan, "end": 1}, {"end": np.inf}])
+def test_times_that_are_no_seconds(ser, wav, part):
+    with pytest.raises(UserError, match="hold no time"):
+        ser(wav, **part)
+
+
+def test_a_piece_that_cannot_be_stops_no_other(ser, wav):
+    reversed_piece, behind, whole = ser(
+        [f"{wav}#t=1,0.5", f"{wav}#t=100,101", wav], errors="return"
+    )
+    assert "the piece ends before it begins" in reversed_piece.error
+    seconds = soundfile.info(wav).duration
+    assert f"(100 to 101 s of {seconds:.3f} s)" in behind.error
+    assert whole.label is not None
+
+
 def test_a_part(ser, wav):
     wave, _ = soundfile.read(wav, dtype="float32")
     part = ser(wav, start=0.25, end=1.0)

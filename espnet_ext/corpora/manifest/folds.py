@@ -127,7 +127,9 @@ def _most_even(
     count = np.zeros((members.max() + 1, labels.max() + 1))  # (groups, classes)
     np.add.at(count, (members, labels), 1)
     greedy = StratifiedGroupKFold(folds, shuffle=True, random_state=random)
-    found = _number(_quietly(greedy, labels, members), len(labels))  # (n,)
+    # Where no class has a member for each fold, there is no evenness to ask for.
+    even = labels if np.bincount(labels).max() >= folds else np.zeros_like(labels)
+    found = _number(_quietly(greedy, even, members), len(labels))  # (n,)
     best = np.zeros(len(count), int)  # (groups,)
     best[members] = found
     lowest = _unevenness(best, count, folds)
