@@ -170,7 +170,6 @@ def _read_piece(path: str, start: float, end: float, dtype: str) -> Sound:
         if end <= start:
             none = np.zeros((0, stream.channels), dtype)
             return Sound(none, rate, subtype, "the piece ends before it begins")
-        whole = len(stream) / rate if stream.seekable() else math.inf
         _skip(stream, first)
         wanted = _BLOCK if math.isinf(end) else round(end * rate) - first
         blocks: list[np.ndarray] = []
@@ -184,8 +183,9 @@ def _read_piece(path: str, start: float, end: float, dtype: str) -> Sound:
     # Times of labels are rounded: a hundredth of a second may be missing.
     if math.isfinite(end) and wanted - len(samples) > max(1, rate // 100):
         fault = "the piece ends after its recording"
-        found = min(start + len(samples) / rate, whole)
-        detail = f"{start:g} to {end:g} s of {found:.3f} s"
+        detail = f"{start:g} to {end:g} s of {start + len(samples) / rate:.3f} s"
+        if len(samples) == 0:
+            detail = f"nothing is there from {start:g} s on"
     else:
         fault = _fault_of(samples, subtype)
     return Sound(samples, rate, subtype, fault, detail)

@@ -107,8 +107,7 @@ def test_a_piece_that_cannot_be_stops_no_other(ser, wav):
         [f"{wav}#t=1,0.5", f"{wav}#t=100,101", wav], errors="return"
     )
     assert "the piece ends before it begins" in reversed_piece.error
-    seconds = soundfile.info(wav).duration
-    assert f"(100 to 101 s of {seconds:.3f} s)" in behind.error
+    assert "(nothing is there from 100 s on)" in behind.error
     assert whole.label is not None
 
 
