@@ -210,7 +210,7 @@ def test_a_long_file_has_a_timeline(page, demo):
         assert shown["scores"] == pytest.approx(values["scores"], abs=1e-5)
     cells = page.locator("#answer tbody tr").all_inner_texts()
     assert [row.split()[2] for row in cells] == [s.label for s in timeline.segments]
-    assert "no_speech" in cells[len(cells) // 2]
+    assert any("no_speech" in row for row in cells)
     assert page.locator("#answer img").count() == 2
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     page.set_viewport_size(DESK)
